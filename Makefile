@@ -1,0 +1,30 @@
+# Two commands on a fresh clone: `make repro` (pipeline) and `make test`. The rest is for daily use.
+PYTHON ?= python3.11
+BIN := .venv/bin
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: repro test lint profile bench clean
+
+repro: .venv/installed
+	$(BIN)/dvc repro
+	@$(BIN)/python -m stages.evaluate.show
+
+test: .venv/installed
+	$(BIN)/ruff check stages tests benchmarks
+	$(BIN)/python -m pytest
+
+profile: .venv/installed
+	$(BIN)/python -m stages.common.profile $(P)
+
+bench: .venv/installed
+	$(BIN)/python -m benchmarks.speed
+
+# The stamp is written last: an interrupted installation is done again.
+.venv/installed: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip==26.3
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	touch $@
+
+clean:
+	rm -rf .scratch data models

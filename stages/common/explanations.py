@@ -1,0 +1,58 @@
+"""What a method says of each slice, on disk: written by the room explain, read by segment and evaluate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stages.common.files import atomic_folder, read_json, write_json
+
+
+@dataclass(frozen=True)
+class Explanations:
+    """One method's maps, aligned with `index` (one row per explained slice, the store's order)."""
+
+    attribution: np.ndarray  # (N,H,W) float16 in [0,1]
+    counterfactual: np.ndarray | None  # (N,H,W) float16 in [-1,1], where the method makes one
+    index: pd.DataFrame  # slice_id, f_x, f_x_cf (classifier's probability of abnormal; f_x_cf may be empty), steps
+    timing: dict  # seconds, images, seconds_per_image, device, peak_memory_gb
+
+    @classmethod
+    def open(cls, path: Path | str) -> Explanations:
+        path = Path(path)
+        if not (path / "attribution.npy").is_file():
+            raise FileNotFoundError(f"{path}/attribution.npy not found: run `dvc repro explain@{path.name}`")
+        counterfactual = path / "counterfactual.npy"
+        return cls(
+            np.load(path / "attribution.npy", mmap_mode="r"),
+            np.load(counterfactual, mmap_mode="r") if counterfactual.is_file() else None,
+            pd.read_csv(path / "index.csv", dtype={"slice_id": str}),
+            read_json(path / "timing.json"),
+        )
+
+
+def write_explanations(path: Path | str, attribution: np.ndarray, counterfactual: np.ndarray | None,
+                       index: pd.DataFrame, timing: dict) -> None:
+    """Write one method's explanations whole; refuses NaN and values out of range, naming the first slice."""
+    _check(attribution, 0.0, 1.0, "attribution", index)
+    if counterfactual is not None:
+        _check(counterfactual, -1.0, 1.0, "counterfactual", index)
+    with atomic_folder(path) as folder:
+        np.save(folder / "attribution.npy", attribution.astype(np.float16))
+        if counterfactual is not None:
+            np.save(folder / "counterfactual.npy", counterfactual.astype(np.float16))
+        index[["slice_id", "f_x", "f_x_cf", "steps"]].to_csv(folder / "index.csv", index=False)
+        write_json(folder / "timing.json", timing)
+
+
+def _check(maps: np.ndarray, low: float, high: float, name: str, index: pd.DataFrame) -> None:
+    if len(maps) != len(index):
+        raise ValueError(f"{len(maps)} {name} maps for {len(index)} slices")
+    good = (np.isfinite(maps) & (maps >= low) & (maps <= high)).all(axis=(1, 2))
+    if not good.all():
+        first = int(np.flatnonzero(~good)[0])
+        raise ValueError(f"{name} of slice {index['slice_id'].iloc[first]} leaves [{low:g},{high:g}] or is not finite "
+                         f"({(~good).sum()} of {len(good)} slices)")

@@ -1,0 +1,186 @@
+"""One typed loader for params.yaml: every stage reads its sections through here.
+
+Each section's pydantic model stands in the room that uses it; `SECTIONS` says which. The first stages of the
+pipeline call `check_all`, so a wrong key anywhere is refused before any work; later stages check what they read.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+import yaml
+
+PARAMS_FILE = Path("params.yaml")
+
+# Top-level key of params.yaml -> "module:Model", or a plain type for single values.
+# `{key}` in a module name means: a mapping whose keys name the modules, one block each.
+SECTIONS: dict[str, Any] = {
+    "profile": str,
+    "dataset": str,
+    "seed": int,
+    "image_size": int,
+    "runtime": "stages.common.runtime:RuntimeParams",
+    "phantom": "stages.prepare.phantom:PhantomParams",
+    "datasets": "stages.prepare.datasets:DatasetsParams",
+    "extract": "stages.prepare.slices:ExtractParams",
+    "filter": "stages.prepare.filtering:FilterParams",
+    "anomalies": "stages.prepare.anomalies:AnomalyParams",
+    "offline_augmentation": "stages.prepare.offline_augmentation:OfflineAugmentationParams",
+    "classifiers": "stages.classify.training:ClassifiersParams",
+    "generators": "stages.generate.{key}:GeneratorParams",
+    "explain": "stages.explain.method:ExplainParams",
+    "methods": "stages.explain.{key}:MethodParams",
+    "masks": "stages.segment.thresholds:MaskParams",
+    "segment_scans": "stages.segment.scans:SegmentScansParams",
+    "evaluate": "stages.evaluate.metrics:EvaluateParams",
+    "report": "stages.evaluate.figures:ReportParams",
+}
+
+Model = TypeVar("Model", bound=pydantic.BaseModel)
+
+
+class Params(pydantic.BaseModel):
+    """Base of every section: unknown keys are refused, values don't change after loading."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class ParamsError(ValueError):
+    """params.yaml says something that no stage can act on. The message names the key in full."""
+
+
+def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """params.yaml as a plain mapping, its top-level keys checked against `SECTIONS`."""
+    path = Path(path)
+    if not path.is_file():
+        raise ParamsError(f"{path.resolve()} not found: run stages from the folder that holds params.yaml")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ParamsError(f"{path}: expected a mapping of sections, found {type(values).__name__}")
+    unknown = sorted(set(values) - set(SECTIONS))
+    if unknown:
+        raise ParamsError(f"{path}: unknown parameter `{unknown[0]}`; known are: {', '.join(SECTIONS)}")
+    return values
+
+
+def value_at(values: dict[str, Any], key: str) -> Any:
+    """The value under a dotted key; the error names the first part that is missing."""
+    node: Any = values
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        if not isinstance(node, dict) or part not in node:
+            known = ", ".join(map(str, node)) if isinstance(node, dict) else "nothing below it"
+            raise ParamsError(f"params.yaml: missing parameter `{'.'.join(parts[: depth + 1])}`; found: {known}")
+        node = node[part]
+    return node
+
+
+def load_section(key: str, model: type[Model], path: Path = PARAMS_FILE) -> Model:
+    """The section under a dotted key, as its typed model. Text such as `1e-06` is read as the number it means."""
+    return _validated(key, value_at(read_params(path), key), model)
+
+
+def load_value(key: str, kind: type, path: Path = PARAMS_FILE) -> Any:
+    """One top-level scalar of the given type."""
+    return _scalar(key, value_at(read_params(path), key), kind)
+
+
+def check_all(path: Path = PARAMS_FILE) -> None:
+    """Refuse params.yaml as a whole where any section has an unknown, missing or ill-typed key.
+
+    The models' modules are imported by name: checking can refuse a run but never changes an output,
+    so it makes no stage depend on the other rooms' code.
+    """
+    values = read_params(path)
+    for section, spec in SECTIONS.items():
+        content = value_at(values, section)
+        if isinstance(spec, type):
+            _scalar(section, content, spec)
+        elif "{key}" in spec:
+            if not isinstance(content, dict):
+                raise ParamsError(f"params.yaml: `{section}` must be a mapping of names to blocks, found {content!r}")
+            for name, block in content.items():
+                _validated(f"{section}.{name}", block, _import_model(spec.format(key=name), f"{section}.{name}"))
+        else:
+            _validated(section, content, _import_model(spec, section))
+    if values["dataset"] not in values["datasets"]:
+        raise ParamsError(
+            f"params.yaml: `dataset` is {values['dataset']!r}, which has no block under `datasets`; "
+            f"there are: {', '.join(values['datasets'])}"
+        )
+
+
+def _import_model(spec: str, key: str) -> type[pydantic.BaseModel]:
+    module_name, class_name = spec.split(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name != module_name:
+            raise
+        raise ParamsError(f"params.yaml: `{key}` has no code: {module_name.replace('.', '/')}.py not found") from None
+    return getattr(module, class_name)
+
+
+def _scalar(key: str, value: Any, kind: type) -> Any:
+    try:
+        return pydantic.TypeAdapter(kind).validate_python(value)
+    except pydantic.ValidationError as error:
+        raise ParamsError(f"params.yaml: `{key}` is {value!r}: {error.errors()[0]['msg']}") from None
+
+
+def _validated(key: str, content: Any, model: type[Model]) -> Model:
+    try:
+        return model.model_validate(content)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join([key, *(str(part) for part in first["loc"])])
+        if first["type"] == "extra_forbidden":
+            reason = f"unknown parameter `{where}`; known are: {', '.join(_fields_at(model, first['loc'][:-1]))}"
+        elif first["type"] == "missing":
+            reason = f"missing parameter `{where}`"
+        else:
+            reason = f"`{where}` is {first['input']!r}: {first['msg']}"
+        raise ParamsError(f"params.yaml: {reason}") from None
+
+
+def _fields_at(model: type[pydantic.BaseModel], location: tuple) -> list[str]:
+    for part in location:
+        field = getattr(model, "model_fields", {}).get(part)
+        nested = getattr(field, "annotation", None)
+        if not (isinstance(nested, type) and issubclass(nested, pydantic.BaseModel)):
+            return ["see the section's model"]
+        model = nested
+    return list(model.model_fields)
+
+
+def announce(stage: str, **sections: Any) -> None:
+    """Print a stage's resolved parameters and save them in `.scratch/parameters/<stage>.yaml`, before any work."""
+    resolved = {
+        name: section.model_dump(mode="json") if isinstance(section, pydantic.BaseModel) else section
+        for name, section in sections.items()
+    }
+    text = yaml.safe_dump(resolved, sort_keys=False)
+    print(f"{stage}: parameters\n" + "".join(f"  {line}\n" for line in text.splitlines()), end="", flush=True)
+    file = Path(".scratch/parameters") / f"{stage.replace('/', '_')}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def stage_main(main: Callable[[], None]) -> None:
+    """Run a stage; an error that the user can mend is one line and exit status 1, not a traceback."""
+    try:
+        main()
+    except (ValueError, FileNotFoundError, FloatingPointError, RuntimeError) as error:
+        if os.environ.get("FLIPSIDE_TRACEBACK"):
+            raise
+        print(f"error: {error}\n(set FLIPSIDE_TRACEBACK=1 for the traceback)", file=sys.stderr)
+        sys.exit(1)
