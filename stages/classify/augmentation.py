@@ -1,0 +1,114 @@
+"""Training augmentation for classifiers: a list of named transforms, each on a whole batch with one draw per image.
+
+Images are (B,1,H,W) in [-1,1]; what moves in from outside is air (-1). Randomness comes from the given generator.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Generator, Tensor
+
+from stages.common.params import Params
+
+
+def uniform(count: int, low: float, high: float, generator: Generator) -> Tensor:
+    return torch.rand(count, generator=generator) * (high - low) + low
+
+
+class Transform(Params):
+    probability: float = Field(ge=0, le=1)  # of each image on its own
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """Transform a random part of the batch; the input stays as it is."""
+        chosen = torch.rand(len(images), generator=generator) < self.probability
+        changed = self.apply(images, generator)  # every image's draw is made, so one image doesn't shift another's
+        return torch.where(chosen.to(images.device)[:, None, None, None], changed, images)
+
+    def apply(self, images: Tensor, generator: Generator) -> Tensor:
+        raise NotImplementedError
+
+
+class HorizontalFlip(Transform):
+    name: Literal["horizontal_flip"]
+
+    def apply(self, images: Tensor, generator: Generator) -> Tensor:
+        return images.flip(3)
+
+
+class VerticalFlip(Transform):
+    name: Literal["vertical_flip"]
+
+    def apply(self, images: Tensor, generator: Generator) -> Tensor:
+        return images.flip(2)
+
+
+class Affine(Transform):
+    """Shift, scale and rotation about the centre, bilinear."""
+
+    name: Literal["affine"]
+    shift: float  # largest shift, as a fraction of the size
+    scale: float  # scale is drawn from 1 - scale .. 1 + scale
+    rotate_degrees: float
+
+    def apply(self, images: Tensor, generator: Generator) -> Tensor:
+        count = len(images)
+        angle = uniform(count, -self.rotate_degrees, self.rotate_degrees, generator) * math.pi / 180
+        scale = uniform(count, 1 - self.scale, 1 + self.scale, generator)
+        cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
+        shift = 2 * uniform(2 * count, -self.shift, self.shift, generator).view(2, count)  # grid units: size = 2
+        matrix = torch.stack([cos, -sin, shift[0], sin, cos, shift[1]], dim=1).view(count, 2, 3)
+        grid = F.affine_grid(matrix.to(images.device), list(images.shape), align_corners=False)  # (B,H,W,2)
+        return F.grid_sample(images + 1, grid, align_corners=False) - 1  # zero padding of x + 1 is air
+
+
+class Noise(Transform):
+    name: Literal["noise"]
+    deviation: float  # largest standard deviation, on the [-1,1] scale
+
+    def apply(self, images: Tensor, generator: Generator) -> Tensor:
+        deviation = uniform(len(images), 0, self.deviation, generator)[:, None, None, None]
+        noise = torch.randn(images.shape, generator=generator) * deviation
+        return (images + noise.to(images.device)).clamp(-1, 1)
+
+
+class Blur(Transform):
+    """Gaussian blur with one sigma per image."""
+
+    name: Literal["blur"]
+    sigma_px: float  # largest standard deviation in pixels
+
+    def apply(self, images: Tensor, generator: Generator) -> Tensor:
+        radius = max(1, math.ceil(2 * self.sigma_px))
+        sigma = uniform(len(images), 0.1, self.sigma_px, generator)[:, None]
+        offsets = torch.arange(-radius, radius + 1)[None]
+        kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+        kernel = (kernel / kernel.sum(1, keepdim=True)).to(images)  # (B,K)
+        stack = F.pad(images.transpose(0, 1), [radius] * 4, mode="replicate")  # (1,B,H+2r,W+2r)
+        stack = F.conv2d(stack, kernel[:, None, :, None], groups=len(images))
+        return F.conv2d(stack, kernel[:, None, None, :], groups=len(images)).transpose(0, 1)  # (B,1,H,W)
+
+
+class Gamma(Transform):
+    name: Literal["gamma"]
+    strength: float  # log of the largest exponent
+
+    def apply(self, images: Tensor, generator: Generator) -> Tensor:
+        exponent = torch.exp(uniform(len(images), -self.strength, self.strength, generator))
+        return 2 * ((images + 1) / 2).clamp(0, 1) ** exponent.to(images.device)[:, None, None, None] - 1
+
+
+AnyTransform = Annotated[
+    HorizontalFlip | VerticalFlip | Affine | Noise | Blur | Gamma, Field(discriminator="name")
+]
+
+
+def augment(images: Tensor, transforms: list[Transform], generator: Generator) -> Tensor:
+    """Apply the transforms one after the other; (B,1,H,W) in [-1,1] in and out."""
+    for transform in transforms:
+        images = transform(images, generator)
+    return images

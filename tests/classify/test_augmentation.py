@@ -1,0 +1,61 @@
+"""Augmentation: what each transform does, that inputs stay whole, and that air (-1) moves in from outside."""
+
+import pytest
+import torch
+from pydantic import TypeAdapter
+
+from stages.classify.augmentation import AnyTransform, augment
+from stages.common.runtime import generator_for
+
+BLOCKS = {
+    "horizontal_flip": {}, "vertical_flip": {}, "affine": {"shift": 0.1, "scale": 0.1, "rotate_degrees": 10},
+    "noise": {"deviation": 0.1}, "blur": {"sigma_px": 1.5}, "gamma": {"strength": 0.3},
+}
+
+
+def transform(name, probability=1.0, **changes):
+    return TypeAdapter(AnyTransform).validate_python(
+        {"name": name, "probability": probability, **BLOCKS[name], **changes})
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_every_transform_keeps_shape_range_and_input_and_is_seeded(name):
+    images = torch.rand(4, 1, 24, 24, generator=generator_for(0)) * 2 - 1
+    before = images.clone()
+    first = augment(images, [transform(name)], generator_for(5))
+    again = augment(images, [transform(name)], generator_for(5))
+    assert first.shape == images.shape
+    assert first.min() >= -1 - 1e-5 and first.max() <= 1 + 1e-5
+    assert torch.equal(images, before)
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, images, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_probability_zero_changes_nothing(name):
+    images = torch.rand(3, 1, 16, 16) * 2 - 1
+    assert torch.equal(augment(images, [transform(name, 0.0)], generator_for(1)), images)
+
+
+def test_flips_are_flips():
+    images = torch.rand(2, 1, 8, 8)
+    assert torch.equal(transform("horizontal_flip")(images, generator_for(0)), images.flip(3))
+    assert torch.equal(transform("vertical_flip")(images, generator_for(0)), images.flip(2))
+
+
+def test_affine_fills_with_air():
+    images = torch.full((1, 1, 16, 16), 0.5)
+    moved = transform("affine", shift=0.0, scale=0.0, rotate_degrees=45.0)(images, generator_for(3))
+    assert moved[0, 0, 8, 8] == pytest.approx(0.5, abs=1e-5)
+    assert moved.min() == pytest.approx(-1.0, abs=1e-5)
+
+
+def test_identity_affine_is_the_image():
+    images = torch.rand(2, 1, 16, 16) * 2 - 1
+    same = transform("affine", shift=0.0, scale=0.0, rotate_degrees=0.0)(images, generator_for(0))
+    assert torch.allclose(same, images, atol=1e-5)
+
+
+def test_blur_keeps_the_mean_of_a_constant_image():
+    images = torch.full((2, 1, 16, 16), 0.3)
+    assert torch.allclose(transform("blur")(images, generator_for(0)), images, atol=1e-5)
