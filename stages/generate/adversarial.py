@@ -1,0 +1,110 @@
+"""The adversarial training loop: seeded batches, alternating steps, EMA, resumable state. No method's own maths."""
+
+from __future__ import annotations
+
+import copy
+import time
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stages.common.checkpoint import Scratch, check_finite
+from stages.common.progress import Ticker
+from stages.common.runtime import Runtime, generator_for
+
+SAVE_EVERY_SECONDS = 60.0
+RECORD_EVERY = 25  # steps between rows of the learning curves
+
+
+def draw_rows(labels: Tensor, batch_size: int, balance: str, seed: int, step: int) -> Tensor:
+    """Positions (batch_size,) of the batch of one step; the classifier's decisions are balanced where asked for."""
+    generator = generator_for(seed, step)
+    if balance == "none":
+        return torch.randint(len(labels), (batch_size,), generator=generator)
+    positive = labels.float()
+    weights = torch.where(labels, 1 / positive.sum().clamp(min=1), 1 / (1 - positive).sum().clamp(min=1))
+    return torch.multinomial(weights, batch_size, replacement=True, generator=generator)
+
+
+def train_adversarial(method: ModuleType, params: Any, classifier: nn.Module, images: Tensor, logits: Tensor,
+                      seed: int, runtime: Runtime, scratch: Scratch) -> tuple[nn.Module, list[dict[str, float]]]:
+    """Train a method's generator and return it (its EMA where asked for), frozen, with the learning curves.
+
+    `method` offers build_networks, discriminator_step and generator_step. `images` (N,H,W) float16 in [-1,1] and the
+    classifier's `logits` (N,) on them stay on the device; what is seen at a step depends on seed and step alone.
+    """
+    networks = method.build_networks(params, classifier)
+    generator = runtime.place(networks.generator).train()
+    discriminator = runtime.place(networks.discriminator).train()
+    average = copy.deepcopy(generator).requires_grad_(False) if params.ema_decay else None
+    fused = runtime.device.type == "cuda"
+    optimizers = {
+        "generator": torch.optim.Adam(generator.parameters(), params.learning_rate, params.betas, fused=fused),
+        "discriminator": torch.optim.Adam(discriminator.parameters(), params.learning_rate, params.betas, fused=fused),
+    }
+    modules = {"generator": generator, "discriminator": discriminator} | ({"average": average} if average else {})
+    history: list[dict[str, float]] = []
+    first_step = 0
+    if state := scratch.load():
+        for name, module in modules.items():
+            module.load_state_dict(state[name])
+        for name, optimizer in optimizers.items():
+            optimizer.load_state_dict(state[f"{name}_optimizer"])
+        history, first_step = state["history"], state["step"]
+
+    images, logits = images.to(runtime.device), logits.to(runtime.device)
+    decisions = (logits >= 0).cpu()
+    ticker, saved, losses = Ticker(f"train {scratch.folder.name}", params.steps, first_step), time.monotonic(), {}
+    for step in range(first_step, params.steps):
+        rows = draw_rows(decisions, params.batch_size, params.balance, seed, step).to(runtime.device)
+        batch = images[rows].float().unsqueeze(1)  # (B,H,W) -> (B,1,H,W)
+        batch = batch.contiguous(memory_format=runtime.memory_format)
+        updates_generator = step % params.generator_every == params.generator_every - 1
+
+        with torch.set_grad_enabled(updates_generator), runtime.autocast():
+            counterfactual = generator(batch)  # its batch-norm statistics follow every step, its weights don't
+        discriminator.requires_grad_(True)
+        with runtime.autocast():
+            loss = method.discriminator_step(networks, params, batch, logits[rows], counterfactual.float())
+        _update(optimizers["discriminator"], loss)
+        losses["discriminator"] = loss.detach()
+
+        if updates_generator:
+            discriminator.requires_grad_(False)
+            with runtime.autocast():
+                terms = method.generator_step(networks, params, batch, logits[rows], counterfactual.float())
+            _update(optimizers["generator"], sum(terms.values()))
+            losses |= {name: term.detach() for name, term in terms.items()}
+            if average is not None:
+                _follow(average, generator, params.ema_decay)
+
+        done = step + 1
+        if done % RECORD_EVERY == 0 or done == params.steps:
+            values = {name: float(value) for name, value in losses.items()}
+            check_finite(values, done, scratch)
+            history.append({"step": done, **values})
+            ticker.tick(done, **values)
+        if time.monotonic() - saved > SAVE_EVERY_SECONDS and done % RECORD_EVERY == 0:
+            scratch.save({name: module.state_dict() for name, module in modules.items()}
+                         | {f"{name}_optimizer": optimizer.state_dict() for name, optimizer in optimizers.items()}
+                         | {"history": history, "step": done})
+            saved = time.monotonic()
+    final = average if average is not None else generator
+    return final.eval().requires_grad_(False), history
+
+
+def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, module: nn.Module, decay: float) -> None:
+    """average <- decay * average + (1 - decay) * module; buffers (batch-norm statistics) are copied."""
+    for kept, new in zip(average.parameters(), module.parameters(), strict=True):
+        kept.lerp_(new, 1 - decay)
+    for kept, new in zip(average.buffers(), module.buffers(), strict=True):
+        kept.copy_(new)

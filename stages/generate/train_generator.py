@@ -1,0 +1,57 @@
+"""Stage: slices + frozen classifier -> a trained generator (`--generator coin`)."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import time
+
+import torch
+
+from stages.classify.backbones import load_classifier, predict_logits
+from stages.common import runtime as runtimes
+from stages.common.checkpoint import Scratch, read_description, save_model
+from stages.common.history import write_history
+from stages.common.params import announce, load_section, load_value, stage_main
+from stages.common.store import SliceStore
+from stages.generate.adversarial import train_adversarial
+
+CLASSIFIER = "models/classifiers/classifier"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--generator", required=True, help="a block under `generators` in params.yaml")
+    name = parser.parse_args().generator
+
+    # Parameters.
+    method = importlib.import_module(f"stages.generate.{name}")
+    params = load_section(f"generators.{name}", method.GeneratorParams)
+    seed = load_value("seed", int)
+    announce(f"train_generator {name}", seed=seed, **{name: params})
+    runtime = runtimes.start(seed)
+    store = SliceStore.open("data/slices")
+    classifier = load_classifier(CLASSIFIER, runtime)
+
+    # Training on the training split's images; f(x) is computed once.
+    images = torch.as_tensor(store.images[store.rows("train")])
+    logits = predict_logits(classifier, images, runtime)
+    classifier_fingerprint = read_description(CLASSIFIER)["data_fingerprint"], float(logits.sum())
+    scratch = Scratch(f"train_generator/{name}", [params.model_dump(), seed, store.fingerprint, classifier_fingerprint])
+    started = time.monotonic()
+    generator, history = train_adversarial(method, params, classifier, images, logits, seed, runtime, scratch)
+    seconds = time.monotonic() - started
+
+    # Outputs.
+    write_history(f"reports/training/{name}", history, step="step")
+    save_model(f"models/generators/{name}", generator, {
+        "architecture": method.architecture_of(params), "parameters": params.model_dump(), "seed": seed,
+        "data_fingerprint": store.fingerprint, "final": history[-1],
+    })
+    scratch.clear()
+    print(f"{name}: {params.steps} steps of {params.batch_size} in {seconds:.0f} s; {runtime.describe()}, "
+          f"peak memory {runtime.peak_memory_gb():.2f} GB")
+
+
+if __name__ == "__main__":
+    stage_main(main)

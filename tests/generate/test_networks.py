@@ -1,0 +1,86 @@
+"""COIN's networks against the published parameter counts and their defining behaviour."""
+
+import pytest
+import torch
+
+from stages.generate.blocks import ConditionalBatchNorm, Decoder, Encoder, ProjectionDiscriminator
+from stages.generate.coin import CoinGenerator
+
+PUBLISHED = [64, 128, 256, 512, 1024]
+
+
+def millions(module):
+    return round(sum(p.numel() for p in module.parameters()) / 1e6, 2)
+
+
+def test_published_widths_have_the_published_parameter_counts():
+    assert millions(Encoder(PUBLISHED, False)) == 19.58
+    assert [millions(Decoder(PUBLISHED, skips, 2, "nearest", False)) for skips in range(5)] == [
+        30.04, 32.66, 33.32, 33.48, 33.53]
+    assert millions(ProjectionDiscriminator(PUBLISHED, 2, last_block=True)) == 38.42
+    assert millions(ProjectionDiscriminator(PUBLISHED, 2, last_block=False)) == 19.54
+
+
+@pytest.mark.parametrize("fuse", ["tanh", "clamp", "none"])
+@pytest.mark.parametrize("skips", [0, 2])
+def test_generator_keeps_shape_and_range(fuse, skips):
+    generator = CoinGenerator([4, 8, 8], skips, fuse, "bilinear", spectral_norm=True)
+    images = torch.rand(3, 1, 32, 32) * 2 - 1
+    counterfactual = generator(images)
+    assert counterfactual.shape == images.shape
+    assert counterfactual.abs().max() <= 1 + 1e-6
+
+
+def test_clamp_fuse_without_perturbation_is_the_image_bit_for_bit():
+    generator = CoinGenerator([4, 8], 1, "clamp", "nearest", spectral_norm=False)
+    torch.nn.init.zeros_(generator.decoder.head.weight)
+    images = torch.rand(2, 1, 16, 16) * 2 - 1
+    assert torch.equal(generator(images), images)
+
+
+def test_clamp_fuse_has_a_gradient_where_the_sum_left_the_range():
+    generator = CoinGenerator([4, 8], 1, "clamp", "nearest", spectral_norm=False)
+    images = torch.ones(1, 1, 16, 16)
+    generator.decoder.head.weight.data.abs_()  # the perturbation is positive: everything is above 1
+    counterfactual = generator(images)
+    assert counterfactual.detach().max() <= 1 + 1e-6
+    counterfactual.sum().backward()
+    assert generator.decoder.head.weight.grad.abs().sum() > 0
+
+
+def test_image_size_that_cannot_be_halved_is_refused_with_the_key():
+    generator = CoinGenerator([4, 8, 8], 0, "tanh", "nearest", spectral_norm=False)
+    with pytest.raises(ValueError, match=r"30, 30.*multiple of 8.*generators.coin.channels"):
+        generator(torch.zeros(1, 1, 30, 30))
+
+
+def test_more_skips_than_blocks_are_refused():
+    with pytest.raises(ValueError, match="skips"):
+        Decoder([4, 8], 2, 2, "nearest", False)
+
+
+def test_conditional_batch_norm_by_hand():
+    layer = ConditionalBatchNorm(1, 2).train()
+    layer.scale.weight.data = torch.tensor([[1.0], [3.0]])
+    layer.shift.weight.data = torch.tensor([[0.0], [0.5]])
+    x = torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1)  # mean 0, variance 1
+    y = layer(x, torch.tensor([0, 1])).flatten()
+    assert torch.allclose(y, torch.tensor([-1.0, 3.5]), atol=1e-4)
+
+
+def test_projection_adds_the_embedding_times_the_features():
+    torch.manual_seed(0)
+    discriminator = ProjectionDiscriminator([4, 8], 2, last_block=False).eval()
+    images = torch.rand(2, 1, 16, 16)
+    h = torch.relu(discriminator.blocks(images)).sum(dim=(2, 3))
+    expected = discriminator(images, None) + (discriminator.embedding.weight[1] * h).sum(1)
+    assert torch.allclose(discriminator(images, torch.tensor([1, 1])), expected, atol=1e-5)
+
+
+def test_discriminator_weights_have_spectral_norm_one():
+    torch.manual_seed(0)
+    discriminator = ProjectionDiscriminator([4, 8], 2, last_block=True).train()
+    for _ in range(50):  # one power iteration each
+        discriminator(torch.rand(2, 1, 16, 16), None)
+    weight = discriminator.eval().blocks[1].conv1.weight.detach().flatten(1)
+    assert torch.linalg.matrix_norm(weight, 2).item() == pytest.approx(1.0, abs=0.02)
