@@ -1,0 +1,143 @@
+"""Train, validation and test parts: whole patients, near-identical images together, stratified by lesion volume."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+
+VOLUME_BINS = 4  # quartiles of the lesion volume, beside a bin of their own for patients without a lesion
+
+
+class SplitError(ValueError):
+    """Patients that can't be split; the message has the counts."""
+
+
+def patient_table(index: pd.DataFrame, volumes: dict[str, float], groups: dict[str, int]) -> pd.DataFrame:
+    """One row per patient: group, slices, lesion volume, and whether there are healthy and abnormal slices.
+
+    `index` has patient_id and label; `volumes` maps a patient to its lesion volume (mm³ or px), `groups` to its group.
+    """
+    labels = index.groupby("patient_id", sort=True)["label"]
+    table = pd.DataFrame({"slices": labels.size(), "healthy": labels.min() == 0, "abnormal": labels.max() == 1})
+    table["volume"] = [float(volumes.get(patient, 0.0)) for patient in table.index]
+    table["group"] = [groups[patient] for patient in table.index]
+    return table
+
+
+def volume_bins(table: pd.DataFrame, folds: int) -> np.ndarray:
+    """(P,) stratum of each patient: 0 without lesion, else 1 + quantile of the lesion volume.
+
+    Quartiles, or fewer where a bin would have fewer patients than there are folds. A class label without a volume
+    counts as the smallest lesion.
+    """
+    with_lesion = ((table["volume"] > 0) | table["abnormal"]).to_numpy()
+    bins = np.zeros(len(table), int)
+    count = int(np.clip(with_lesion.sum() // folds, 1, VOLUME_BINS))
+    rank = table["volume"][with_lesion].rank(method="dense").to_numpy()  # equal volumes share a bin
+    if len(rank):
+        bins[with_lesion] = 1 + np.minimum((rank - 1) * count // rank.max(), count - 1).astype(int)
+    return bins
+
+
+def split_patients(table: pd.DataFrame, val_fraction: float, test_fraction: float, seed: int) -> dict[str, str]:
+    """{patient: "train" | "val" | "test"}; no group of patients is divided, every part gets at least one patient.
+
+    `table` comes from `patient_table`. Each part is one fold of a StratifiedGroupKFold: the one in which no class is
+    missing where there is such, and whose share of the slices is nearest to the fraction.
+    """
+    _enough_groups(table, 3)
+    is_test = _draw(table, test_fraction, groups_left=2, seed=seed)
+    rest = table[~is_test]
+    is_val = _draw(rest, val_fraction / (1 - test_fraction), groups_left=1, seed=seed)
+    return _named(test=table.index[is_test], val=rest.index[is_val], train=rest.index[~is_val])
+
+
+def split_given(table: pd.DataFrame, given: dict[str, set[str]], val_fraction: float, seed: int
+                ) -> tuple[dict[str, str], list[str]]:
+    """Keep the data set's own test part and take validation patients from its training part.
+
+    `given` maps each patient to the set of parts ("train", "test") in which its scans stand. Returns
+    {patient: split} and the training patients left out because a test patient has a near-identical image.
+    """
+    for patient in table.index:
+        if given[patient] not in ({"train"}, {"test"}):
+            found = sorted(given[patient])
+            raise SplitError(f"patient {patient}: the data set's own split says {found}, expected ['train'] or ['test']"
+                             ". Set filter.use_given_split to false to split by patient instead")
+    is_test = np.array([given[patient] == {"test"} for patient in table.index])
+    if is_test.all() or not is_test.any():
+        raise SplitError(f"the data set's own split has {(~is_test).sum()} training and {is_test.sum()} test patients "
+                         "left; set filter.use_given_split to false")
+    leaked = ~is_test & table["group"].isin(table["group"][is_test]).to_numpy()
+    rest = table[~is_test & ~leaked]
+    _enough_groups(rest, 2)
+    is_val = _draw(rest, val_fraction, groups_left=1, seed=seed)
+    split = _named(test=table.index[is_test], val=rest.index[is_val], train=rest.index[~is_val])
+    return split, sorted(table.index[leaked])
+
+
+def check_classes(index: pd.DataFrame) -> list[str]:
+    """Refuse a training part without healthy or without abnormal slices; returns a warning for each other part so."""
+    counts = index.groupby(["split", "label"]).size().unstack(fill_value=0)
+    counts = counts.reindex(index=["train", "val", "test"], columns=[0, 1], fill_value=0)
+    told = "; ".join(f"{split} {row[0]} healthy, {row[1]} abnormal" for split, row in counts.iterrows())
+    if (counts.loc["train"] == 0).any():
+        raise SplitError(f"the training part has slices of one class only ({told}). Check the data set's labels and "
+                         "lesion_threshold_px, switch anomalies on where it has no lesions, or change the seed")
+    return [
+        f"the {split} part has no {name} slice ({told}): its metrics say little"
+        for split in ("val", "test") for label, name in ((0, "healthy"), (1, "abnormal"))
+        if counts.loc[split, label] == 0
+    ]
+
+
+def _draw(table: pd.DataFrame, fraction: float, groups_left: int, seed: int) -> np.ndarray:
+    """(P,) bool: the patients of the fold that serves best as a part of the wanted size."""
+    ranked = sorted(_folds(table, fraction, seed), key=lambda fold: _unfitness(table, fold, fraction))
+    for fold in ranked:
+        if fold.any() and table["group"][~fold].nunique() >= groups_left:
+            return fold
+    raise SplitError(f"{len(table)} patients in {table['group'].nunique()} groups can't be divided so that each part "
+                     "gets one: lower filter.duplicate_distance or add patients")
+
+
+def _folds(table: pd.DataFrame, fraction: float, seed: int) -> Iterator[np.ndarray]:
+    wanted = min(max(round(1 / fraction), 2), table["group"].nunique())
+    strata = volume_bins(table, wanted)
+    # StratifiedGroupKFold refuses more folds than the fullest stratum has patients.
+    folds = max(2, min(wanted, np.bincount(strata).max()))
+    if np.bincount(strata).max() < 2:
+        strata = np.zeros(len(table), int)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # A stratum with fewer patients than folds is expected in small sets: the choice of the fold sees to it.
+        warnings.filterwarnings("ignore", message="The least populated class")
+        for _, chosen in splitter.split(strata, strata, table["group"]):
+            fold = np.zeros(len(table), bool)
+            fold[chosen] = True
+            yield fold
+
+
+def _unfitness(table: pd.DataFrame, fold: np.ndarray, fraction: float) -> tuple[int, float]:
+    """(classes missing, worst outside the fold, where training is; distance from the wanted share of the slices)."""
+    missing = sum(
+        weight * int(table[name].any() and not table[name][side].any())
+        for name in ("healthy", "abnormal") for side, weight in ((fold, 1), (~fold, 2))
+    )
+    return missing, abs(table["slices"][fold].sum() / table["slices"].sum() - fraction)
+
+
+def _enough_groups(table: pd.DataFrame, needed: int) -> None:
+    groups = table["group"].nunique()
+    if groups < needed:
+        raise SplitError(f"{len(table)} patients in {groups} groups of near-identical images are left "
+                         f"({table['slices'].sum()} slices), at least {needed} groups are needed for a split by "
+                         "patient. Add patients, lower filter.min_organ_px or filter.duplicate_distance")
+
+
+def _named(**parts: pd.Index) -> dict[str, str]:
+    return {patient: split for split, patients in parts.items() for patient in patients}
