@@ -2,22 +2,24 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE := 1
+# The stages say `python`: it is the one of .venv, activated or not.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: repro test lint profile bench clean
 
 repro: .venv/installed
-	$(BIN)/dvc repro
-	@$(BIN)/python -m stages.evaluate.show
+	dvc repro
+	@python -m stages.evaluate.show
 
 test: .venv/installed
-	$(BIN)/ruff check stages tests benchmarks
-	$(BIN)/python -m pytest
+	ruff check stages tests benchmarks
+	python -m pytest
 
 profile: .venv/installed
-	$(BIN)/python -m stages.common.profile $(P)
+	python -m stages.common.profile $(P)
 
 bench: .venv/installed
-	$(BIN)/python -m benchmarks.speed
+	python -m benchmarks.speed
 
 # The stamp is written last: an interrupted installation is done again.
 .venv/installed: requirements.txt

@@ -18,7 +18,6 @@ from nibabel.orientations import (
     apply_orientation,
     axcodes2ornt,
     inv_ornt_aff,
-    io_orientation,
     ornt_transform,
 )
 
@@ -58,7 +57,7 @@ class Geometry:
     @property
     def canonical_shape(self) -> tuple[int, ...]:
         """(X,Y,Z) after turning to RAS."""
-        axes = io_orientation(self.affine)[:, 0].astype(int)
+        axes = axcodes2ornt(self.orientation)[:, 0].astype(int)
         return tuple(self.shape[int(np.flatnonzero(axes == axis)[0])] for axis in range(3))
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from types import ModuleType
 from typing import Any
@@ -26,6 +27,13 @@ def draw_rows(labels: Tensor, batch_size: int, balance: str, seed: int, step: in
     positive = labels.float()
     weights = torch.where(labels, 1 / positive.sum().clamp(min=1), 1 / (1 - positive).sum().clamp(min=1))
     return torch.multinomial(weights, batch_size, replacement=True, generator=generator)
+
+
+def learning_rate(params: Any, step: int) -> float:
+    """Of both optimisers at a step: constant, or a half cosine from `learning_rate` down to 0 at the last step."""
+    if params.schedule == "constant":
+        return params.learning_rate
+    return params.learning_rate * 0.5 * (1 + math.cos(math.pi * step / params.steps))
 
 
 def train_adversarial(method: ModuleType, params: Any, classifier: nn.Module, images: Tensor, logits: Tensor,
@@ -61,6 +69,8 @@ def train_adversarial(method: ModuleType, params: Any, classifier: nn.Module, im
         rows = draw_rows(decisions, params.batch_size, params.balance, seed, step).to(runtime.device)
         batch = images[rows].float().unsqueeze(1)  # (B,H,W) -> (B,1,H,W)
         batch = batch.contiguous(memory_format=runtime.memory_format)
+        for optimizer in optimizers.values():
+            optimizer.param_groups[0]["lr"] = learning_rate(params, step)
         updates_generator = step % params.generator_every == params.generator_every - 1
 
         with torch.set_grad_enabled(updates_generator), runtime.autocast():

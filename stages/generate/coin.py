@@ -48,6 +48,7 @@ class GeneratorParams(Params):
     total_variation_scale: float  # 127.5: differences on the 0..255 scale, as the code
     generator_every: int = Field(ge=1)  # the discriminator learns every step, the generator every n-th
     learning_rate: float
+    schedule: Literal["constant", "cosine"]  # paper and code: constant; cosine: down to 0 at the last step
     betas: tuple[float, float]  # paper (0, 0.9), code (0, 0.999)
     batch_size: int
     steps: int

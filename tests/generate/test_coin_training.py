@@ -13,7 +13,7 @@ TINY = {
     "fuse": "clamp", "upsampling": "nearest", "spectral_norm": False, "adversarial_loss": "bce",
     "discriminator_condition": "predicted", "kl": "logits", "kl_target": "own_if_healthy", "cycle_target": "input",
     "lambda_adversarial": 0.1, "lambda_classifier": 1.0, "lambda_reconstruction": 3.0, "lambda_total_variation": 0.0001,
-    "total_variation_scale": 127.5, "generator_every": 2, "learning_rate": "2e-3", "betas": [0.0, 0.9], "batch_size": 8,
+    "total_variation_scale": 127.5, "generator_every": 2, "learning_rate": "2e-3", "schedule": "constant", "betas": [0.0, 0.9], "batch_size": 8,
     "steps": 12, "balance": "none", "ema_decay": 0.0,
 }
 
@@ -143,3 +143,9 @@ def test_zero_weight_leaves_the_term_out():
 def test_parameters_survive_yaml_with_scientific_notation():
     written = yaml.safe_dump({**TINY, "learning_rate": "1e-06"})
     assert coin.GeneratorParams(**yaml.safe_load(written)).learning_rate == 1e-6
+
+
+def test_cosine_schedule_ends_at_zero():
+    chosen = params(schedule="cosine", steps=10, learning_rate=2.0)
+    assert [adversarial.learning_rate(chosen, step) for step in (0, 5, 10)] == pytest.approx([2.0, 1.0, 0.0], abs=1e-9)
+    assert adversarial.learning_rate(params(learning_rate=2.0), 9) == 2.0

@@ -1,0 +1,74 @@
+"""RISE's masks per second against the bare forward pass of the same classifier at the same batch size.
+
+`python -m benchmarks.rise [--architecture small_resnet --size 64 --masks 500 ...]`. A ratio of 1 would mean that
+making, applying and summing up the masks costs nothing. Random weights: speed doesn't depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import torch
+
+from stages.classify.backbones import build_classifier
+from stages.common.runtime import Runtime, RuntimeParams, seed_everything
+from stages.explain import rise
+from stages.explain.explain import now
+from stages.explain.method import CLASSIFIER, Context
+
+
+def clock(runtime: Runtime) -> float:
+    """Wall time on a GPU; on a CPU the processor's seconds, which other work on the machine doesn't change."""
+    return now(runtime) if runtime.device.type == "cuda" else time.process_time()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--architecture", default="small_resnet")
+    parser.add_argument("--width", type=int, default=32, help="of small_resnet")
+    parser.add_argument("--size", type=int, default=64, help="height and width of the images")
+    parser.add_argument("--images", type=int, default=4, help="images per call of the method")
+    parser.add_argument("--masks", type=int, default=500)
+    parser.add_argument("--batch-size", type=int, default=128, help="masked images per forward pass")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1, help="0: one per core")
+    arguments = parser.parse_args()
+
+    seed_everything(0)
+    runtime = Runtime(RuntimeParams(threads=arguments.threads))
+    classifier = runtime.place(build_classifier(arguments.architecture, arguments.width, pretrained=False))
+    classifier.eval().requires_grad_(False)
+    params = rise.MethodParams(needs=CLASSIFIER, masks=arguments.masks, grid=8, keep=0.1,
+                               batch_size=arguments.batch_size, baseline="mid_grey")
+    method = rise.Method(params, Context(classifier, runtime, 0))
+    images = torch.rand(arguments.images, 1, arguments.size, arguments.size, device=runtime.device) * 2 - 1
+    forwards = images[:1].expand(arguments.batch_size, -1, -1, -1).contiguous()
+    sizes = [len(part) for part in torch.arange(arguments.masks).split(arguments.batch_size)] * arguments.images
+
+    def bare() -> None:
+        """The same number of images in the same batch sizes, and nothing else."""
+        with torch.no_grad(), runtime.autocast():
+            for size in sizes:
+                classifier(forwards[:size])
+
+    def explained() -> None:
+        method.maps(images, torch.arange(arguments.images))
+
+    # In turns, so that both meet the same machine; the first turn warms up and isn't counted.
+    seconds: dict[str, list[float]] = {"bare": [], "rise": []}
+    for _ in range(arguments.repeats + 1):
+        for name, work in (("bare", bare), ("rise", explained)):
+            began = clock(runtime)
+            work()
+            seconds[name].append(clock(runtime) - began)
+    rate = {name: sum(sizes) / statistics.median(times[1:]) for name, times in seconds.items()}
+    print(f"{runtime.describe()}; {arguments.architecture}, {arguments.size} x {arguments.size}, "
+          f"batch {arguments.batch_size}, {arguments.masks} masks, {arguments.images} images")
+    print(f"bare forward {rate['bare']:.0f} images/s, RISE {rate['rise']:.0f} masks/s, "
+          f"ratio {rate['rise'] / rate['bare']:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""One method's artifacts on the test split as a table with one row per case."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stages.common.explanations import Explanations
+from stages.common.store import SliceStore
+from stages.evaluate.metrics import (
+    POLICIES,
+    EvaluationError,
+    change,
+    confusion,
+    dice,
+    iou,
+    is_lesion_case,
+    pixel_average_precision,
+)
+
+COLUMNS = [
+    "method", "slice_id", "scan_id", "patient_id", "label",
+    "organ_px",  # on the native grid
+    "lesion_px",  # on the store's grid, which the masks have too
+    *(f"{metric}_{policy}" for policy in POLICIES for metric in ("iou", "dice")),  # lesion cases only
+    *(f"iou_{policy}_raw" for policy in POLICIES),
+    "pixel_ap",
+    "per",  # wrong pixels / all pixels, policy fixed
+    "fp_area",  # wrongly marked pixels / all pixels, policy val
+    "f_x", "f_x_cf", "judge_x", "judge_x_cf", "l1", "ssim",
+]
+
+
+@dataclass(frozen=True)
+class TestSplit:
+    """The cases that every method is measured on."""
+
+    __test__ = False  # not a test, whatever pytest thinks of the name
+
+    store: SliceStore
+    rows: np.ndarray  # (N,) positions in the store
+    lesion: np.ndarray  # (N,H,W) uint8
+    annotated: bool  # whether the data set has lesion masks at all
+
+    @classmethod
+    def open(cls) -> TestSplit:
+        """From data/slices and data/truth; refuses truth of another shape and a test split without slices."""
+        store = SliceStore.open("data/slices")
+        file = Path("data/truth/lesion.npy")
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} not found: run `dvc repro augment_slices`")
+        truth = np.load(file, mmap_mode="r")
+        if truth.shape != store.images.shape:
+            raise EvaluationError(f"{file} {truth.shape} doesn't fit data/slices {store.images.shape}: "
+                                  "run `dvc repro augment_slices`")
+        rows = store.rows("test")
+        if len(rows) == 0:
+            raise EvaluationError("data/slices has no slice of the test split: give the data set more patients")
+        return cls(store, rows, truth[rows], any(lesion.any() for lesion in truth))
+
+    def table(self, method: str) -> pd.DataFrame:
+        """The first columns of cases.csv; the others are empty."""
+        index = self.store.index.iloc[self.rows].reset_index(drop=True)
+        table = index.reindex(columns=COLUMNS).assign(method=method, lesion_px=(self.lesion > 0).sum(axis=(1, 2)))
+        numbers = COLUMNS[COLUMNS.index("lesion_px") + 1:]
+        return table.astype({name: float for name in numbers})
+
+
+def measure(method: str, test: TestSplit) -> tuple[pd.DataFrame, dict[str, float], dict]:
+    """One method's cases (columns of cases.csv), its `iou_pooled_<policy>`, and the timing of its explanations."""
+    folder = Path("data/explanations") / method
+    if not folder.is_dir():
+        raise EvaluationError(f"{folder} not found, but `methods` in params.yaml names {method}: "
+                              f"run `dvc repro explain@{method}`")
+    explanations = Explanations.open(folder)
+    table = test.table(method)
+    at = positions(explanations.index["slice_id"], table["slice_id"], f"{folder}/index.csv", method, "explain")
+    table[["f_x", "f_x_cf"]] = explanations.index[["f_x", "f_x_cf"]].to_numpy(float)[at]
+    if table["f_x"].isna().any():
+        raise EvaluationError(f"{folder}/index.csv lacks f_x of {table['f_x'].isna().sum()} test slices: "
+                              f"run `dvc repro explain@{method}`")
+    pooled = add_mask_metrics(table, explanations, at, test, method) if test.annotated else {}
+    if explanations.counterfactual is not None:
+        add_counterfactual_metrics(table, explanations, at, test, method)
+    return table, pooled, explanations.timing
+
+
+def positions(have: pd.Series, wanted: pd.Series, file: str, method: str, stage: str) -> np.ndarray:
+    """Where each wanted slice stands among a file's slices; refuses a file with missing, unknown or repeated slices."""
+    at = pd.Index(have).get_indexer(wanted) if have.is_unique else np.full(len(wanted), -1)
+    if (at < 0).any():
+        problem = (f"has {(at >= 0).sum()} of the {len(wanted)} test slices (first missing: {wanted[at < 0].iloc[0]})"
+                   if have.is_unique else "names a slice twice")
+        raise EvaluationError(f"method {method}: {file} {problem}, but all methods are compared on the same cases: "
+                              f"run `dvc repro {stage}`")
+    return at
+
+
+def add_mask_metrics(table: pd.DataFrame, explanations: Explanations, at: np.ndarray, test: TestSplit,
+                     method: str) -> dict[str, float]:
+    """Fill IoU, Dice, average precision, error rate and false-positive area; returns the pooled IoU per policy."""
+    folder = Path("data/masks") / method
+    if not (folder / "thresholds.json").is_file():
+        raise EvaluationError(f"{folder} not found or incomplete: run `dvc repro extract_masks@{method}`")
+    slice_ids = pd.read_csv(folder / "index.csv", dtype={"slice_id": str})["slice_id"]
+    if not slice_ids.equals(explanations.index["slice_id"]):
+        raise EvaluationError(f"method {method}: the slices of {folder}/index.csv are not those of its explanations: "
+                              f"run `dvc repro extract_masks@{method}`")
+    lesion_cases = is_lesion_case(table).to_numpy()
+    pixels = test.lesion.shape[1] * test.lesion.shape[2]
+    pooled = {}
+    for policy in POLICIES:
+        tp, fp, fn = confusion(load_masks(folder, policy, at, test, method), test.lesion)
+        raw = confusion(load_masks(folder, f"{policy}_raw", at, test, method), test.lesion)
+        table.loc[lesion_cases, f"iou_{policy}"] = iou(tp, fp, fn)[lesion_cases]
+        table.loc[lesion_cases, f"dice_{policy}"] = dice(tp, fp, fn)[lesion_cases]
+        table.loc[lesion_cases, f"iou_{policy}_raw"] = iou(*raw)[lesion_cases]
+        if policy == "fixed":
+            table["per"] = (fp + fn) / pixels
+        if policy == "val":
+            table["fp_area"] = fp / pixels
+        if lesion_cases.any():
+            pooled[f"iou_pooled_{policy}"] = float(iou(*(count[lesion_cases].sum() for count in (tp, fp, fn))))
+    maps = explanations.attribution[at[lesion_cases]]  # (n,H,W)
+    table.loc[lesion_cases, "pixel_ap"] = pixel_average_precision(maps, test.lesion[lesion_cases])
+    return pooled
+
+
+def load_masks(folder: Path, name: str, at: np.ndarray, test: TestSplit, method: str) -> np.ndarray:
+    """Masks (N,H,W) of the test cases."""
+    file = folder / f"{name}.npy"
+    if not file.is_file():
+        raise EvaluationError(f"{file} not found: run `dvc repro extract_masks@{method}`")
+    masks = np.load(file, mmap_mode="r")
+    if masks.shape[1:] != test.lesion.shape[1:] or len(masks) <= at.max():
+        raise EvaluationError(f"{file} {masks.shape} doesn't fit truth of {test.lesion.shape[1:]} pixels: "
+                              f"run `dvc repro extract_masks@{method}`")
+    return masks[at]
+
+
+def add_counterfactual_metrics(table: pd.DataFrame, explanations: Explanations, at: np.ndarray, test: TestSplit,
+                               method: str) -> None:
+    """Fill the judge's probabilities, L1 and SSIM of a method that makes counterfactuals."""
+    if table["f_x_cf"].isna().any():
+        raise EvaluationError(f"data/explanations/{method}/index.csv lacks f_x_cf of {table['f_x_cf'].isna().sum()} "
+                              f"test slices though there are counterfactuals: run `dvc repro explain@{method}`")
+    file = Path("data/judgements") / f"{method}.csv"
+    if not file.is_file():
+        raise EvaluationError(f"{file} not found: run `dvc repro judge_counterfactuals`")
+    judgements = pd.read_csv(file, dtype={"slice_id": str})
+    judged = positions(judgements["slice_id"], table["slice_id"], str(file), method, "judge_counterfactuals")
+    table[["judge_x", "judge_x_cf"]] = judgements[["judge_x", "judge_x_cf"]].to_numpy(float)[judged]
+    if table[["judge_x", "judge_x_cf"]].isna().any(axis=None):
+        raise EvaluationError(f"{file} has empty values for a method with counterfactuals: "
+                              "run `dvc repro judge_counterfactuals`")
+    table["l1"], table["ssim"] = change(test.store.images[test.rows], explanations.counterfactual[at])

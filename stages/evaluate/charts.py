@@ -1,0 +1,114 @@
+"""Small inline SVG drawings for the HTML report. They take their colours from the page, so they follow dark mode."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup, escape
+from matplotlib.ticker import MaxNLocator
+
+MAX_POINTS = 300  # longer curves are shown as means of equal runs of steps
+WIDTH, HEIGHT = 260, 170
+LEFT, RIGHT, TOP, BOTTOM = 40, 8, 8, 32
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One curve in a frame, with faint curves behind it and marked points on it."""
+
+    title: str
+    x: np.ndarray  # (P,)
+    y: np.ndarray  # (P,)
+    x_label: str
+    y_label: str
+    behind: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    marks: list[tuple[str, float, float]] = field(default_factory=list)  # what, x, y
+    x_range: tuple[float, float] | None = None
+    y_range: tuple[float, float] | None = None
+
+
+def thin(table: pd.DataFrame) -> pd.DataFrame:
+    """A curve of at most `MAX_POINTS` points: means over equal runs of rows."""
+    size = math.ceil(len(table) / MAX_POINTS)
+    return table if size <= 1 else table.groupby(np.arange(len(table)) // size).mean()
+
+
+def draw(chart: Chart) -> Markup:
+    """The chart as SVG with a text alternative."""
+    x_low, x_high = chart.x_range or _range(chart.x)
+    y_low, y_high = chart.y_range or _range(chart.y)
+    across, down = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+
+    def place(x: np.ndarray | float, y: np.ndarray | float) -> tuple:
+        return (LEFT + (np.asarray(x) - x_low) / (x_high - x_low) * across,
+                TOP + (1 - (np.asarray(y) - y_low) / (y_high - y_low)) * down)
+
+    parts = []
+    for value in _ticks(y_low, y_high):
+        y = place(x_low, value)[1]
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+                     f'<text x="{LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{value:g}</text>')
+    for value in _ticks(x_low, x_high):
+        x = place(value, y_low)[0]
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 13}" text-anchor="middle">{value:g}</text>')
+    parts.append(f'<text x="{LEFT + across / 2:.1f}" y="{HEIGHT - 5}" text-anchor="middle">'
+                 f"{escape(chart.x_label)}</text>")
+    parts += [_line("behind", *place(x, y)) for x, y in chart.behind]
+    parts.append(_line("curve", *place(chart.x, chart.y)))
+    for what, mark_x, mark_y in chart.marks:
+        x, y = place(mark_x, mark_y)
+        parts.append(f'<circle class="mark {escape(what)}" cx="{x:.1f}" cy="{y:.1f}" r="3.5">'
+                     f"<title>{escape(what)}: {escape(chart.x_label)} {mark_x:.3f}, "
+                     f"{escape(chart.y_label)} {mark_y:.3f}</title></circle>")
+    finite = chart.y[np.isfinite(chart.y)]
+    spoken = f"{chart.title}: {chart.y_label} against {chart.x_label}" + (
+        f", from {finite[0]:.3g} to {finite[-1]:.3g}" if len(finite) else ", no finite value")
+    return Markup(f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(spoken)}">'
+                  f'{"".join(parts)}</svg>')
+
+
+def draw_interval(value: float, bounds: tuple[float, float] | None, oracle: float | None, largest: float) -> Markup:
+    """A value with its interval on a scale 0..largest; the upper bound (oracle) as a hollow diamond."""
+    width, middle = 120, 9
+    scale = (width - 12) / largest if largest > 0 else 0.0
+    x = 6 + value * scale
+    parts = [f'<line class="grid" x1="6" x2="{width - 6}" y1="{middle}" y2="{middle}"/>',
+             f'<line class="bar" x1="6" x2="{x:.1f}" y1="{middle}" y2="{middle}"/>']
+    if bounds:
+        low, high = (6 + bound * scale for bound in bounds)
+        parts.append(f'<path class="whisker" d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} {middle - 4}v8'
+                     f'M{high:.1f} {middle - 4}v8"/>')
+    parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{middle}" r="3.5"/>')
+    if oracle is not None:
+        parts.append(f'<path class="oracle" d="M{6 + oracle * scale:.1f} {middle - 4.5}l4.5 4.5l-4.5 4.5l-4.5 -4.5z"/>')
+    return Markup(f'<svg class="interval" viewBox="0 0 {width} 18" aria-hidden="true">{"".join(parts)}</svg>')
+
+
+def draw_strip(values: np.ndarray, name: str) -> Markup:
+    """One tick per case on a scale 0..1 and a long one at the mean."""
+    ticks = "".join(f"M{4 + 192 * value:.1f} 6v8" for value in np.sort(values))
+    mean = 4 + 192 * float(np.mean(values))
+    spoken = f"{name} of {len(values)} cases, {np.min(values):.3f} to {np.max(values):.3f}"
+    return Markup(f'<svg class="strip" viewBox="0 0 200 20" role="img" aria-label="{escape(spoken)}">'
+                  f'<line class="grid" x1="4" x2="196" y1="10" y2="10"/>'
+                  f'<path class="case" d="{ticks}"/><path class="mean" d="M{mean:.1f} 1v18"/></svg>')
+
+
+def _line(css_class: str, x: np.ndarray, y: np.ndarray) -> str:
+    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True) if np.isfinite(a) and np.isfinite(b))
+    return f'<polyline class="{css_class}" points="{points}"/>'
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    inside = MaxNLocator(4).tick_values(low, high)
+    margin = 1e-9 * (high - low)
+    return [float(round(value, 10)) for value in inside if low - margin <= value <= high + margin]

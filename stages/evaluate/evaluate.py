@@ -1,0 +1,107 @@
+"""Stage: every method's masks and counterfactuals on the same test cases -> metrics.json, cases.csv, curves."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stages.common.files import atomic_file, atomic_folder, write_metrics
+from stages.common.params import ParamsError, announce, load_section, load_value, read_params, stage_main, value_at
+from stages.common.progress import progress
+from stages.evaluate.cases import TestSplit, measure
+from stages.evaluate.metrics import EvaluateParams, EvaluationError, counterfactual_metrics, segmentation_metrics
+from stages.evaluate.statistics import holm, paired_p
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
+
+    # Parameters, slices, truth.
+    params = load_section("evaluate", EvaluateParams)
+    seed = load_value("seed", int)
+    methods = list(value_at(read_params(), "methods"))
+    if params.reference_method not in methods:
+        raise ParamsError(f"params.yaml: `evaluate.reference_method` is {params.reference_method!r}, which has no "
+                          f"block under `methods`; there are: {', '.join(methods)}")
+    announce("evaluate", seed=seed, methods=methods, evaluate=params)
+    test = TestSplit.open()
+
+    # Each method on the same cases, then all against the reference.
+    metrics, tables = {}, {}
+    for method in progress(methods, "evaluate"):
+        cases, pooled, timing = measure(method, test)
+        metrics[method] = {"n_test": len(cases), "seconds_per_image": timing["seconds_per_image"]}
+        if test.annotated:
+            metrics[method] |= segmentation_metrics(cases, pooled, params, seed)
+        if cases["f_x_cf"].notna().any():
+            metrics[method] |= counterfactual_metrics(cases, params)
+        tables[method] = cases
+    check_same_cases(tables, params.reference_method)
+    if test.annotated:
+        for method, comparison in compare(tables, params.reference_method).items():
+            metrics[method] |= comparison
+    metrics = {method: {name: value if isinstance(value, int) else float(value) for name, value in values.items()}
+               for method, values in metrics.items()}
+
+    # Outputs.
+    write_metrics("reports/metrics.json", metrics)
+    with atomic_file("reports/cases.csv") as file:
+        pd.concat(tables.values()).to_csv(file, index=False, float_format="%.6g")
+    with atomic_folder("reports/curves") as folder:
+        threshold_curves(methods if test.annotated else []).to_csv(folder / "thresholds.csv", index=False)
+    print("\n".join(notes(metrics, test)))
+
+
+def check_same_cases(tables: dict[str, pd.DataFrame], reference: str) -> None:
+    """Refuse methods that are scored on other cases than the reference, naming the first of them."""
+    for method, cases in tables.items():
+        for name in ("iou_val", "pixel_ap", "f_x"):
+            scored, expected = cases[name].notna(), tables[reference][name].notna()
+            if not (cases["slice_id"].equals(tables[reference]["slice_id"]) and scored.equals(expected)):
+                raise EvaluationError(f"method {method}: {name} of {scored.sum()} cases, of {reference} "
+                                      f"{expected.sum()} others: run `dvc repro extract_masks@{method}`")
+
+
+def compare(tables: dict[str, pd.DataFrame], reference: str) -> dict[str, dict[str, float]]:
+    """Paired difference of the per-case IoU (policy val) to the reference, and Wilcoxon's p after Holm's correction."""
+    others = [method for method in tables if method != reference]
+    base = tables[reference]["iou_val"].dropna().to_numpy()
+    ious = [tables[method]["iou_val"].dropna().to_numpy() for method in others]
+    p_values = holm(np.array([paired_p(values, base) for values in ious]))
+    return {method: {"iou_val_difference": float((values - base).mean()), "wilcoxon_p_holm": float(p)}
+            for method, values, p in zip(others, ious, p_values, strict=True)}
+
+
+def threshold_curves(methods: list[str]) -> pd.DataFrame:
+    """Mean IoU of the test split's lesion cases against the threshold, cleaned (iou) and raw, for `dvc plots`."""
+    curves = [pd.read_csv(Path("data/masks") / method / "sweep.csv").assign(method=method) for method in methods]
+    names = {"method": "method", "threshold": "threshold", "iou_test": "iou", "iou_test_raw": "iou_raw"}
+    if not curves:
+        return pd.DataFrame(columns=list(names.values()))
+    return pd.concat(curves)[list(names)].rename(columns=names)
+
+
+def notes(metrics: dict[str, dict[str, float]], test: TestSplit) -> list[str]:
+    """What a reader of the numbers should know: on how many cases they rest, and what has no number and why."""
+    first = next(iter(metrics.values()))
+    if not test.annotated:
+        lines = [f"{len(test.rows)} test cases; data/truth holds no lesion, so there are no segmentation metrics"]
+    else:
+        lines = [f"{first['n_cases']} lesion cases of {first['n_patients']} patients, "
+                 f"{first['n_healthy']} healthy cases"]
+        if first["n_lesion_vanished"]:
+            lines.append(f"left out: {first['n_lesion_vanished']} slices labelled abnormal whose lesion vanished in "
+                         "the resize")
+        if first["n_patients"] < 2:
+            lines.append("no bootstrap intervals: all lesion cases are of one patient")
+    for method, values in metrics.items():
+        lines += [f"{method}: no {name[2:]}, no test case qualifies for it" for name, value in values.items()
+                  if name in ("n_success_rate", "n_cv", "n_judge_flip_rate") and value == 0]
+    return lines
+
+
+if __name__ == "__main__":
+    stage_main(main)

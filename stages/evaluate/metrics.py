@@ -1,0 +1,163 @@
+"""What is measured on each case, and how a method's cases become its numbers.
+
+Populations, all of the test split: lesion cases (labelled abnormal, lesion visible on the store's grid; a lesion that
+the method or the classifier misses scores 0), healthy cases (labelled healthy), and for counterfactuals the cases that
+the explained classifier calls abnormal, whatever their label. Each number stands beside its count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+from skimage.metrics import structural_similarity
+
+from stages.common.params import Params
+from stages.evaluate.statistics import bootstrap_interval, wilson_interval
+
+POLICIES = ("fixed", "otsu", "val", "oracle")
+CALLED_ABNORMAL = 0.5  # probability from which on a classifier calls a slice abnormal
+BATCH_PIXELS = 2**20  # pixels in work at once
+FLOAT16_LEVELS = 0x3C00 + 1  # bit patterns of the float16 numbers 0 to 1, which grow with the number
+
+
+class EvaluateParams(Params):
+    """Section `evaluate`."""
+
+    cv_tau: float = Field(ge=0, lt=1)  # counterfactual validity: least drop of the probability, and least f(x)
+    bootstrap_samples: int = Field(ge=100)  # draws of patients for the intervals
+    confidence: float = Field(gt=0, lt=1)  # of all intervals
+    reference_method: str  # method that the paired tests compare every other one with
+
+
+class EvaluationError(ValueError):
+    """Artifacts of the methods that can't be compared."""
+
+
+def batches(shape: tuple[int, ...], least_pixels: int = 0) -> Iterator[slice]:
+    """Row ranges of an array (N,H,W) of at most BATCH_PIXELS pixels each; a row counts `least_pixels` at least."""
+    rows = max(1, BATCH_PIXELS // max(1, shape[1] * shape[2], least_pixels))
+    return (slice(start, min(start + rows, shape[0])) for start in range(0, shape[0], rows))
+
+
+def confusion(masks: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """True positive, false positive and false negative pixels, each (N,), of masks against truth (N,H,W) 0/1."""
+    counts = np.empty((3, len(masks)), np.int64)
+    for part in batches(masks.shape):
+        predicted, true = np.asarray(masks[part]) > 0, np.asarray(truth[part]) > 0
+        both = np.count_nonzero(predicted & true, axis=(1, 2))
+        counts[:, part] = (both, np.count_nonzero(predicted, axis=(1, 2)) - both,
+                           np.count_nonzero(true, axis=(1, 2)) - both)
+    return counts[0], counts[1], counts[2]
+
+
+def iou(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
+    """Intersection over union in [0,1] of pixel counts (N,); NaN where mask and truth are both empty."""
+    return _ratio(tp, tp + fp + fn)
+
+
+def dice(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
+    """Dice coefficient in [0,1] of pixel counts (N,); NaN where mask and truth are both empty."""
+    return _ratio(2 * tp, 2 * tp + fp + fn)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
+
+
+def pixel_average_precision(maps: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Average precision (N,) of each map's pixels: maps (N,H,W) float16 in [0,1], truth (N,H,W) 0/1, none empty.
+
+    Sum over the distinct values of (recall gained) x (precision), as scikit-learn defines it: equal pixels enter
+    together. Counted by the bit patterns of float16, the form in which maps are stored, instead of sorted.
+    """
+    result = np.empty(len(maps))
+    for part in batches(maps.shape, least_pixels=FLOAT16_LEVELS):
+        code = (np.asarray(maps[part], np.float16) + np.float16(0)).view(np.uint16).astype(np.int64)  # + 0: no -0
+        if code.max() >= FLOAT16_LEVELS:
+            raise ValueError("attribution maps must lie in [0,1]")
+        code += FLOAT16_LEVELS * np.arange(len(code)).reshape(-1, 1, 1)  # (B,H,W)
+        shape, size = (len(code), FLOAT16_LEVELS), len(code) * FLOAT16_LEVELS
+        pixels = np.bincount(code.ravel(), minlength=size).reshape(shape)[:, ::-1].cumsum(axis=1)  # value and above
+        hits = np.bincount(code[np.asarray(truth[part]) > 0], minlength=size).reshape(shape)[:, ::-1]
+        found = hits.cumsum(axis=1)  # (B,levels), highest value first
+        result[part] = (hits * (found / np.maximum(pixels, 1))).sum(axis=1) / found[:, -1]
+    return result
+
+
+def change(images: np.ndarray, counterfactuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """L1 (mean |x - x_cf|) and SSIM, each (N,), of images (N,H,W) in [-1,1], both measured on the scale [0,1].
+
+    SSIM with the Gaussian window of Wang et al. (2004): sigma 1.5, population covariance.
+    """
+    l1, ssim = np.empty(len(images)), np.empty(len(images))
+    for row, pair in enumerate(zip(images, counterfactuals, strict=True)):
+        x, x_cf = ((np.asarray(image, np.float64) + 1) / 2 for image in pair)  # (H,W)
+        l1[row] = np.abs(x - x_cf).mean()
+        ssim[row] = structural_similarity(x, x_cf, data_range=1.0, gaussian_weights=True, sigma=1.5,
+                                          use_sample_covariance=False)
+    return l1, ssim
+
+
+def is_lesion_case(cases: pd.DataFrame) -> pd.Series:
+    """Rows of cases.csv that segmentation is scored on: labelled abnormal, with a lesion left after the resize."""
+    return (cases["label"] == 1) & (cases["lesion_px"] > 0)
+
+
+def segmentation_metrics(cases: pd.DataFrame, pooled: dict[str, float], params: EvaluateParams,
+                         seed: int) -> dict[str, float]:
+    """Means over one method's lesion cases with patient-clustered intervals, and the area marked on healthy ones.
+
+    cases: rows of cases.csv; pooled: `iou_pooled_<policy>`, from pixels summed over the lesion cases. The pixel error
+    rate `per_fixed` is over lesion cases too; `fp_area_healthy` is under the policy val.
+    """
+    lesion, healthy = cases[is_lesion_case(cases)], cases[cases["label"] == 0]
+    for population, name in ((lesion, "slice with a lesion"), (healthy, "healthy slice")):
+        if len(population) == 0:
+            raise EvaluationError(f"the test split has no {name}: give the data set more patients, or change how it is "
+                                  "split or filtered")
+    metrics = {
+        "n_cases": len(lesion), "n_healthy": len(healthy), "n_patients": lesion["patient_id"].nunique(),
+        "n_lesion_vanished": int(((cases["label"] == 1) & (cases["lesion_px"] == 0)).sum()),
+        "pixel_ap": lesion["pixel_ap"].mean(), "per_fixed": lesion["per"].mean(),
+        "fp_area_healthy": healthy["fp_area"].mean(), **pooled,
+    }
+    for policy in POLICIES:
+        for name in (f"iou_{policy}", f"dice_{policy}", f"iou_{policy}_raw"):
+            metrics[name] = lesion[name].mean()
+    if metrics["n_patients"] > 1:
+        for name in ("pixel_ap", *(f"iou_{policy}" for policy in POLICIES)):
+            metrics[f"{name}_ci_low"], metrics[f"{name}_ci_high"] = bootstrap_interval(
+                lesion[name].to_numpy(), lesion["patient_id"].to_numpy(), params.bootstrap_samples, params.confidence,
+                seed)
+    return metrics
+
+
+def counterfactual_metrics(cases: pd.DataFrame, params: EvaluateParams) -> dict[str, float]:
+    """Rates and distances over one method's counterfactuals, each with its count and the rates with Wilson intervals.
+
+    success_rate: of f(x) >= 0.5, how many have f(x_cf) < 0.5. l1, ssim: means over the same cases.
+    cv: of f(x) > tau, how many have |f(x) - f(x_cf)| > tau (COIN, Shvetsov et al., 2024).
+    judge_flip_rate: of those that classifier and judge both call abnormal, how many the judge calls healthy in x_cf.
+    Over no case there is no rate: then only the count, 0, is given.
+    """
+    f_x, f_cf, judge, judge_cf = (cases[name] for name in ("f_x", "f_x_cf", "judge_x", "judge_x_cf"))
+    called = f_x >= CALLED_ABNORMAL
+    rates = {
+        "success_rate": (called, f_cf < CALLED_ABNORMAL),
+        "cv": (f_x > params.cv_tau, (f_x - f_cf).abs() > params.cv_tau),
+        "judge_flip_rate": (called & (judge >= CALLED_ABNORMAL), judge_cf < CALLED_ABNORMAL),
+    }
+    metrics: dict[str, float] = {}
+    for name, (population, success) in rates.items():
+        trials, successes = int(population.sum()), int((population & success).sum())
+        metrics[f"n_{name}"] = trials
+        if trials:
+            metrics[name] = successes / trials
+            low, high = wilson_interval(successes, trials, params.confidence)
+            metrics[f"{name}_ci_low"], metrics[f"{name}_ci_high"] = low, high
+    if called.any():
+        metrics["l1"], metrics["ssim"] = cases.loc[called, "l1"].mean(), cases.loc[called, "ssim"].mean()
+    return metrics

@@ -1,0 +1,139 @@
+"""Slices as small colour pictures: scan, counterfactual, difference, attribution, mask against truth."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from PIL import Image
+
+from stages.evaluate.report_inputs import ReportInputs, Result
+
+DIFFERENCE_LIMIT = 0.5  # of the range -1..1; the same in every picture, so that a weak change looks weak
+MAX_SIDE = 160  # pixels; larger slices are shrunk for the report
+TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = (52, 199, 89), (235, 64, 60), (250, 210, 40)
+PANELS = ("scan", "counterfactual", "difference", "mask")
+ATTRIBUTION_PANELS = ("scan", "over the scan", "attribution", "mask")
+CHANGE = LinearSegmentedColormap.from_list("change", ["#b9d2ff", "#3a78dc", "#000000", "#dd4b36", "#ffc4b5"], N=257)
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """Image (H,W) in [-1,1] -> (H,W,3) uint8."""
+    levels = np.round((np.clip(image.astype(np.float32), -1, 1) + 1) * 127.5).astype(np.uint8)
+    return np.repeat(levels[..., None], 3, axis=-1)  # (H,W) -> (H,W,3)
+
+
+def difference(scan: np.ndarray, counterfactual: np.ndarray) -> np.ndarray:
+    """Counterfactual minus scan, (H,W) -> (H,W,3) uint8: black unchanged, blue darker, red brighter."""
+    change = counterfactual.astype(np.float32) - scan.astype(np.float32)
+    return _coloured((change / DIFFERENCE_LIMIT + 1) / 2, CHANGE)
+
+
+def heat(attribution: np.ndarray) -> np.ndarray:
+    """Attribution (H,W) in [0,1] -> (H,W,3) uint8."""
+    return _coloured(attribution.astype(np.float32), matplotlib.colormaps["magma"])
+
+
+def heat_overlay(scan: np.ndarray, attribution: np.ndarray) -> np.ndarray:
+    """Attribution over the scan, the more opaque the stronger: (H,W,3) uint8."""
+    opacity = 0.75 * np.clip(attribution.astype(np.float32), 0, 1)[..., None]  # (H,W) -> (H,W,1)
+    return np.round(opacity * heat(attribution) + (1 - opacity) * grey(scan)).astype(np.uint8)
+
+
+def mask_overlay(scan: np.ndarray, mask: np.ndarray | None, lesion: np.ndarray) -> np.ndarray:
+    """Mask against truth over the scan: true positive green, false positive red, false negative yellow."""
+    picture = grey(scan).astype(np.float32)
+    if mask is None:
+        return picture.astype(np.uint8)
+    found, wanted = mask.astype(bool), lesion.astype(bool)
+    for where, colour in ((found & wanted, TRUE_POSITIVE), (found & ~wanted, FALSE_POSITIVE),
+                          (~found & wanted, FALSE_NEGATIVE)):
+        picture[where] = 0.4 * picture[where] + 0.6 * np.array(colour, np.float32)
+    return np.round(picture).astype(np.uint8)
+
+
+def _coloured(values: np.ndarray, colormap: Colormap) -> np.ndarray:
+    return (colormap(np.clip(values, 0, 1))[..., :3] * 255).round().astype(np.uint8)
+
+
+def case_panels(inputs: ReportInputs, result: Result, slice_id: str) -> dict[str, np.ndarray]:
+    """The four pictures (H,W,3) of one method and slice, by name (`PANELS` or `ATTRIBUTION_PANELS`)."""
+    scan, at = inputs.store.images[inputs.row_of[slice_id]], result.row_of[slice_id]
+    attribution, counterfactual = result.explanations.attribution[at], result.explanations.counterfactual
+    mask = mask_picture(inputs, result, slice_id)
+    if counterfactual is None:
+        pictures = (grey(scan), heat_overlay(scan, attribution), heat(attribution), mask)
+        return dict(zip(ATTRIBUTION_PANELS, pictures, strict=True))
+    pictures = (grey(scan), grey(counterfactual[at]), difference(scan, counterfactual[at]), mask)
+    return dict(zip(PANELS, pictures, strict=True))
+
+
+def mask_picture(inputs: ReportInputs, result: Result, slice_id: str) -> np.ndarray:
+    """One method's mask of a slice against the truth: (H,W,3) uint8."""
+    row = inputs.row_of[slice_id]
+    mask = None if result.masks is None else result.masks[result.row_of[slice_id]]
+    return mask_overlay(inputs.store.images[row], mask, inputs.lesion[row])
+
+
+def truth_picture(inputs: ReportInputs, slice_id: str) -> np.ndarray:
+    """The lesion itself over the scan, in the colour of a perfect mask: (H,W,3) uint8."""
+    row = inputs.row_of[slice_id]
+    return mask_overlay(inputs.store.images[row], inputs.lesion[row], inputs.lesion[row])
+
+
+def data_uri(picture: np.ndarray) -> str:
+    """Picture (H,W,3) uint8 as a PNG in a data: address; larger ones are shrunk to `MAX_SIDE`."""
+    image = Image.fromarray(picture)
+    image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    if (picture == picture[..., :1]).all():
+        image = image.convert("L")
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def spread_cases(scores: pd.Series, count: int, best_is_high: bool = True) -> list[tuple[str, str]]:
+    """`count` slices from best to worst at even steps of rank, as (place, slice_id); one alone is the median.
+
+    `scores` has the slice_id as its index; ties go by slice_id, so the choice is always the same.
+    """
+    table = scores.rename("score").rename_axis("slice_id").reset_index()
+    table = table.sort_values(["score", "slice_id"], ascending=[not best_is_high, True])
+    total = len(table)
+    steps = np.linspace(0, total - 1, count) if count > 1 else np.array([(total - 1) / 2])
+    places = np.unique(np.floor(steps).astype(int)) if total else []
+    names = {0: "best", total - 1: "worst", (total - 1) // 2: "median"} if total > 2 else {}
+    return [(names.get(int(place), f"{place + 1} of {total}"), table["slice_id"].iloc[place]) for place in places]
+
+
+def lesion_cases(result: Result, policy: str, count: int) -> list[tuple[str, str]]:
+    """A method's best .. worst lesion slices by IoU; in a data set without lesion masks simply evenly spread ones."""
+    rows = result.cases[result.cases["label"] == 1].set_index("slice_id")
+    if result.masks is None:
+        return [(f"case {place}", slice_id) for place, (_, slice_id) in
+                enumerate(spread_cases(pd.Series(0.0, index=rows.index), count), start=1)]
+    return spread_cases(rows.loc[rows["lesion_px"] > 0, f"iou_{policy}"], count)
+
+
+def shared_cases(inputs: ReportInputs, policy: str, count: int) -> list[tuple[str, str]]:
+    """Lesion slices from easiest to hardest by the mean IoU of all methods that are not controls."""
+    rows = inputs.cases[inputs.cases["label"] == 1]
+    controls = [name for name, result in inputs.results.items() if result.is_control]
+    judged = rows[~rows["method"].isin(controls)]
+    judged = judged if len(judged) else rows
+    if not inputs.has_lesion_masks:
+        scores = judged.groupby("slice_id")["lesion_px"].first() * 0.0
+        return [(f"case {place}", slice_id) for place, (_, slice_id) in enumerate(spread_cases(scores, count), start=1)]
+    names = {"best": "easiest", "worst": "hardest"}
+    scores = judged[judged["lesion_px"] > 0].groupby("slice_id")[f"iou_{policy}"].mean()
+    return [(names.get(place, place), slice_id) for place, slice_id in spread_cases(scores, count)]
+
+
+def healthy_cases(cases: pd.DataFrame, count: int) -> list[tuple[str, str]]:
+    """Healthy slices from the least to the most falsely marked area, mean over the methods in `cases`."""
+    healthy = cases[cases["label"] == 0].dropna(subset=["fp_area"])
+    return spread_cases(healthy.groupby("slice_id")["fp_area"].mean(), count, best_is_high=False)

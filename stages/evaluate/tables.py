@@ -1,0 +1,199 @@
+"""The ranked table in its three dresses (terminal, Markdown, HTML) and the sentence that answers the question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+Metrics = dict[str, dict[str, float]]  # {method: {metric: value}}, the content of reports/metrics.json
+MISSING = "–"
+POLICIES = {
+    "fixed": "one threshold set beforehand",
+    "otsu": "Otsu's threshold, no labels",
+    "val": "best threshold on the validation split",
+    "oracle": "best threshold on the test split itself: an upper bound, not a result",
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How one metric is called, read, sorted and counted."""
+
+    label: str
+    meaning: str
+    higher_is_better: bool
+    n: str = "n_cases"  # the metric that says on how many test slices this one rests
+    needs_counterfactual: bool = False
+
+
+METRICS: dict[str, Metric] = {
+    **{f"iou_{name}": Metric(f"IoU {name}", f"IoU per image, mean; {text}", True) for name, text in POLICIES.items()},
+    **{f"dice_{name}": Metric(f"Dice {name}", f"Dice per image, mean; {text}", True)
+       for name, text in POLICIES.items()},
+    "pixel_ap": Metric("pixel AP", "pixel average precision, free of any threshold", True),
+    "per_fixed": Metric("PER", "pixel error rate at the fixed threshold", False),
+    "fp_area_healthy": Metric("FP healthy", "share of a healthy slice that is marked, where nothing should be", False,
+                              "n_healthy"),
+    "success_rate": Metric("flipped", "of the slices called abnormal, share whose counterfactual is called healthy",
+                           True, "n_success_rate", True),
+    "cv": Metric("CV", "counterfactual validity: share whose probability moves by more than evaluate.cv_tau", True,
+                 "n_cv", True),
+    "judge_flip_rate": Metric("judge flipped", "share that a second, independent classifier calls healthy too", True,
+                              "n_judge_flip_rate", True),
+    "l1": Metric("L1", "mean absolute change of the image, scale 0 to 1", False, "n_success_rate", True),
+    "ssim": Metric("SSIM", "structural similarity of scan and counterfactual", True, "n_success_rate", True),
+    "seconds_per_image": Metric("s/image", "seconds for one explanation", False, "images"),
+}
+# Metrics beyond the list above (distances, rates of error, p values): a smaller number is the better one.
+LOWER_PREFIXES = ("per_", "fp_", "hd95", "assd", "asd", "surface", "l1", "lpips", "fid", "kid", "fd_", "kid_",
+                  "perceptual", "seconds", "ece", "p_", "wilcoxon", "peak_memory", "change_outside")
+TABLE = ["iou_fixed", "iou_otsu", "iou_val", "iou_oracle", "dice_val", "pixel_ap", "per_fixed", "fp_area_healthy",
+         "success_rate", "cv", "judge_flip_rate", "l1", "ssim", "seconds_per_image"]
+TERMINAL = ["iou_fixed", "iou_otsu", "iou_oracle", "dice_val", "pixel_ap", "fp_area_healthy", "success_rate",
+            "judge_flip_rate", "seconds_per_image"]
+
+
+def label(metric: str) -> str:
+    """A metric's short name for a column."""
+    return METRICS[metric].label if metric in METRICS else metric.replace("_", " ")
+
+
+def higher_is_better(metric: str) -> bool:
+    """The direction in which a metric is sorted."""
+    return METRICS[metric].higher_is_better if metric in METRICS else not metric.startswith(LOWER_PREFIXES)
+
+
+def ranking(metrics: Metrics, rank_by: str) -> list[str]:
+    """Methods, best first by `rank_by` in its own direction, ties by name; methods without the metric come last.
+
+    Raises ValueError, naming what there is, when no method has it.
+    """
+    if not any(rank_by in values for values in metrics.values()):
+        known = sorted({name for values in metrics.values() for name in values})
+        raise ValueError(f"`report.rank_by` is {rank_by!r}, which no method in reports/metrics.json has; "
+                         f"choose one of: {', '.join(known)}")
+    sign = -1 if higher_is_better(rank_by) else 1
+
+    def key(method: str) -> tuple:
+        value = metrics[method].get(rank_by)
+        return (value is None, 0.0 if value is None else sign * value, method)
+
+    return sorted(metrics, key=key)
+
+
+def columns(rank_by: str, of: list[str]) -> list[str]:
+    """The metric that ranks first, then the other columns in their order."""
+    return [rank_by, *(name for name in of if name != rank_by)]
+
+
+def number(value: float | None) -> str:
+    """Three decimals; whole numbers (counts) without; an en dash for what is missing."""
+    if value is None:
+        return MISSING
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def interval(values: dict[str, float], metric: str) -> tuple[float, float] | None:
+    """The bootstrap interval that stands beside a metric, if any."""
+    low, high = values.get(f"{metric}_ci_low"), values.get(f"{metric}_ci_high")
+    return None if low is None or high is None else (low, high)
+
+
+def why_missing(metric: str, has_counterfactual: bool) -> str:
+    """Why a method has no such number, for the reader who wonders."""
+    known = METRICS.get(metric)
+    if known and known.needs_counterfactual and not has_counterfactual:
+        return "needs a counterfactual image; this method gives an attribution map only"
+    if metric.startswith(("lpips", "fid", "kid")) and not metric.endswith("clf"):
+        return "needs pretrained weights that are not on this machine; see the distances in the classifier's features"
+    return "not computed for this method in reports/metrics.json"
+
+
+def markdown_table(metrics: Metrics, rank_by: str, controls: list[str], note: str) -> str:
+    """reports/metrics.md: one line on what was run, the ranked table, its legend. The same input, the same bytes."""
+    names = columns(rank_by, TABLE)
+    header = ["#", "method", *(f"{label(name)} {'↑' if higher_is_better(name) else '↓'}" for name in names), "n"]
+    lines = ["# Ranking", "", note, "", _row(header), _row(["---:", "---", *["---:"] * (len(names) + 1)])]
+    for place, method in enumerate(ranking(metrics, rank_by), start=1):
+        values = metrics[method]
+        first = number(values.get(rank_by))
+        if bounds := interval(values, rank_by):
+            first += f" ({bounds[0]:.3f} to {bounds[1]:.3f})"
+        name = method.replace("|", "\\|") + (" *(control)*" if method in controls else "")
+        lines.append(_row([str(place), name, first, *(number(values.get(metric)) for metric in names[1:]),
+                           _counted(values, rank_by)]))
+    lines += ["", f"Ranked by {label(rank_by)}, with its interval; n: test slices that it rests on. ↑ more is better, "
+              "↓ less is better. `oracle` picks the threshold on the test split itself: an upper bound. "
+              f"{MISSING}: the method has no such number.", ""]
+    return "\n".join(lines)
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def count(values: dict[str, float], metric: str) -> int | None:
+    """On how many test slices a metric of one method rests, if the evaluation says so."""
+    known = METRICS.get(metric)
+    n = values.get(known.n if known else f"n_{metric}", values.get("n_cases"))
+    return None if n is None or metric == "seconds_per_image" else int(n)
+
+
+def _counted(values: dict[str, float], rank_by: str) -> str:
+    n = count(values, rank_by)
+    return MISSING if n is None else str(n)
+
+
+def plain_table(metrics: Metrics, rank_by: str, controls: list[str]) -> str:
+    """The ranked table for a terminal, fixed width."""
+    names = [name for name in columns(rank_by, TERMINAL) if any(name in values for values in metrics.values())]
+    rows = [["#", "method", label(names[0]), "interval", *map(label, names[1:]), "n"]]
+    for place, method in enumerate(ranking(metrics, rank_by), start=1):
+        values = metrics[method]
+        bounds = interval(values, rank_by)
+        rows.append([
+            str(place), method + (" (control)" if method in controls else ""), number(values.get(rank_by)),
+            f"{bounds[0]:.3f}..{bounds[1]:.3f}" if bounds else MISSING,
+            *(number(values.get(name)) for name in names[1:]), _counted(values, rank_by),
+        ])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) if i == 1 else cell.rjust(width)
+                       for i, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def answer(metrics: Metrics, rank_by: str, controls: list[str]) -> list[str]:
+    """What came out, in one to three sentences: who is first, the best control beside it, how sure that is."""
+    order = [method for method in ranking(metrics, rank_by) if rank_by in metrics[method]]
+    methods = [method for method in order if method not in controls]
+    best_control = next((method for method in order if method in controls), None)
+    if not methods:
+        return [f"No method besides the controls has {label(rank_by)}."]
+    best = methods[0]
+    sentences = [f"{best} is first of {len(methods)} methods by {label(rank_by)}: {_stated(metrics[best], rank_by)}."]
+    if best_control is None:
+        return [*sentences, "No control was run beside it."]
+    if order.index(best_control) < order.index(best):
+        sentences = [f"No method beats the controls by {label(rank_by)}. The best method is {best}: "
+                     f"{_stated(metrics[best], rank_by)}."]
+    sentences.append(f"The best control, {best_control}, reaches {_stated(metrics[best_control], rank_by)}.")
+    ours, theirs = interval(metrics[best], rank_by), interval(metrics[best_control], rank_by)
+    if ours and theirs:
+        apart = ours[0] > theirs[1] or theirs[0] > ours[1]
+        sentences.append("Their intervals do not overlap." if apart else
+                         "Their intervals overlap: the difference may be chance.")
+    return sentences
+
+
+def _stated(values: dict[str, float], metric: str) -> str:
+    bounds = interval(values, metric)
+    details = [f"interval {bounds[0]:.3f} to {bounds[1]:.3f}"] if bounds else []
+    details += [f"n = {n}"] if (n := count(values, metric)) is not None else []
+    return number(values[metric]) + (f" ({', '.join(details)})" if details else "")
+
+
+def known_metrics(metrics: Metrics) -> list[str]:
+    """Every metric of any method: those of the table first, then the rest by name."""
+    found: dict[str, Any] = {name: None for values in metrics.values() for name in values}
+    return [*(name for name in METRICS if name in found), *sorted(name for name in found if name not in METRICS)]

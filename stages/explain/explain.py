@@ -1,0 +1,102 @@
+"""Stage: slices + trained models -> one method's explanations of all slices of the splits in `explain.splits`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from stages.classify.backbones import load_classifier, predict_logits
+from stages.common import runtime as runtimes
+from stages.common.explanations import write_explanations
+from stages.common.params import announce, load_section, load_value, stage_main
+from stages.common.progress import Ticker
+from stages.common.runtime import Runtime
+from stages.common.store import SliceStore
+from stages.explain.method import CLASSIFIER, Context, ExplainParams, ExplanationBatch, load_method
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--method", required=True, help="a name under `methods` in params.yaml")
+    name = parser.parse_args().method
+
+    # Parameters, models, slices.
+    module = load_method(name)
+    params = load_section("explain", ExplainParams)
+    method_params = load_section(f"methods.{name}", module.MethodParams)
+    seed = load_value("seed", int)
+    announce(f"explain {name}", seed=seed, explain=params, **{name: method_params})
+    runtime = runtimes.start(seed)
+    classifier = load_classifier(CLASSIFIER, runtime)
+    method = module.Method(method_params, Context(classifier, runtime, seed))
+    store = SliceStore.open("data/slices")
+    rows = store.rows(tuple(params.splits))
+    if len(rows) == 0:
+        raise ValueError(f"data/slices has no slice of the splits {params.splits}: see `explain.splits` in params.yaml")
+
+    # Explanations, and the classifier's answer to what is stored.
+    maps, counterfactuals, steps, seconds = explain_rows(method, store, rows, params.batch_size, runtime, name)
+    index = pd.DataFrame({
+        "slice_id": store.index["slice_id"].to_numpy()[rows],
+        "f_x": probabilities(classifier, store.images[rows], runtime),
+        "f_x_cf": np.nan if counterfactuals is None else probabilities(classifier, counterfactuals, runtime),
+        "steps": np.nan if steps is None else steps,
+    })
+
+    # Outputs.
+    timing = {
+        "seconds": seconds, "images": len(rows), "seconds_per_image": seconds / len(rows),
+        "device": runtime.describe(), "peak_memory_gb": runtime.peak_memory_gb(),
+    }
+    write_explanations(f"data/explanations/{name}", maps, counterfactuals, index, timing)
+    print(f"{name}: {len(rows)} slices explained, {seconds / len(rows):.4f} s per slice; {timing['device']}, "
+          f"peak memory {timing['peak_memory_gb']:.2f} GB")
+
+
+def explain_rows(
+    method: Callable[..., ExplanationBatch], store: SliceStore, rows: np.ndarray, batch_size: int, runtime: Runtime,
+    name: str,
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, float]:
+    """Attribution (N,H,W) and counterfactuals (N,H,W) as float16, steps (N,), and the seconds spent in the method."""
+    maps = np.empty((len(rows), *store.images.shape[1:]), np.float16)
+    counterfactuals, steps, seconds = [], [], 0.0
+    ticker = Ticker(f"explain {name}", total=len(rows))
+    for start in range(0, len(rows), batch_size):
+        part = rows[start : start + batch_size]
+        images = torch.as_tensor(store.images[part], device=runtime.device).float().unsqueeze(1)  # (B,H,W) -> (B,1,H,W)
+        organ = torch.as_tensor(store.organ[part], device=runtime.device)  # (B,H,W)
+
+        began = now(runtime)
+        batch = method(images, torch.as_tensor(part), organ)
+        seconds += now(runtime) - began
+
+        maps[start : start + len(part)] = batch.attribution.float().cpu().numpy()
+        if batch.counterfactual is not None:
+            counterfactuals.append(batch.counterfactual.squeeze(1).float().cpu().numpy().astype(np.float16))
+        if batch.steps is not None:
+            steps.append(batch.steps.cpu().numpy())
+        ticker.tick(start + len(part))
+    return (maps, np.concatenate(counterfactuals) if counterfactuals else None,
+            np.concatenate(steps) if steps else None, seconds)
+
+
+def now(runtime: Runtime) -> float:
+    """Seconds on a steady clock, once the device has done all that it was asked to do."""
+    if runtime.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def probabilities(classifier: nn.Module, images: np.ndarray, runtime: Runtime) -> np.ndarray:
+    """Probability of abnormal (N,) of images (N,H,W) in [-1,1]."""
+    return torch.sigmoid(predict_logits(classifier, images, runtime)).numpy()
+
+
+if __name__ == "__main__":
+    stage_main(main)

@@ -1,0 +1,70 @@
+"""Stage: what the judge, a second classifier trained on its own, says of every method's counterfactuals.
+
+A change that fools only the explained classifier (an adversarial one) doesn't convince the judge.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import pandas as pd
+import torch
+
+from stages.classify.backbones import load_classifier, predict_logits
+from stages.common import runtime as runtimes
+from stages.common.explanations import Explanations
+from stages.common.files import atomic_folder
+from stages.common.params import announce, read_params, stage_main, value_at
+from stages.common.progress import progress
+from stages.common.store import SliceStore
+
+JUDGE = "models/classifiers/judge"
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
+
+    # Parameters, judge, slices.
+    methods = list(value_at(read_params(), "methods"))
+    announce("judge_counterfactuals", methods=methods)
+    runtime = runtimes.start(seed=0)  # nothing here is random
+    judge = load_classifier(JUDGE, runtime)
+    store = SliceStore.open("data/slices")
+    # The slices are the same for all methods: the judge sees each of them once.
+    of_slice = pd.Series(np.nan, index=store.index["slice_id"])
+
+    # Judgements, one table per method.
+    tables = {}
+    for method in progress(methods, "judge"):
+        explanations = Explanations.open(f"data/explanations/{method}")
+        slice_ids = explanations.index["slice_id"]
+        strangers = slice_ids[~slice_ids.isin(of_slice.index)]
+        if len(strangers):
+            raise ValueError(f"data/explanations/{method} explains {len(strangers)} slices that data/slices doesn't "
+                             f"have (first: {strangers.iloc[0]}): run `dvc repro explain@{method}`")
+        new = slice_ids[of_slice[slice_ids].isna().to_numpy()]
+        if len(new):
+            rows = of_slice.index.get_indexer(new)
+            of_slice[new] = probabilities(judge, store.images[rows], runtime)
+        of_counterfactual = np.nan
+        if explanations.counterfactual is not None:
+            of_counterfactual = probabilities(judge, np.array(explanations.counterfactual), runtime)
+        tables[method] = pd.DataFrame({
+            "slice_id": slice_ids, "judge_x": of_slice[slice_ids].to_numpy(), "judge_x_cf": of_counterfactual,
+        })
+
+    # Outputs.
+    with atomic_folder("data/judgements") as folder:
+        for method, table in tables.items():
+            table.to_csv(folder / f"{method}.csv", index=False)
+    print(f"judged {len(tables)} methods; {runtime.describe()}")
+
+
+def probabilities(judge: torch.nn.Module, images: np.ndarray, runtime: runtimes.Runtime) -> np.ndarray:
+    """Probability of abnormal (N,) of images (N,H,W) in [-1,1]."""
+    return torch.sigmoid(predict_logits(judge, images, runtime)).numpy()
+
+
+if __name__ == "__main__":
+    stage_main(main)

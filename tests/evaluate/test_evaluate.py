@@ -1,0 +1,228 @@
+"""A project of two methods, run from maps to reports by the stages' own mains."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy import ndimage
+from skimage import measure
+
+from stages.common.explanations import write_explanations
+from stages.common.store import INDEX_COLUMNS, write_store, write_truth
+from stages.evaluate import evaluate
+from stages.segment import extract_masks
+
+SIZE, METHODS = 32, ("good", "blind")
+POLICIES = ("fixed", "otsu", "val", "oracle")
+SECTIONS = {
+    "seed": 3, "methods": {name: {} for name in METHODS},
+    "masks": {"fixed": 0.25, "sweep_step": 0.01, "morphology": ["open", "close", "largest_component"]},
+    "evaluate": {"cv_tau": 0.8, "bootstrap_samples": 300, "confidence": 0.95, "reference_method": "good"},
+}
+
+
+def slices() -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """Images with a bright square in three slices of four, the squares, and the index: 2 train, 3 val, 4 test scans."""
+    generator = np.random.default_rng(0)
+    index = pd.DataFrame({"slice_id": [f"scan{n // 8}:{n % 8}" for n in range(72)]})
+    patient = np.arange(72) // 8
+    index = index.assign(
+        scan_id=[f"scan{p}" for p in patient], patient_id=[f"{p:03d}" for p in patient], z=np.arange(72) % 8,
+        relative_height=0.5, spacing_row_mm=1.0, spacing_col_mm=1.0, spacing_z_mm=1.0, native_rows=SIZE,
+        native_cols=SIZE, label=(np.arange(72) % 4 > 0).astype(int), split=np.array(["train"] * 2 + ["val"] * 3
+                                                                                    + ["test"] * 4)[patient],
+        organ_px=500, source_file="x.nii.gz")
+    images = generator.uniform(-0.5, 0, (72, SIZE, SIZE))
+    lesion = np.zeros(images.shape, np.uint8)
+    for row in np.flatnonzero(index["label"]):
+        top, left = generator.integers(2, SIZE - 10, 2)
+        lesion[row, top:top + 7, left:left + 6] = 1
+    return (images + 0.5 * lesion).astype(np.float16), lesion, index[INDEX_COLUMNS]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_project()
+    return tmp_path
+
+
+def write_project(masks: bool = True):
+    Path("params.yaml").write_text(yaml.safe_dump(SECTIONS, sort_keys=False))
+    images, lesion, index = slices()
+    write_store("data/slices", images, np.ones_like(lesion), index)
+    write_truth("data/truth", lesion if masks else np.zeros_like(lesion))
+    rows = np.flatnonzero(index["split"] != "train")
+    generator = np.random.default_rng(1)
+    counterfactual = images[rows] - 0.45 * lesion[rows]
+    f_x = np.where(index["label"].iloc[rows] == 1, 0.95, 0.05)
+    table = pd.DataFrame({"slice_id": index["slice_id"].iloc[rows], "f_x": f_x, "f_x_cf": 0.1, "steps": np.nan})
+    timing = {"seconds": 1.0, "images": len(rows), "seconds_per_image": 1 / len(rows), "device": "CPU",
+              "peak_memory_gb": 0.1}
+    good = np.clip(0.6 * lesion[rows] + 0.3 * generator.random(counterfactual.shape) ** 3, 0, 1)
+    write_explanations("data/explanations/good", good, counterfactual.astype(np.float16), table, timing)
+    backwards = np.arange(len(rows))[::-1]  # the order of an explanation's slices is its own
+    write_explanations("data/explanations/blind", generator.random(good.shape), None,
+                       table.iloc[backwards].assign(f_x_cf=np.nan), timing)
+    judgements = table[["slice_id"]].assign(judge_x=f_x, judge_x_cf=np.where(np.arange(len(rows)) % 2, 0.9, 0.1))
+    Path("data/judgements").mkdir(exist_ok=True)
+    judgements.sample(frac=1, random_state=0).to_csv("data/judgements/good.csv", index=False)
+
+
+def run(stage, *arguments):
+    sys.argv = [stage.__name__, *arguments]
+    stage.main()
+
+
+def run_all() -> dict:
+    for method in METHODS:
+        run(extract_masks, "--method", method)
+    run(evaluate)
+    return json.loads(Path("reports/metrics.json").read_text())
+
+
+def test_masks_are_the_maps_above_the_chosen_thresholds(project):
+    run(extract_masks, "--method", "good")
+    maps = np.load("data/explanations/good/attribution.npy").astype(np.float32)
+    chosen = json.loads(Path("data/masks/good/thresholds.json").read_text())
+    index = pd.read_csv("data/masks/good/index.csv")
+    assert list(index) == ["slice_id", "split"] and set(index["split"]) == {"val", "test"}
+    for policy in POLICIES:
+        masks, raw = (np.load(f"data/masks/good/{policy}{suffix}.npy") for suffix in ("", "_raw"))
+        assert masks.dtype == raw.dtype == np.uint8 and masks.shape == raw.shape == maps.shape
+        np.testing.assert_array_equal(raw, maps > np.float32(chosen[f"{policy}_raw"]))
+        cut = maps > np.float32(chosen[policy])
+        opened = ndimage.grey_opening(cut.astype(np.uint8), size=(1, 3, 3), mode="nearest")
+        closed = ndimage.grey_closing(opened, size=(1, 3, 3), mode="nearest")
+        for mask, candidate in zip(masks, closed, strict=True):
+            sizes = [region.area for region in measure.regionprops(measure.label(candidate, connectivity=2))]
+            assert mask.sum() == max(sizes, default=0) and (mask <= candidate).all()
+    sweep = pd.read_csv("data/masks/good/sweep.csv")
+    assert list(sweep) == ["threshold", "iou_val", "iou_val_raw", "iou_test", "iou_test_raw"]
+    assert chosen["val"] == pytest.approx(sweep["threshold"][sweep["iou_val"].idxmax()])
+
+
+def test_the_project_is_scored_from_maps_to_metrics(project):
+    metrics = run_all()
+    good, blind = (metrics[method] for method in METHODS)
+    assert good["n_cases"] == blind["n_cases"] == 24 and good["n_healthy"] == 8 and good["n_patients"] == 4
+    for policy in POLICIES:
+        assert good[f"iou_{policy}"] > 0.8 > 0.3 > blind[f"iou_{policy}"]
+        for name in (f"dice_{policy}", f"iou_{policy}_raw", f"iou_pooled_{policy}"):
+            assert good[name] > blind[name]
+        assert good[f"iou_{policy}"] <= good["iou_oracle"] and blind[f"iou_{policy}"] <= blind["iou_oracle"]
+    assert good["pixel_ap"] > 0.95 and blind["pixel_ap"] < 0.2
+    assert good["iou_val_ci_low"] <= good["iou_val"] <= good["iou_val_ci_high"]
+    assert (good["success_rate"], good["n_success_rate"], good["cv"]) == (1, 24, 1)
+    judged = pd.read_csv("data/judgements/good.csv").merge(slices()[2][["slice_id", "split"]], on="slice_id")
+    judged = judged[(judged["split"] == "test") & (judged["judge_x"] > 0.5)]
+    assert good["n_judge_flip_rate"] == len(judged) == 24
+    assert good["judge_flip_rate"] == pytest.approx((judged["judge_x_cf"] < 0.5).mean())
+    assert 0 < good["l1"] < 0.1 and 0 < good["ssim"] < 1
+    assert blind["wilcoxon_p_holm"] < 0.001 and blind["iou_val_difference"] < -0.5
+    # What a method can't have is absent.
+    assert not {"success_rate", "cv", "judge_flip_rate", "l1", "ssim", "n_cv"} & set(blind)
+    assert "wilcoxon_p_holm" not in good
+
+
+def test_cases_hold_what_the_metrics_average(project):
+    metrics = run_all()
+    cases = pd.read_csv("reports/cases.csv", dtype={"patient_id": str})
+    assert len(cases) == 2 * 32 and not cases.duplicated(["method", "slice_id"]).any()
+    assert cases["patient_id"].str.len().eq(3).all()  # 005 stays 005
+    _, lesion, index = slices()
+    row_of = {slice_id: row for row, slice_id in enumerate(index["slice_id"])}
+    for method in METHODS:
+        own = cases[cases["method"] == method]
+        masks = np.load(f"data/masks/{method}/val.npy")
+        order = pd.read_csv(f"data/masks/{method}/index.csv")["slice_id"]
+        ious = []
+        for case in own.itertuples():
+            mask, true = masks[order[order == case.slice_id].index[0]], lesion[row_of[case.slice_id]]
+            assert case.lesion_px == true.sum()
+            assert case.f_x == (0.95 if case.label else 0.05)
+            assert case.fp_area == pytest.approx((mask & (1 - true)).mean(), rel=1e-4)
+            if case.label:
+                ious.append((mask & true).sum() / (mask | true).sum())
+                assert case.iou_val == pytest.approx(ious[-1], rel=1e-4)
+            else:
+                assert np.isnan(case.iou_val)
+        assert metrics[method]["iou_val"] == pytest.approx(np.mean(ious))
+    curves = pd.read_csv("reports/curves/thresholds.csv")
+    assert list(curves) == ["method", "threshold", "iou", "iou_raw"] and set(curves["method"]) == set(METHODS)
+    assert curves[curves["method"] == "good"]["iou"].max() == pytest.approx(metrics["good"]["iou_oracle"])
+
+
+def test_the_same_seed_gives_the_same_bytes(project):
+    run_all()
+    first = {file: Path(file).read_bytes() for file in ("reports/metrics.json", "reports/cases.csv")}
+    run_all()
+    assert first == {file: Path(file).read_bytes() for file in first}
+
+
+def test_a_data_set_without_lesion_masks_is_scored_on_its_counterfactuals(project, capsys):
+    write_project(masks=False)
+    metrics = run_all()
+    assert sorted(file.name for file in Path("data/masks/good").glob("*.npy")) == [
+        "fixed.npy", "fixed_raw.npy", "otsu.npy", "otsu_raw.npy"]
+    assert metrics["good"]["success_rate"] == 1 and "iou_val" not in metrics["good"]
+    assert "no segmentation metrics" in capsys.readouterr().out
+
+
+def rewrite_index(folder, change):
+    file = Path(folder) / "index.csv"
+    change(pd.read_csv(file)).to_csv(file, index=False)
+
+
+def test_a_method_with_other_cases_is_named(project):
+    for method in METHODS:
+        run(extract_masks, "--method", method)
+    rewrite_index("data/explanations/blind", lambda table: table.assign(slice_id=table["slice_id"].replace(
+        "scan8:7", "scan99:0")))
+    with pytest.raises(ValueError, match="method blind: .*31 of the 32 test slices.*scan8:7"):
+        run(evaluate)
+
+
+def test_masks_of_another_order_are_refused(project):
+    for method in METHODS:
+        run(extract_masks, "--method", method)
+    rewrite_index("data/masks/good", lambda table: table.iloc[::-1])
+    with pytest.raises(ValueError, match="method good: .*extract_masks@good"):
+        run(evaluate)
+
+
+@pytest.mark.parametrize(("instead", "message"), [
+    ("scan99:0", "not in data/slices.*scan99:0"),  # unknown
+    ("scan8:6", "twice.*scan8:6"),
+    ("scan0:0", "lacks 1 val and test.*scan8:7"),  # a training slice
+])
+def test_explanations_of_other_slices_are_refused_before_masks_are_made(project, instead, message):
+    rewrite_index("data/explanations/good",
+                  lambda table: table.assign(slice_id=table["slice_id"].replace("scan8:7", instead)))
+    with pytest.raises(ValueError, match=message):
+        run(extract_masks, "--method", "good")
+    assert not Path("data/masks/good").exists()
+
+
+@pytest.mark.parametrize(("gone", "remedy"), [
+    ("data/explanations/blind", "dvc repro explain@blind"), ("data/masks/blind", "dvc repro extract_masks@blind"),
+    ("data/judgements", "dvc repro judge_counterfactuals"),
+])
+def test_a_missing_folder_is_named_with_the_stage_that_writes_it(project, gone, remedy):
+    for method in METHODS:
+        run(extract_masks, "--method", method)
+    Path(gone).rename("elsewhere")
+    with pytest.raises(ValueError, match=remedy):
+        run(evaluate)
+    assert not Path("reports/metrics.json").exists()
+
+
+def test_a_reference_that_is_no_method_is_refused_before_any_work(project):
+    sections = SECTIONS | {"evaluate": SECTIONS["evaluate"] | {"reference_method": "coin"}}
+    Path("params.yaml").write_text(yaml.safe_dump(sections, sort_keys=False))
+    with pytest.raises(ValueError, match="evaluate.reference_method` is 'coin'.*good, blind"):
+        run(evaluate)

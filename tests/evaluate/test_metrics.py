@@ -1,0 +1,160 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from scipy import ndimage
+from sklearn.metrics import average_precision_score, f1_score, jaccard_score
+
+from stages.evaluate import metrics
+from stages.evaluate.metrics import (
+    EvaluateParams,
+    EvaluationError,
+    change,
+    confusion,
+    counterfactual_metrics,
+    dice,
+    iou,
+    pixel_average_precision,
+    segmentation_metrics,
+)
+
+PARAMS = EvaluateParams(cv_tau=0.8, bootstrap_samples=200, confidence=0.95, reference_method="a")
+MASKS = arrays.arrays(np.uint8, (5, 6, 7), elements=st.integers(0, 1))
+
+
+@settings(max_examples=50, deadline=None)
+@given(MASKS, MASKS)
+def test_iou_and_dice_are_scikit_learns_bounded_and_symmetric(masks, truth):
+    counts, swapped = confusion(masks, truth), confusion(truth, masks)
+    for function, reference in ((iou, jaccard_score), (dice, f1_score)):
+        values = function(*counts)
+        np.testing.assert_array_equal(values, function(*swapped))
+        for value, mask, true in zip(values, masks, truth, strict=True):
+            if mask.any() or true.any():
+                assert value == pytest.approx(reference(true.ravel(), mask.ravel(), zero_division=0))
+                assert 0 <= value <= 1
+            else:
+                assert np.isnan(value)
+
+
+def test_a_missed_lesion_scores_0_and_a_perfect_mask_1():
+    truth = np.zeros((2, 4, 4), np.uint8)
+    truth[:, 1:3, 1:3] = 1
+    masks = truth * np.array([0, 1], np.uint8)[:, None, None]
+    np.testing.assert_array_equal(iou(*confusion(masks, truth)), [0, 1])
+    np.testing.assert_array_equal(dice(*confusion(masks, truth)), [0, 1])
+
+
+def test_counts_do_not_depend_on_the_batches(monkeypatch):
+    generator = np.random.default_rng(0)
+    masks, truth = generator.integers(0, 2, (2, 11, 5, 5))
+    whole = confusion(masks, truth)
+    monkeypatch.setattr(metrics, "BATCH_PIXELS", 3 * 25)
+    np.testing.assert_array_equal(confusion(masks, truth), whole)
+
+
+@settings(max_examples=50, deadline=None)
+@given(arrays.arrays(np.float16, (3, 5, 6), elements=st.floats(0, 1, width=16)), MASKS)
+def test_average_precision_is_scikit_learns_with_ties(maps, truth):
+    truth = truth[:3, :5, :6].copy()
+    truth[:, 0, 0] = 1  # no lesion is empty
+    maps = np.where(maps < 0.5, maps.round(1), maps)  # many equal pixels
+    expected = [average_precision_score(true.ravel(), m.ravel().astype(float))
+                for true, m in zip(truth, maps, strict=True)]
+    np.testing.assert_allclose(pixel_average_precision(maps, truth), expected, rtol=1e-9)
+
+
+def test_average_precision_of_a_constant_map_is_the_lesions_share():
+    truth = np.zeros((1, 4, 5), np.uint8)
+    truth[0, 0, :3] = 1
+    for value in (0.0, -0.0, 1.0):
+        assert pixel_average_precision(np.full((1, 4, 5), value, np.float16), truth)[0] == pytest.approx(3 / 20)
+
+
+def test_maps_out_of_range_are_refused():
+    with pytest.raises(ValueError, match=r"\[0,1\]"):
+        pixel_average_precision(np.full((1, 2, 2), 1.5, np.float16), np.ones((1, 2, 2)))
+
+
+def ssim_by_definition(x, y):
+    """Equation 13 of Wang et al. (2004), averaged where the 11x11 window fits."""
+    def blur(image):
+        return ndimage.gaussian_filter(image, 1.5, truncate=3.5)
+    mean_x, mean_y = blur(x), blur(y)
+    var_x, var_y, cov = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2, blur(x * y) - mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2
+    values = (2 * mean_x * mean_y + c1) * (2 * cov + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
+    return values[5:-5, 5:-5].mean()
+
+
+def test_change_is_measured_on_the_scale_0_to_1():
+    generator = np.random.default_rng(0)
+    images = generator.uniform(-1, 1, (3, 20, 24)).astype(np.float16)
+    others = np.clip(images + generator.normal(0, 0.3, images.shape), -1, 1).astype(np.float16)
+    others[2] = images[2]
+    l1, ssim = change(images, others)
+    x, y = (images.astype(float) + 1) / 2, (others.astype(float) + 1) / 2
+    np.testing.assert_allclose(l1, [np.abs(a - b).mean() for a, b in zip(x, y, strict=True)])
+    np.testing.assert_allclose(ssim, [ssim_by_definition(a, b) for a, b in zip(x, y, strict=True)], rtol=1e-9)
+    assert l1[2] == 0 and ssim[2] == pytest.approx(1)
+    assert change(-np.ones((1, 16, 16)), np.ones((1, 16, 16)))[0][0] == 1
+
+
+def counterfactual_cases(rows):
+    return pd.DataFrame(rows, columns=["f_x", "f_x_cf", "judge_x", "judge_x_cf", "l1", "ssim"])
+
+
+def test_counterfactual_rates_rest_on_their_own_populations():
+    cases = counterfactual_cases([
+        (0.95, 0.10, 0.9, 0.2, 0.1, 0.9),  # flipped, drop 0.85, judge convinced
+        (0.99, 0.30, 0.9, 0.7, 0.3, 0.7),  # flipped, drop 0.69, judge not convinced
+        (0.90, 0.50, 0.4, 0.1, 0.2, 0.8),  # exactly on the border is not flipped; the judge never called it abnormal
+        (0.50, 0.40, 0.5, 0.5, 0.4, 0.6),  # exactly on both borders: abnormal, and still so for the judge
+        (0.20, 0.95, 0.9, 0.1, 0.9, 0.1),  # called healthy: in no population
+    ])
+    found = counterfactual_metrics(cases, PARAMS)
+    assert (found["n_success_rate"], found["success_rate"]) == (4, 3 / 4)
+    assert (found["n_cv"], found["cv"]) == (3, 1 / 3)
+    assert (found["n_judge_flip_rate"], found["judge_flip_rate"]) == (3, 1 / 3)
+    assert found["l1"] == pytest.approx(0.25) and found["ssim"] == pytest.approx(0.75)
+    assert found["success_rate_ci_low"] < 0.75 < found["success_rate_ci_high"]
+
+
+def test_a_rate_over_no_case_is_absent_and_its_count_0():
+    found = counterfactual_metrics(counterfactual_cases([(0.1, 0.1, 0.9, 0.9, 0.1, 0.9)]), PARAMS)
+    assert found == {"n_success_rate": 0, "n_cv": 0, "n_judge_flip_rate": 0}
+
+
+def segmentation_cases():
+    cases = pd.DataFrame({
+        "patient_id": ["p", "p", "q", "q", "q"], "label": [1, 1, 1, 0, 1], "lesion_px": [4, 9, 5, 3, 0],
+        "pixel_ap": [0.2, 0.4, 0.6, np.nan, np.nan], "per": [0.1, 0.2, 0.3, 0.9, 0.9],
+        "fp_area": [0.5, 0.5, 0.5, 0.25, 0.7],
+    })
+    for policy in metrics.POLICIES:
+        cases[[f"iou_{policy}", f"dice_{policy}", f"iou_{policy}_raw"]] = np.array([[0, .3, .6, np.nan, np.nan]] * 3).T
+    return cases
+
+
+def test_segmentation_counts_missed_lesions_and_tells_of_vanished_ones():
+    found = segmentation_metrics(segmentation_cases(), {"iou_pooled_val": 0.5}, PARAMS, 0)
+    assert (found["n_cases"], found["n_healthy"], found["n_patients"], found["n_lesion_vanished"]) == (3, 1, 2, 1)
+    assert found["iou_val"] == pytest.approx(0.3) and found["pixel_ap"] == pytest.approx(0.4)
+    assert found["per_fixed"] == pytest.approx(0.2)
+    # The healthy case holds a small lesion below the label's threshold: it stays a healthy case.
+    assert found["fp_area_healthy"] == 0.25 and found["iou_pooled_val"] == 0.5
+    assert found["iou_val_ci_low"] <= found["iou_val"] <= found["iou_val_ci_high"]
+
+
+def test_lesions_of_one_patient_have_no_interval():
+    found = segmentation_metrics(segmentation_cases().assign(patient_id="p"), {}, PARAMS, 0)
+    assert "iou_val" in found and not [name for name in found if "_ci_" in name]
+
+
+@pytest.mark.parametrize(("label", "name"), [(1, "slice with a lesion"), (0, "healthy slice")])
+def test_an_empty_population_is_named(label, name):
+    cases = segmentation_cases()
+    with pytest.raises(EvaluationError, match=name):
+        segmentation_metrics(cases[cases["label"] != label], {}, PARAMS, 0)

@@ -1,0 +1,124 @@
+"""A toy classifier that sees bright blobs, and images with one planted: what the methods are tested on."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.common.checkpoint import Scratch, save_model
+from stages.common.params import load_section
+from stages.common.runtime import Runtime, RuntimeParams, generator_for, seed_everything
+from stages.explain.method import CLASSIFIER, Context
+from stages.generate.adversarial import train_adversarial
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+TOY_GENERATOR = {
+    "channels": [8, 16, 16], "discriminator_channels": [8, 16], "discriminator_last_block": False, "skips": 2,
+    "generator_every": 2, "learning_rate": 2e-3, "batch_size": 16, "steps": 80, "ema_decay": 0.0,
+}
+
+
+class BlobClassifier(nn.Module):
+    """The room's classifier interface with fixed weights: bright blobs speak for abnormal, dark ones a little against.
+
+    Maps at a quarter of the size: bright blobs (strong weight), dark blobs (negative weight), edges (no weight).
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("weights", torch.tensor([200.0, -4.0, 0.0]))
+        self.bias = -2.0
+
+    def features(self, images: Tensor) -> Tensor:
+        smooth = F.avg_pool2d(images, 3, stride=1, padding=1)
+        edges = (images - smooth).abs()
+        maps = torch.cat([F.relu(smooth - 0.2), F.relu(-0.5 - smooth), edges], dim=1)
+        return F.avg_pool2d(maps, 4)  # (B,1,H,W) -> (B,3,H/4,W/4)
+
+    def head(self, features: Tensor) -> Tensor:
+        return features.mean(dim=(2, 3)) @ self.weights + self.bias  # (B,)
+
+    def classifying_weights(self) -> Tensor:
+        return self.weights
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))
+
+
+@pytest.fixture
+def classifier() -> nn.Module:
+    return BlobClassifier().eval().requires_grad_(False)
+
+
+@pytest.fixture
+def runtime() -> Runtime:
+    return Runtime(RuntimeParams(device="cpu", precision="float32", threads=1))
+
+
+@pytest.fixture
+def context(classifier: nn.Module, runtime: Runtime) -> Context:
+    return Context(classifier, runtime, seed=3)
+
+
+def planted_images(count: int, size: int = 32) -> tuple[Tensor, Tensor]:
+    """Images (B,1,size,size) in [-1,1] of soft noise with one bright disc each, and the discs (B,size,size) bool."""
+    generator = generator_for(11)
+    noise = torch.rand(count, 1, size, size, generator=generator) * 2 - 1
+    background = F.avg_pool2d(noise, 3, stride=1, padding=1, count_include_pad=False) * 0.5 - 0.3
+    centres = 8 + torch.rand(count, 2, generator=generator) * (size - 16)
+    grid = torch.arange(size).float()
+    squared = (grid[:, None] - centres[:, :1, None]) ** 2 + (grid - centres[:, 1:, None]) ** 2  # (B,size,size)
+    discs = squared <= 4.0**2
+    return torch.where(discs[:, None], 0.8, background), discs
+
+
+@pytest.fixture
+def planted() -> tuple[Tensor, Tensor]:
+    return planted_images(4)
+
+
+@pytest.fixture
+def planted_nine() -> Tensor:
+    return planted_images(9)[0]
+
+
+@pytest.fixture(scope="session")
+def toy_models(tmp_path_factory) -> Callable[[str], Path]:
+    """`toy_models(needs)` -> a root in which the folder `needs` holds a toy of that model; trained once per run."""
+    root = tmp_path_factory.mktemp("toys")
+
+    def make(needs: str) -> Path:
+        if needs != CLASSIFIER and not (root / needs).is_dir():
+            if not needs.startswith("models/generators/"):
+                pytest.fail(f"tests/explain/conftest.py makes no toy model for {needs} yet: add one to `toy_models`")
+            train_toy_generator(needs.rsplit("/", 1)[1], root)
+        return root
+
+    return make
+
+
+def train_toy_generator(name: str, root: Path) -> None:
+    """The generator `name` as params.yaml has it, but small and shortly trained, in `root`/models/generators/`name`."""
+    module = importlib.import_module(f"stages.generate.{name}")
+    params = load_section(f"generators.{name}", module.GeneratorParams, PARAMS).model_copy(update=TOY_GENERATOR)
+    images, lesions = planted_images(64)
+    healthy = images.masked_fill(lesions[:, None], -0.3)
+    both = torch.cat([images, healthy])[:, 0].half()  # (N,H,W)
+    classifier = BlobClassifier().eval()
+    logits = classifier(both.float().unsqueeze(1))
+    runtime = Runtime(RuntimeParams(device="cpu", precision="float32", threads=1))
+    seed_everything(0)
+    generator, _ = train_adversarial(module, params, classifier, both, logits, 0, runtime, Scratch("toy", name))
+    save_model(root / "models/generators" / name, generator, {"architecture": module.architecture_of(params)})
+
+
+@pytest.fixture
+def prepared_needs(toy_models, monkeypatch) -> Callable[[str], None]:
+    """`prepared_needs(needs)` lets the test run where the model folder `needs` can be read."""
+    return lambda needs: monkeypatch.chdir(toy_models(needs))

@@ -1,0 +1,236 @@
+"""What dvc.yaml promises: deps cover every local import, training and explaining never see the truth, and editing a
+parameter reruns what depends on it and nothing else."""
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+ALLOWED_ROOM_IMPORTS = {("explain", "generate"), ("explain", "classify"), ("generate", "classify")}
+BLIND_ROOMS = ("classify", "generate", "explain")
+
+
+def resolved_stages():
+    """dvc.yaml with `foreach` unrolled and values filled in: {name: {cmd, deps, params, outs}}."""
+    stages = {}
+    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+        if "foreach" not in stage:
+            values = {"dataset": PARAMS["dataset"], "segment_scans.method": PARAMS["segment_scans"]["method"]}
+            stages[name] = fill(stage, values)
+            continue
+        for key, item in PARAMS[stage["foreach"][2:-1]].items():
+            stages[f"{name}@{key}"] = fill(stage["do"], {"key": key, **{f"item.{k}": v for k, v in item.items()}})
+    return stages
+
+
+def fill(node, values):
+    text = json.dumps(node)
+    for key, value in values.items():
+        text = text.replace("${" + key + "}", str(value))
+    return json.loads(text)
+
+
+STAGES = resolved_stages()
+
+
+def paths(entries):
+    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+
+
+def local_imports(file, seen=None):
+    """All project files that a file imports, directly or through others (functions' inner imports too)."""
+    seen = set() if seen is None else seen
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            path = name.replace(".", "/") + ".py"
+            if name.startswith("stages.") and (ROOT / path).is_file() and path not in seen:
+                seen.add(path)
+                local_imports(path, seen)
+    return seen
+
+
+def script_of(stage):
+    words = stage["cmd"].split()
+    return words[words.index("-m") + 1].replace(".", "/") + ".py"
+
+
+def code_of(name):
+    """The stage's script, its local imports, and the method's own file where the stage runs one."""
+    files = {script_of(STAGES[name])}
+    key = name.partition("@")[2]
+    room = script_of(STAGES[name]).split("/")[1]
+    if key and (ROOT / f"stages/{room}/{key}.py").is_file():
+        files.add(f"stages/{room}/{key}.py")
+    for file in sorted(files):
+        files |= local_imports(file)
+    return files
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_deps_cover_every_local_import(name):
+    deps = paths(STAGES[name]["deps"])
+    missing = {file for file in code_of(name) if not any(file == dep or file.startswith(dep + "/") for dep in deps)}
+    assert not missing, f"stage {name} imports {sorted(missing)}, which its deps don't list"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_declared_code_exists_and_is_used(name):
+    code = [dep for dep in paths(STAGES[name]["deps"]) if dep.startswith("stages/")]
+    assert all((ROOT / dep).exists() for dep in code)
+    unused = [dep for dep in code if dep.endswith(".py") and dep not in code_of(name)]
+    assert not unused, f"stage {name} would rerun for {unused}, which it doesn't import"
+
+
+def test_rooms_import_only_what_the_house_allows():
+    for file in sorted((ROOT / "stages").rglob("*.py")):
+        room = file.relative_to(ROOT / "stages").parts[0]
+        for imported in local_imports(file.relative_to(ROOT), set()):
+            other = imported.split("/")[1]
+            allowed = other in (room, "common") or (room, other) in ALLOWED_ROOM_IMPORTS
+            assert allowed, f"{file.relative_to(ROOT)} reaches {imported}"
+
+
+def upstream(name):
+    """All stages that a stage rests on, through deps and outs."""
+    found = set()
+    deps = paths(STAGES[name]["deps"])
+    for other, stage in STAGES.items():
+        outs = paths(stage.get("outs", []) + stage.get("metrics", []) + stage.get("plots", []))
+        if other != name and any(inside(dep, out) or inside(out, dep) for dep in deps for out in outs):
+            found |= {other} | upstream(other)
+    return found
+
+
+def inside(path, folder):
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+@pytest.mark.parametrize("name", [n for n in STAGES if script_of(STAGES[n]).split("/")[1] in BLIND_ROOMS])
+def test_no_stage_that_trains_or_explains_rests_on_the_truth(name):
+    reached = {name} | {n for n in upstream(name) if not script_of(STAGES[n]).startswith("stages/prepare/")}
+    for stage in reached:
+        assert not any("truth" in dep or "extracted" in dep for dep in paths(STAGES[stage]["deps"])), stage
+    for file in code_of(name):
+        assert "lesion.npy" not in strings_of(file), f"{file} could open the truth"
+
+
+def strings_of(file):
+    tree = ast.parse((ROOT / file).read_text())
+    documentation = {id(node.body[0].value) for node in ast.walk(tree)
+                     if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef))
+                     and node.body and isinstance(node.body[0], ast.Expr)}
+    return [node.value for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation]
+
+
+def test_the_store_that_training_reads_has_no_lesion_column():
+    from stages.common.store import INDEX_COLUMNS
+
+    assert not any("lesion" in column for column in INDEX_COLUMNS)
+
+
+def test_runtime_is_declared_by_no_stage():
+    text = (ROOT / "dvc.yaml").read_text()
+    assert "runtime" not in text
+    assert "persist" not in text
+
+
+def test_every_stage_says_what_it_does():
+    for name, stage in STAGES.items():
+        assert len(stage.get("desc", "")) > 20, name
+
+
+# Editing a parameter. DVC itself answers, over stubs of the outputs that the real DAG declares.
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """A repository with the real dvc.yaml, params.yaml and code whose outputs are made up and committed as they are."""
+    root = tmp_path_factory.mktemp("repository")
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, root / name)
+    shutil.copytree(ROOT / "stages", root / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    dvc(root, "init", "--no-scm", "-q")
+    for stage in STAGES.values():
+        for out in paths(stage.get("outs", [])) + paths(stage.get("metrics", [])) + paths(stage.get("plots", [])):
+            target = root / out
+            if target.suffix:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text("{}" if target.suffix == ".json" else "a,b\n1,2\n")
+            else:
+                target.mkdir(parents=True, exist_ok=True)
+                (target / "made_up").write_text(out)
+    dvc(root, "commit", "-f", "-q")
+    return root
+
+
+def dvc(root, *arguments):
+    result = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=root, capture_output=True, text=True,
+                            check=False)
+    assert result.returncode == 0, result.stderr + result.stdout
+    return result.stdout
+
+
+def stale_after(repository, edit):
+    """Stages that `dvc status` calls changed after an edit of params.yaml, what hangs on them not counted."""
+    before = (repository / "params.yaml").read_text()
+    values = yaml.safe_load(before)
+    edit(values)
+    (repository / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    try:
+        return set(json.loads(dvc(repository, "status", "--json")))
+    finally:
+        (repository / "params.yaml").write_text(before)
+
+
+def downstream(names):
+    return set(names) | {name for name in STAGES if upstream(name) & set(names)}
+
+
+def test_nothing_is_stale_without_an_edit(repository):
+    assert stale_after(repository, lambda values: None) == set()
+
+
+def test_editing_coin_reruns_coin_and_what_depends_on_it(repository):
+    stale = stale_after(repository, lambda values: values["generators"]["coin"].update(lambda_classifier=4.5))
+    assert stale == {"train_generator@coin"}
+    reached = downstream(stale)
+    assert {"explain@coin", "extract_masks@coin", "evaluate", "report"} <= reached
+    others = {name for name in STAGES if "@" in name and not name.endswith("@coin")}
+    assert not reached & others
+    assert not {name for name in reached if name.startswith(("simulate", "extract_slices", "filter", "augment"))}
+
+
+def test_editing_one_method_reruns_that_one(repository):
+    assert stale_after(repository, lambda values: values["methods"]["rise"].update(masks=77)) == {"explain@rise"}
+
+
+def test_editing_the_report_reruns_the_report_alone(repository):
+    stale = stale_after(repository, lambda values: values["report"].update(gallery_cases=7))
+    assert downstream(stale) == {"report"}
+
+
+def test_editing_runtime_reruns_nothing(repository):
+    assert stale_after(repository, lambda values: values["runtime"].update(threads=7)) == set()
+
+
+def test_every_parameter_is_declared_by_some_stage(repository):
+    """A leaf that no stage declares could be edited without effect."""
+    for section in PARAMS:
+        if section in ("runtime", "profile"):
+            continue
+        text = (ROOT / "dvc.yaml").read_text()
+        declared = any(line.strip().startswith(f"- {section}") for line in text.splitlines())
+        assert declared, f"no stage declares `{section}`"
