@@ -32,6 +32,8 @@ def apply_profile(name: str, path: Path = PARAMS_FILE) -> None:
     """Write a profile's values into params.yaml; unknown keys and a result that doesn't validate are refused."""
     yaml = YAML()
     yaml.preserve_quotes = True
+    yaml.representer.add_representer(type(None), lambda representer, _: representer.represent_scalar(
+        "tag:yaml.org,2002:null", "null"))
     yaml.width = 120
     yaml.indent(mapping=2, sequence=4, offset=2)
     params = yaml.load(path.read_text())

@@ -85,9 +85,3 @@ def write_store(path: Path | str, images: np.ndarray, organ: np.ndarray, index: 
         np.save(folder / "images.npy", images.astype(np.float16, copy=False))
         np.save(folder / "organ.npy", organ.astype(np.uint8, copy=False))
         index[INDEX_COLUMNS + extra].to_csv(folder / "index.csv", index=False)
-
-
-def write_truth(path: Path | str, lesion: np.ndarray) -> None:
-    """The truth artifact: lesion masks (N,H,W) uint8, aligned with a store's index."""
-    with atomic_folder(path) as folder:
-        np.save(folder / "lesion.npy", lesion.astype(np.uint8, copy=False))

@@ -10,8 +10,9 @@ import pandas as pd
 from stages.common.files import read_json, write_json
 from stages.common.params import announce, load_section, load_value, stage_main
 from stages.common.progress import progress
-from stages.common.store import SliceStore, StoreError, write_store, write_truth
+from stages.common.store import SliceStore, StoreError, write_store
 from stages.prepare import anomalies, filtering, offline_augmentation, splits
+from stages.prepare.truth import write_truth
 
 FILTERED, FILTERED_TRUTH = Path("data/filtered"), Path("data/filtered_truth")
 SLICES, TRUTH = Path("data/slices"), Path("data/truth")

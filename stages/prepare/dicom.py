@@ -83,8 +83,10 @@ def read_header(path: Path) -> Header:
 
 
 def _check_kind(path: Path, dataset: pydicom.Dataset) -> None:
-    if dataset.get("Modality") in NO_SCAN or "Rows" not in dataset or "Columns" not in dataset:
-        raise ReadError(path, f"holds {dataset.get('Modality') or 'no image'}, not a scan", LEAVE_OUT)
+    if dataset.get("Modality") in NO_SCAN:
+        raise ReadError(path, f"holds {dataset.Modality}, not a scan", LEAVE_OUT)
+    if "Rows" not in dataset or "Columns" not in dataset:
+        raise ReadError(path, "holds no image", LEAVE_OUT)
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
         raise ReadError(path, f"has {frames} frames, expected one", "Convert it to one file per slice or to NIfTI")

@@ -156,9 +156,10 @@ def slice_scan(scan: Scan, modality: str, image_size: int, foreground_samples: i
             raise ReadError(scan.source_file, f"slice {z} holds NaN or infinite values", "Repair or leave out the scan")
         images[k] = resize_bilinear(native, image_size)  # (H,W)
         organ_slice = scan.organ_slice(z)
-        areas[k] = np.count_nonzero(_foreground(native, organ_slice, modality))
-        if organ_slice is not None:
-            organ[k] = resize_nearest(organ_slice, image_size, image_size)
+        if organ_slice is None:
+            areas[k] = np.count_nonzero(_foreground(native, None, modality))
+        else:
+            areas[k], organ[k] = organ_px[z], resize_nearest(organ_slice, image_size, image_size)
         if lesion_px[z]:
             lesion[k] = resize_nearest(scan.lesion.slice(z), image_size, image_size)
         index.append({

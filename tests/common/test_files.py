@@ -63,7 +63,9 @@ def test_store_round_trip_and_rows(tmp_path):
 
 
 @pytest.mark.parametrize(("images", "message"), [
-    (np.full((3, 4, 4), 1.5), r"\[-1,1\]"), (np.full((3, 4, 4), np.nan), r"\[-1,1\]"), (np.zeros((2, 4, 4)), "don't agree"),
+    (np.full((3, 4, 4), 1.5), r"\[-1,1\]"),
+    (np.full((3, 4, 4), np.nan), r"\[-1,1\]"),
+    (np.zeros((2, 4, 4)), "don't agree"),
 ])
 def test_bad_stores_are_not_written(tmp_path, images, message):
     with pytest.raises(StoreError, match=message):

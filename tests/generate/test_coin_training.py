@@ -13,8 +13,8 @@ TINY = {
     "fuse": "clamp", "upsampling": "nearest", "spectral_norm": False, "adversarial_loss": "bce",
     "discriminator_condition": "predicted", "kl": "logits", "kl_target": "own_if_healthy", "cycle_target": "input",
     "lambda_adversarial": 0.1, "lambda_classifier": 1.0, "lambda_reconstruction": 3.0, "lambda_total_variation": 0.0001,
-    "total_variation_scale": 127.5, "generator_every": 2, "learning_rate": "2e-3", "schedule": "constant", "betas": [0.0, 0.9], "batch_size": 8,
-    "steps": 12, "balance": "none", "ema_decay": 0.0,
+    "total_variation_scale": 127.5, "generator_every": 2, "learning_rate": "2e-3", "schedule": "constant",
+    "betas": [0.0, 0.9], "batch_size": 8, "steps": 12, "balance": "none", "ema_decay": 0.0,
 }
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
 from PIL import Image
@@ -56,7 +55,8 @@ def test_volume_becomes_its_organ_slices(tmp_path, orientation):
     assert list(got.index["organ_px"]) == [24, 24, 20, 24] and list(got.index["lesion_px"]) == [0, 0, 4, 0]
     row = got.index.iloc[0]
     assert (row.native_rows, row.native_cols) == (10, 12)
-    assert (row.spacing_row_mm, row.spacing_col_mm, row.spacing_z_mm) == pytest.approx((0.8 * 10 / 16, 0.7 * 12 / 16, 2.5))
+    spacing = (row.spacing_row_mm, row.spacing_col_mm, row.spacing_z_mm)
+    assert spacing == pytest.approx((0.8 * 10 / 16, 0.7 * 12 / 16, 2.5))
     scan = got.scans.iloc[0]
     assert scan.lesion_volume_mm3 == pytest.approx(4 * 0.7 * 0.8 * 2.5) and scan.patient_id == "case_1"
     shown = np.stack([volume[::-1, ::-1, z].T for z in (1, 2, 3, 4)]).astype(np.float32)
@@ -80,11 +80,10 @@ def test_same_scan_in_any_orientation_gives_the_same_slices(tmp_path):
 
 def test_foreground_is_drawn_from_the_native_organ(tmp_path):
     volume = write_case(tmp_path / "raw", "case_1", AFFINE)
-    organ = set(volume[2:8, 2:6, 1:5].ravel().tolist()) - set(volume[3:5, 3:5, 3].ravel().tolist()) | set()
     run(tmp_path, NIFTI)
     with np.load(tmp_path / "out/foreground.npz") as foreground:
         assert list(foreground) == ["case_1"] and foreground["case_1"].shape == (50,)
-        assert set(foreground["case_1"].tolist()) <= organ
+        assert np.isin(foreground["case_1"], volume[2:8, 2:6, 1:5]).all()
     run(tmp_path, NIFTI, extract_changes={"foreground_samples": 10**6})
     with np.load(tmp_path / "out/foreground.npz") as foreground:
         kept = np.concatenate([volume[2:8, 2:6, z].ravel() for z in (1, 2, 4)] + [
@@ -144,9 +143,8 @@ def test_series_with_masks_and_without_the_patients_name(tmp_path):
     assert list(got.index["z"]) == [2] and got.index["organ_px"][0] == 12
     np.testing.assert_allclose(got.images[0], resize_bilinear((pixels[2] * 2.0 - 1000).astype(np.float32), 8))
     first = got.scans["patient_id"][0]
-    assert first == run(tmp_path, SERIES, size=8)._replace_patient() if hasattr(got, "_replace_patient") else True
-    salted = run(tmp_path, SERIES, size=8, extract_changes={"patient_salt": "other"}).scans["patient_id"][0]
-    assert len(first) == 16 and salted != first
+    assert first == run(tmp_path, SERIES, size=4).scans["patient_id"][0] and len(first) == 16
+    assert first != run(tmp_path, SERIES, extract_changes={"patient_salt": "other"}).scans["patient_id"][0]
     write_nifti(tmp_path / "raw/doe_jane/organ.nii.gz", mask[:, :, :2], affine)
     with pytest.raises(ReadError, match="don't lie on the grid"):
         run(tmp_path, SERIES, size=8, organ=organ)
@@ -269,8 +267,8 @@ def test_real_series_with_real_lesions_goes_back_onto_its_grid(tmp_path):
 
 @needs_data
 @pytest.mark.parametrize(("changes", "slices", "patients"), [
-    ({"image": "images/{case}.png", "patient": "^([^_]+)_", "ignored": "any", "lesion": None, "root": "curvas",
-      "organ": {"files": ["masks/{case}.png"], "values": None, "colours": [[[200, 255], [200, 255], [0, 60]]]}}, 66, 14),
+    ({"patient": "^([^_]+)_", "ignored": "any", "lesion": None, "root": "curvas",
+      "organ": IMAGES["organ"] | {"values": None, "colours": [[[200, 255], [200, 255], [0, 60]]]}}, 66, 14),
     ({"image": "images/{case}.*", "patient": "^(case_[0-9]+)_", "root": "kits19_slices"}, 34, 15),
 ])
 def test_real_slices_with_masks(tmp_path, changes, slices, patients):
