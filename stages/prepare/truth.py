@@ -1,4 +1,4 @@
-"""The truth artifact: lesion masks, kept apart from the slice store so that nothing that trains or explains sees them."""
+"""The truth artifact: lesion masks, kept apart from the slice store so that no training and no method sees them."""
 
 from __future__ import annotations
 
