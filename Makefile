@@ -5,7 +5,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 # The stages say `python`: it is the one of .venv, activated or not.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test lint profile bench clean
+.PHONY: repro test lint profile apply bench clean
 
 repro: .venv/installed
 	dvc repro
@@ -17,6 +17,10 @@ test: .venv/installed
 
 profile: .venv/installed
 	python -m stages.common.profile $(P)
+
+# Models trained on `dataset`, applied to another data set: make apply DATASET=kits19_slices [ROOT=/path]
+apply: .venv/installed
+	python -m stages.apply --dataset "$(DATASET)" $(if $(ROOT),--root "$(ROOT)")
 
 bench: .venv/installed
 	python -m benchmarks.speed

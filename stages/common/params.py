@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import types
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -141,25 +143,74 @@ def _validated(key: str, content: Any, model: type[Model]) -> Model:
     try:
         return model.model_validate(content)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join([key, *(str(part) for part in first["loc"])])
-        if first["type"] == "extra_forbidden":
-            reason = f"unknown parameter `{where}`; known are: {', '.join(_fields_at(model, first['loc'][:-1]))}"
-        elif first["type"] == "missing":
-            reason = f"missing parameter `{where}`"
+        # A misspelt key also misses the right one: the unknown key says more.
+        errors = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        raise ParamsError(f"params.yaml: {_reason(key, content, model, errors)}") from None
+
+
+def _reason(key: str, content: Any, model: type[pydantic.BaseModel], errors: list) -> str:
+    """One sentence on the first of pydantic's errors; members of a union that refuse the same value are joined."""
+    first = errors[0]
+    where, kinds = _place(key, content, model, first)
+    match first["type"]:
+        case "extra_forbidden":
+            return f"unknown parameter `{where}`; known are: {', '.join(kinds[0].model_fields)}"
+        case "missing":
+            return f"missing parameter `{where}`"
+        case "union_tag_not_found":
+            return f"missing parameter `{where}.{first['ctx']['discriminator'].strip(chr(39))}`"
+        case "union_tag_invalid":
+            chooser = first["ctx"]["discriminator"].strip("'")
+            return f"`{where}.{chooser}` is {first['ctx']['tag']!r}; expected one of {first['ctx']['expected_tags']}"
+        case "value_error" if isinstance(first["input"], dict):  # two keys that don't go together
+            return f"`{where}`: {first['msg'].removeprefix('Value error, ')}"
+    reasons = dict.fromkeys(one["msg"].removeprefix("Value error, ") for one in errors
+                            if _place(key, content, model, one)[0] == where)
+    found = "a mapping" if isinstance(first["input"], dict) else repr(first["input"])
+    return f"`{where}` is {found}: {' or '.join(reasons)}"
+
+
+def _place(key: str, content: Any, model: type[pydantic.BaseModel], error: Any) -> tuple[str, list[Any]]:
+    """Full key of a pydantic error, and the models of the mapping in which its last part stands.
+
+    In a union pydantic's location also names the member that was tried. Such a part is no key of the content; it is
+    left out of the key and tells which of the models is meant.
+    """
+    kinds, holders, location = _members(model), _members(model), error["loc"]
+    for depth, part in enumerate(location):
+        is_key = isinstance(content, dict) and part in content or isinstance(content, list) and isinstance(part, int)
+        if is_key or error["type"] == "missing" and depth == len(location) - 1:
+            key += f"[{part}]" if isinstance(part, int) else f".{part}"
+            holders, kinds = kinds, [below for kind in kinds for below in _below(kind, part)]
+            content = content[part] if is_key else None
         else:
-            reason = f"`{where}` is {first['input']!r}: {first['msg']}"
-        raise ParamsError(f"params.yaml: {reason}") from None
+            kinds = [kind for kind in kinds if _is_named(kind, part)]
+    return key, [kind for kind in holders if hasattr(kind, "model_fields")]
 
 
-def _fields_at(model: type[pydantic.BaseModel], location: tuple) -> list[str]:
-    for part in location:
-        field = getattr(model, "model_fields", {}).get(part)
-        nested = getattr(field, "annotation", None)
-        if not (isinstance(nested, type) and issubclass(nested, pydantic.BaseModel)):
-            return ["see the section's model"]
-        model = nested
-    return list(model.model_fields)
+def _members(annotation: Any) -> list[Any]:
+    """The types that an annotation allows, unions and root models taken apart."""
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.RootModel):
+        return _members(annotation.model_fields["root"].annotation)
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _members(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        return [member for argument in arguments for member in _members(argument)]
+    return [annotation]
+
+
+def _below(kind: Any, part: str | int) -> list[Any]:
+    """The types that a value may have under a key of a model or mapping, or at a place of a list."""
+    if part in getattr(kind, "model_fields", {}):
+        return _members(kind.model_fields[part].annotation)
+    return _members(typing.get_args(kind)[-1]) if typing.get_origin(kind) in (dict, list, tuple) else []
+
+
+def _is_named(kind: Any, tag: str | int) -> bool:
+    """Whether pydantic calls a member of a union so: by its class, or by the key that tells the members apart."""
+    fields = getattr(kind, "model_fields", {}).values()
+    return tag == getattr(kind, "__name__", None) or any(tag in typing.get_args(field.annotation) for field in fields)
 
 
 def announce(stage: str, **sections: Any) -> None:

@@ -95,6 +95,8 @@ def notes(metrics: dict[str, dict[str, float]], test: TestSplit) -> list[str]:
         if first["n_lesion_vanished"]:
             lines.append(f"left out: {first['n_lesion_vanished']} slices labelled abnormal whose lesion vanished in "
                          "the resize")
+        if first["n_healthy"] == 0:
+            lines.append("no fp_area_healthy: the test split has no healthy slice")
         if first["n_patients"] < 2:
             lines.append("no bootstrap intervals: all lesion cases are of one patient")
     for method, values in metrics.items():

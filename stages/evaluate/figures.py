@@ -51,9 +51,13 @@ def write_figures(folder: Path | str, inputs: ReportInputs, params: ReportParams
     figures = {"ranking": draw_ranking(inputs, params, order), "thresholds": draw_thresholds(inputs, order),
                "gallery": draw_gallery(inputs, params, order), "comparison": draw_comparison(inputs, params, order)}
     for name, figure in figures.items():
-        with atomic_file(Path(folder) / f"{name}.png") as temporary:
-            # No software or date in the metadata: the bytes depend on the picture alone.
-            figure.savefig(temporary, dpi=120, metadata={"Software": None}, facecolor="white")
+        save_figure(Path(folder) / f"{name}.png", figure)
+
+
+def save_figure(file: Path | str, figure: Figure) -> None:
+    """Write a PNG without software or date in its metadata: the bytes depend on the picture alone."""
+    with atomic_file(file) as temporary:
+        figure.savefig(temporary, dpi=120, metadata={"Software": None}, facecolor="white")
 
 
 def draw_ranking(inputs: ReportInputs, params: ReportParams, order: list[str]) -> Figure:

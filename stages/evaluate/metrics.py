@@ -2,7 +2,8 @@
 
 Populations, all of the test split: lesion cases (labelled abnormal, lesion visible on the store's grid; a lesion that
 the method or the classifier misses scores 0), healthy cases (labelled healthy), and for counterfactuals the cases that
-the explained classifier calls abnormal, whatever their label. Each number stands beside its count.
+the explained classifier calls abnormal, whatever their label. Each number stands beside its count; over a population
+that is empty there is no number, only the count 0.
 """
 
 from __future__ import annotations
@@ -111,19 +112,21 @@ def segmentation_metrics(cases: pd.DataFrame, pooled: dict[str, float], params: 
     """Means over one method's lesion cases with patient-clustered intervals, and the area marked on healthy ones.
 
     cases: rows of cases.csv; pooled: `iou_pooled_<policy>`, from pixels summed over the lesion cases. The pixel error
-    rate `per_fixed` is over lesion cases too; `fp_area_healthy` is under the policy val.
+    rate `per_fixed` is over lesion cases too; `fp_area_healthy` is under the policy val. Without healthy cases there is
+    no `fp_area_healthy`; without lesion cases there would be next to nothing, so that is refused.
     """
     lesion, healthy = cases[is_lesion_case(cases)], cases[cases["label"] == 0]
-    for population, name in ((lesion, "slice with a lesion"), (healthy, "healthy slice")):
-        if len(population) == 0:
-            raise EvaluationError(f"the test split has no {name}: give the data set more patients, or change how it is "
-                                  "split or filtered")
+    if len(lesion) == 0:
+        raise EvaluationError("the test split has no slice with a lesion: give the data set more patients, or change "
+                              "how it is split or filtered")
     metrics = {
         "n_cases": len(lesion), "n_healthy": len(healthy), "n_patients": lesion["patient_id"].nunique(),
         "n_lesion_vanished": int(((cases["label"] == 1) & (cases["lesion_px"] == 0)).sum()),
         "pixel_ap": lesion["pixel_ap"].mean(), "per_fixed": lesion["per"].mean(),
-        "fp_area_healthy": healthy["fp_area"].mean(), **pooled,
+        **pooled,
     }
+    if len(healthy):
+        metrics["fp_area_healthy"] = healthy["fp_area"].mean()
     for policy in POLICIES:
         for name in (f"iou_{policy}", f"dice_{policy}", f"iou_{policy}_raw"):
             metrics[name] = lesion[name].mean()

@@ -176,15 +176,17 @@ def find_cases(dataset: str, block: Block) -> list[Case]:
     if not found:
         raise DatasetError(f"{root} holds nothing that matches {pattern!r}: check datasets.{dataset}, or get the data "
                            f"set from {block.page}")
-    _check_complete(dataset, root, found, classes, splits)
+    _check_complete(dataset, root, found, classes, splits, block.page)
     return found
 
 
-def _check_complete(dataset: str, root: Path, found: list[Case], classes: list[str], splits: list[str]) -> None:
+def _check_complete(dataset: str, root: Path, found: list[Case], classes: list[str], splits: list[str], page: str
+                    ) -> None:
     for name in classes:
         if not any(case.class_name == name for case in found):
             counts = {known: sum(case.class_name == known for case in found) for known in classes}
-            raise DatasetError(f"{root}: class {name!r} of datasets.{dataset}.classes has no image; images: {counts}")
+            raise DatasetError(f"{root}: class {name!r} of datasets.{dataset}.classes has no image; images: {counts}. "
+                               f"Correct `classes` or get the whole data set from {page}")
     if splits and len({case.split for case in found}) < 2:
         raise DatasetError(f"{root}: images only in the {found[0].split} part, expected folders {splits}; correct "
                            f"datasets.{dataset}.splits")

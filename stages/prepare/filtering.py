@@ -32,7 +32,8 @@ class FilterParams(Params):
     fingerprint_percentiles: tuple[float, float]  # lower and upper percentile of the fingerprint window
     # of all patients (with use_given_split: of the given training part); realised as one of about 1/fraction folds
     val_fraction: float = pydantic.Field(gt=0, lt=1)
-    test_fraction: float = pydantic.Field(gt=0, lt=1)  # of all patients; unused with use_given_split
+    # of all patients; unused with use_given_split; 1: every patient is test, as where trained models are applied
+    test_fraction: float = pydantic.Field(gt=0, le=1)
     use_given_split: bool  # keep the data set's own train/test parts and take val from train
     # largest Hamming distance (of 256 bits) at which two images count as near-identical
     duplicate_distance: int = pydantic.Field(ge=0, le=128)
@@ -44,8 +45,12 @@ class FilterParams(Params):
         low, high = self.fingerprint_percentiles
         if not 0 <= low < high <= 100:
             raise ValueError(f"fingerprint_percentiles must rise within 0..100, found {[low, high]}")
-        if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError("val_fraction + test_fraction must leave something to train on (< 1)")
+        if self.test_fraction < 1 <= self.val_fraction + self.test_fraction:
+            raise ValueError("val_fraction + test_fraction must leave something to train on (< 1); "
+                             "test_fraction 1 alone makes everything test")
+        if self.test_fraction == 1 and (self.use_given_split or self.window == "fingerprint"):
+            raise ValueError("with test_fraction 1 there is no training part: window must be [low, high] and "
+                             "use_given_split false")
         return self
 
 

@@ -109,7 +109,8 @@ def extract(dataset: str, block: Block, params: ExtractParams, image_size: int, 
         first = f"; the first: {left_out[0]['file']}: {left_out[0]['reason']}" if left_out else ""
         raise ExtractError(f"datasets.{dataset}: no slice left of {len(cases)} scans in {block.root}: "
                            f"{len(without_organ)} have no organ in any slice, {len(unlabelled)} have a class that is "
-                           f"left out, {len(left_out)} can't be read{first}")
+                           f"left out, {len(left_out)} can't be read{first}. "
+                           f"Check `organ` under datasets.{dataset} and the files that it names")
     manifest = {
         "dataset": dataset, "anomalies": block.anomalies, "lesion_threshold_px": block.lesion_threshold_px,
         "modality": block.modality, "left_out": left_out, "without_organ": without_organ,

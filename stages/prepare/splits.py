@@ -47,8 +47,11 @@ def split_patients(table: pd.DataFrame, val_fraction: float, test_fraction: floa
     """{patient: "train" | "val" | "test"}; no group of patients is divided, every part gets at least one patient.
 
     `table` comes from `patient_table`. Each part is one fold of a StratifiedGroupKFold: the one in which no class is
-    missing where there is such, and whose share of the slices is nearest to the fraction.
+    missing where there is such, and whose share of the slices is nearest to the fraction. With test_fraction 1 every
+    patient is test and val_fraction is unused.
     """
+    if test_fraction == 1:
+        return _named(test=table.index)
     _enough_groups(table, 3)
     is_test = _draw(table, test_fraction, groups_left=2, seed=seed)
     rest = table[~is_test]
@@ -65,7 +68,7 @@ def split_given(table: pd.DataFrame, given: dict[str, set[str]], val_fraction: f
     """
     for patient in table.index:
         if given[patient] not in ({"train"}, {"test"}):
-            found = sorted(given[patient])
+            found = "nothing" if given[patient] == {""} else sorted(given[patient])
             raise SplitError(f"patient {patient}: the data set's own split says {found}, expected ['train'] or ['test']"
                              ". Set filter.use_given_split to false to split by patient instead")
     is_test = np.array([given[patient] == {"test"} for patient in table.index])
@@ -81,16 +84,20 @@ def split_given(table: pd.DataFrame, given: dict[str, set[str]], val_fraction: f
 
 
 def check_classes(index: pd.DataFrame) -> list[str]:
-    """Refuse a training part without healthy or without abnormal slices; returns a warning for each other part so."""
+    """Refuse a training part without healthy or without abnormal slices; returns a warning for each other part so.
+
+    Where every slice is test, nothing is trained or chosen and only the test part is looked at.
+    """
     counts = index.groupby(["split", "label"]).size().unstack(fill_value=0)
     counts = counts.reindex(index=["train", "val", "test"], columns=[0, 1], fill_value=0)
     told = "; ".join(f"{split} {row[0]} healthy, {row[1]} abnormal" for split, row in counts.iterrows())
-    if (counts.loc["train"] == 0).any():
+    all_test = (index["split"] == "test").all()
+    if not all_test and (counts.loc["train"] == 0).any():
         raise SplitError(f"the training part has slices of one class only ({told}). Check the data set's labels and "
                          "lesion_threshold_px, switch anomalies on where it has no lesions, or change the seed")
     return [
         f"the {split} part has no {name} slice ({told}): its metrics say little"
-        for split in ("val", "test") for label, name in ((0, "healthy"), (1, "abnormal"))
+        for split in (("test",) if all_test else ("val", "test")) for label, name in ((0, "healthy"), (1, "abnormal"))
         if counts.loc[split, label] == 0
     ]
 

@@ -14,7 +14,6 @@ from stages.common.params import announce, load_section, stage_main
 from stages.common.progress import progress
 from stages.common.store import SliceStore
 from stages.segment.thresholds import (
-    LABEL_FREE,
     POLICIES,
     MaskError,
     MaskParams,
@@ -22,17 +21,22 @@ from stages.segment.thresholds import (
     binarise,
     choose,
     lesion_rows,
+    read_carried,
 )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--method", required=True, help="a name under `methods` in params.yaml")
-    method = parser.parse_args().method
+    parser.add_argument("--carry-from", metavar="FOLDER", help="folder of another run's masks: its thresholds "
+                        "are used, only oracle is chosen here (see stages/apply.py)")
+    arguments = parser.parse_args()
+    method = arguments.method
 
     # Parameters, maps, slices, truth.
     params = load_section("masks", MaskParams)
-    announce(f"extract_masks {method}", masks=params)
+    announce(f"extract_masks {method}", masks=params, carry_from=arguments.carry_from)
+    carried = read_carried(arguments.carry_from, method) if arguments.carry_from else None
     explanations = Explanations.open(f"data/explanations/{method}")
     store = SliceStore.open("data/slices")
     truth = load_truth(store)
@@ -42,10 +46,10 @@ def main() -> None:
     # Thresholds. Truth without a single lesion pixel belongs to a data set without lesion masks.
     annotated = any(truth[part].any() for part in batches(truth.shape))
     lesion = truth[rows] if annotated else None  # (N,H,W), in the explanations' order
-    thresholds, curves = choose(explanations.attribution, lesion, index, params)
-    policies = POLICIES if annotated else LABEL_FREE
+    thresholds, curves = choose(explanations.attribution, lesion, index, params, carried)
+    policies = [policy for policy in POLICIES if policy in thresholds]
     if not annotated:
-        print(f"data/truth holds no lesion: masks for {', '.join(LABEL_FREE)} alone, nothing can choose val and oracle")
+        print(f"data/truth holds no lesion: masks for {', '.join(policies)} alone, nothing can choose the others")
     for split in ("val", "test") if annotated else ():
         labelled = ((index["split"] == split) & (index["label"] == 1)).sum()
         print(f"{split}: {len(lesion_rows(lesion, index, split))} lesion slices of {labelled} labelled abnormal")

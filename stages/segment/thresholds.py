@@ -4,17 +4,21 @@ fixed   the same number for every method
 otsu    Otsu's threshold of the method's validation maps (Otsu, 1979): needs no labels
 val     best mean IoU on the validation split's lesion slices: a declared budget of pixel labels
 oracle  the same on the test split: no result, but the upper bound of what a threshold can reach
+
+Where trained models are applied to another data set, all but the oracle are carried over from the models' own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator
 from skimage.filters import threshold_otsu
 
+from stages.common.files import read_json
 from stages.common.params import Params
 from stages.segment.morphology import Step, clean
 
@@ -71,11 +75,11 @@ def otsu(maps: np.ndarray, rows: np.ndarray) -> float:
     return float(threshold_otsu(hist=(counts, (edges[:-1] + edges[1:]) / 2)))
 
 
-def candidates(params: MaskParams, otsu_threshold: float) -> np.ndarray:
-    """Thresholds (K,) that val and oracle try, ascending: the sweep from 0 to 1, and the label-free policies' own,
+def candidates(params: MaskParams, *others: float) -> np.ndarray:
+    """Thresholds (K,) that val and oracle try, ascending: the sweep from 0 to 1, `fixed`, and the other policies' own,
     so that no policy can beat the oracle."""
     sweep = np.round(np.arange(round(1 / params.sweep_step) + 1) * params.sweep_step, 10)
-    return np.unique(np.r_[sweep, params.fixed, otsu_threshold])
+    return np.unique(np.r_[sweep, params.fixed, others])
 
 
 def iou_by_threshold(maps: np.ndarray, lesion: np.ndarray, thresholds: np.ndarray, steps: list[Step]) -> np.ndarray:
@@ -130,14 +134,25 @@ def lesion_rows(lesion: np.ndarray, index: pd.DataFrame, split: str) -> np.ndarr
     return rows[np.array([lesion[row].any() for row in rows], bool)]
 
 
-def choose(maps: np.ndarray, lesion: np.ndarray | None, index: pd.DataFrame,
-           params: MaskParams) -> tuple[dict[str, float], pd.DataFrame | None]:
+def read_carried(folder: Path | str, method: str) -> dict[str, float]:
+    """Thresholds {policy: t, policy_raw: t} of a method in another run's folder of masks, without its oracle's."""
+    file = Path(folder) / method / "thresholds.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} not found: finish the run that the thresholds are carried from (`dvc repro`)")
+    return {name: float(t) for name, t in read_json(file).items() if not name.startswith("oracle")}
+
+
+def choose(maps: np.ndarray, lesion: np.ndarray | None, index: pd.DataFrame, params: MaskParams,
+           carried: dict[str, float] | None = None) -> tuple[dict[str, float], pd.DataFrame | None]:
     """Thresholds {policy: t, policy_raw: t} with and without morphology, and the curves that they come from.
 
     maps (N,H,W) in [0,1]; lesion (N,H,W) 0/1; index: N rows with split and label. The curves have one row per
     threshold: mean IoU over the lesion slices of val and of test, cleaned and raw. Without lesion masks (None) there
-    are no curves, and val and oracle are left out.
+    are no curves, and val and oracle are left out. `carried` (see `read_carried`) stands in for every choice but the
+    oracle's: then nothing is chosen on val.
     """
+    if carried is not None:
+        return _choose_oracle(maps, lesion, index, params, carried)
     val = np.flatnonzero(index["split"] == "val")
     if len(val) == 0:
         raise MaskError("no explained slice belongs to the split val, where thresholds are chosen: "
@@ -147,8 +162,25 @@ def choose(maps: np.ndarray, lesion: np.ndarray | None, index: pd.DataFrame,
     if lesion is None:
         return chosen, None
 
-    curves = pd.DataFrame({"threshold": candidates(params, chosen["otsu"])})
-    for policy, split in (("val", "val"), ("oracle", "test")):
+    return _choose_best(maps, lesion, index, params, chosen, {"val": "val", "oracle": "test"})
+
+
+def _choose_oracle(maps: np.ndarray, lesion: np.ndarray | None, index: pd.DataFrame, params: MaskParams,
+                   carried: dict[str, float]) -> tuple[dict[str, float], pd.DataFrame | None]:
+    if lesion is None:
+        return carried, None
+    lacking = [name for policy in POLICIES[:-1] for name in (policy, f"{policy}_raw") if name not in carried]
+    if lacking:
+        raise MaskError(f"the thresholds carried from the other run lack {lacking}, found {sorted(carried)}: without "
+                        "lesion masks it could not choose them, so its models can't be scored on lesion masks")
+    return _choose_best(maps, lesion, index, params, carried, {"oracle": "test"})
+
+
+def _choose_best(maps: np.ndarray, lesion: np.ndarray, index: pd.DataFrame, params: MaskParams,
+                 known: dict[str, float], split_of: dict[str, str]) -> tuple[dict[str, float], pd.DataFrame]:
+    """The known thresholds and those of the policies in `split_of`, each best on its split; the splits' curves."""
+    chosen, curves = dict(known), pd.DataFrame({"threshold": candidates(params, *known.values())})
+    for policy, split in split_of.items():
         rows = lesion_rows(lesion, index, split)
         if len(rows) == 0:
             raise MaskError(f"the split {split} has no slice with a lesion, which the policy {policy} needs: "

@@ -10,6 +10,7 @@ import yaml
 
 from stages.common.params import Params, ParamsError, check_all, load_section, load_value, read_params
 from stages.common.profile import apply_profile, read_profile
+from stages.prepare.datasets import DatasetParams
 
 ROOT = Path(__file__).parents[2]
 PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
@@ -77,10 +78,50 @@ def test_scalars_are_typed(tmp_path):
     (lambda v: v.update(dataset="unheard_of"), r"`dataset` is 'unheard_of'.*phantom"),
     (lambda v: v["datasets"]["phantom"].pop("layout"), r"datasets\.phantom"),
     (lambda v: v.pop("report"), r"missing parameter `report`"),
+    (lambda v: v["filter"].update(window="wide"), r"`filter\.window` is 'wide': .*'fingerprint' or .*tuple"),
+    (lambda v: v["filter"].update(window=[3, 1]), r"`filter`: window must be \[low, high\]"),
+    (lambda v: v["filter"].update(seed={"a": 1}), r"unknown parameter `filter\.seed`; known are: min_organ_px, window"),
+    (lambda v: v["filter"].update(min_organ_px={"a": 1}), r"`filter\.min_organ_px` is a mapping: .*integer"),
 ])
 def test_any_section_is_checked_before_any_work(tmp_path, edit, message):
     with pytest.raises(ParamsError, match=message):
         check_all(edited(tmp_path, edit))
+
+
+NIFTI_KEYS = "root, page, modality, anomalies, lesion_threshold_px, layout, image, organ, lesion, ignored, patient$"
+
+
+@pytest.mark.parametrize(("edit", "message"), [
+    (lambda v: v["datasets"]["phantom"].update(imagge=1),
+     r"unknown parameter `datasets\.phantom\.imagge`; known are: " + NIFTI_KEYS),
+    (lambda v: v["datasets"]["phantom"].update(imagge=v["datasets"]["phantom"].pop("image")),
+     r"unknown parameter `datasets\.phantom\.imagge`"),  # rather than: `image` is missing
+    (lambda v: v["datasets"]["kits"]["organ"].update(value=[1]),
+     r"unknown parameter `datasets\.kits\.organ\.value`; known are: files, values$"),
+    (lambda v: v["datasets"]["curvas"]["organ"].update(colour=1),
+     r"unknown parameter `datasets\.curvas\.organ\.colour`; known are: files, values, colours$"),
+    (lambda v: v["datasets"]["kits"]["lesion"].update(values=[1, "two"]),
+     r"`datasets\.kits\.lesion\.values\[1\]` is 'two'"),
+    (lambda v: v["datasets"]["kits"].update(organ="all"),
+     r"`datasets\.kits\.organ` is 'all': .*VolumeMask.* or .*nonzero"),
+    (lambda v: v["datasets"]["kits"].pop("ignored"), r"missing parameter `datasets\.kits\.ignored`$"),
+    (lambda v: v["datasets"]["kits"].pop("layout"), r"missing parameter `datasets\.kits\.layout`$"),
+    (lambda v: v["datasets"]["kits"].update(layout="zip"),
+     r"`datasets\.kits\.layout` is 'zip'; expected .*'nifti_cases'"),
+    (lambda v: v["classifiers"]["classifier"]["augmentation"][2].update(shft=1),
+     r"unknown parameter `classifiers\.classifier\.augmentation\[2\]\.shft`; known are: .*scale, rotate_degrees$"),
+    (lambda v: v["classifiers"]["judge"]["augmentation"][0].update(name="mirror"),
+     r"`classifiers\.\w+\.augmentation\[0\]\.name` is 'mirror'; expected one of .*horizontal_flip"),
+])
+def test_inside_a_choice_of_models_the_key_is_the_one_in_the_file(tmp_path, edit, message):
+    with pytest.raises(ParamsError, match=message):
+        check_all(edited(tmp_path, edit))
+
+
+def test_the_section_of_one_data_set_is_refused_like_all_of_them(tmp_path):
+    file = edited(tmp_path, lambda v: v["datasets"]["phantom"].update(imagge=1))
+    with pytest.raises(ParamsError, match=r"unknown parameter `datasets\.phantom\.imagge`; known are: root, page"):
+        load_section("datasets.phantom", DatasetParams, file)
 
 
 @pytest.mark.parametrize("stage", ["simulate_scans", "extract_slices"])

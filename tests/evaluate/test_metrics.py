@@ -153,8 +153,14 @@ def test_lesions_of_one_patient_have_no_interval():
     assert "iou_val" in found and not [name for name in found if "_ci_" in name]
 
 
-@pytest.mark.parametrize(("label", "name"), [(1, "slice with a lesion"), (0, "healthy slice")])
-def test_an_empty_population_is_named(label, name):
+def test_a_test_split_without_lesions_is_refused():
     cases = segmentation_cases()
-    with pytest.raises(EvaluationError, match=name):
-        segmentation_metrics(cases[cases["label"] != label], {}, PARAMS, 0)
+    with pytest.raises(EvaluationError, match="slice with a lesion"):
+        segmentation_metrics(cases[cases["label"] == 0], {}, PARAMS, 0)
+
+
+def test_without_healthy_slices_only_what_rests_on_them_is_absent():
+    cases = segmentation_cases()
+    whole = segmentation_metrics(cases, {"iou_pooled_val": 0.5}, PARAMS, 0)
+    found = segmentation_metrics(cases[cases["label"] == 1], {"iou_pooled_val": 0.5}, PARAMS, 0)
+    assert found == {name: value for name, value in whole.items() if name != "fp_area_healthy"} | {"n_healthy": 0}

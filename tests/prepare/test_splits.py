@@ -107,3 +107,14 @@ def test_the_patient_table_gathers_slices_labels_and_volume():
     table = patient_table(index, {"a": 12.5}, {"a": 0, "b": 1})
     assert table.loc["a"].to_dict() == {"slices": 2, "healthy": True, "abnormal": True, "volume": 12.5, "group": 0}
     assert table.loc["b"].to_dict() == {"slices": 1, "healthy": False, "abnormal": True, "volume": 0.0, "group": 1}
+
+
+def test_with_test_fraction_1_everything_is_test_even_one_patient():
+    assert split_patients(patients([0.0, 3.0], groups=[0, 0]), 0.15, 1.0, 0) == {"p0": "test", "p1": "test"}
+    assert set(split_patients(patients([5.0]), 0.15, 1.0, 0).values()) == {"test"}
+
+
+def test_where_everything_is_test_no_class_is_needed_for_training():
+    index = pd.DataFrame({"split": "test", "label": [1, 1]})
+    warnings = check_classes(index)
+    assert len(warnings) == 1 and "test part has no healthy slice" in warnings[0]

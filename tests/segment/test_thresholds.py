@@ -132,6 +132,30 @@ def test_explanations_without_validation_slices_are_refused():
         choose(maps, lesion, index.assign(split="test"), PARAMS)
 
 
+CARRIED = {"fixed": 0.3, "fixed_raw": 0.3, "otsu": 0.1234, "otsu_raw": 0.1234, "val": 0.4321, "val_raw": 0.5}
+
+
+def test_carried_thresholds_stay_and_only_the_oracle_is_chosen():
+    maps, lesion, index = project()
+    index["split"] = "test"
+    chosen, curves = choose(maps, lesion, index, PARAMS, CARRIED)
+    assert {name: chosen[name] for name in CARRIED} == CARRIED
+    assert set(chosen) - set(CARRIED) == {"oracle", "oracle_raw"}
+    assert list(curves) == ["threshold", "iou_test", "iou_test_raw"] and {0.1234, 0.4321} <= set(curves["threshold"])
+    rows = np.flatnonzero(index["label"] == 1)
+    score = {policy: np.mean(brute_force(maps[rows], lesion[rows], chosen[policy], PARAMS.morphology))
+             for policy in thresholds.POLICIES}
+    assert score["oracle"] == pytest.approx(max(score.values()))
+
+
+def test_thresholds_of_a_run_without_lesion_masks_cannot_be_carried_to_lesion_masks():
+    maps, lesion, index = project()
+    label_free = {name: t for name, t in CARRIED.items() if not name.startswith("val")}
+    assert choose(maps, None, index, PARAMS, label_free) == (label_free, None)
+    with pytest.raises(MaskError, match="lack .'val', 'val_raw'"):
+        choose(maps, lesion, index, PARAMS, label_free)
+
+
 @pytest.mark.parametrize("wrong", [{"sweep_step": 0.03}, {"fixed": 1.5}, {"morphology": ["erode"]}])
 def test_parameters_out_of_range_are_refused(wrong):
     with pytest.raises(pydantic.ValidationError):
