@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -22,6 +23,42 @@ from stages.explain.method import CLASSIFIER, Context
 def clock(runtime: Runtime) -> float:
     """Wall time on a GPU; on a CPU the processor's seconds, which other work on the machine doesn't change."""
     return now(runtime) if runtime.device.type == "cuda" else time.process_time()
+
+
+def median_seconds(runtime: Runtime, repeats: int, **works: Callable[[], object]) -> dict[str, float]:
+    """{name: median seconds} of several pieces of work.
+
+    In turns, so that all meet the same machine; the first turn warms up and isn't counted.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repeats + 1):
+        for name, work in works.items():
+            began = clock(runtime)
+            work()
+            seconds[name].append(clock(runtime) - began)
+    return {name: statistics.median(times[1:]) for name, times in seconds.items()}
+
+
+def rise_rates(runtime: Runtime, architecture: str, width: int, size: int, images: int, masks: int, batch_size: int,
+               repeats: int) -> dict[str, float]:
+    """Masked images per second: `bare` forward passes, and `rise` with all that it does beside them."""
+    classifier = runtime.place(build_classifier(architecture, width, pretrained=False))
+    classifier.eval().requires_grad_(False)
+    params = rise.MethodParams(needs=CLASSIFIER, masks=masks, grid=8, keep=0.1, batch_size=batch_size,
+                               baseline="mid_grey")
+    method = rise.Method(params, Context(classifier, runtime, 0))
+    explained = torch.rand(images, 1, size, size, device=runtime.device) * 2 - 1
+    forwards = explained[:1].expand(batch_size, -1, -1, -1).contiguous()
+    sizes = [len(part) for part in torch.arange(masks).split(batch_size)] * images
+
+    def bare() -> None:
+        """The same number of images in the same batch sizes, and nothing else."""
+        with torch.no_grad(), runtime.autocast():
+            for count in sizes:
+                classifier(forwards[:count])
+
+    seconds = median_seconds(runtime, repeats, bare=bare, rise=lambda: method.maps(explained, torch.arange(images)))
+    return {name: sum(sizes) / time for name, time in seconds.items()}
 
 
 def main() -> None:
@@ -38,32 +75,8 @@ def main() -> None:
 
     seed_everything(0)
     runtime = Runtime(RuntimeParams(threads=arguments.threads))
-    classifier = runtime.place(build_classifier(arguments.architecture, arguments.width, pretrained=False))
-    classifier.eval().requires_grad_(False)
-    params = rise.MethodParams(needs=CLASSIFIER, masks=arguments.masks, grid=8, keep=0.1,
-                               batch_size=arguments.batch_size, baseline="mid_grey")
-    method = rise.Method(params, Context(classifier, runtime, 0))
-    images = torch.rand(arguments.images, 1, arguments.size, arguments.size, device=runtime.device) * 2 - 1
-    forwards = images[:1].expand(arguments.batch_size, -1, -1, -1).contiguous()
-    sizes = [len(part) for part in torch.arange(arguments.masks).split(arguments.batch_size)] * arguments.images
-
-    def bare() -> None:
-        """The same number of images in the same batch sizes, and nothing else."""
-        with torch.no_grad(), runtime.autocast():
-            for size in sizes:
-                classifier(forwards[:size])
-
-    def explained() -> None:
-        method.maps(images, torch.arange(arguments.images))
-
-    # In turns, so that both meet the same machine; the first turn warms up and isn't counted.
-    seconds: dict[str, list[float]] = {"bare": [], "rise": []}
-    for _ in range(arguments.repeats + 1):
-        for name, work in (("bare", bare), ("rise", explained)):
-            began = clock(runtime)
-            work()
-            seconds[name].append(clock(runtime) - began)
-    rate = {name: sum(sizes) / statistics.median(times[1:]) for name, times in seconds.items()}
+    rate = rise_rates(runtime, arguments.architecture, arguments.width, arguments.size, arguments.images,
+                      arguments.masks, arguments.batch_size, arguments.repeats)
     print(f"{runtime.describe()}; {arguments.architecture}, {arguments.size} x {arguments.size}, "
           f"batch {arguments.batch_size}, {arguments.masks} masks, {arguments.images} images")
     print(f"bare forward {rate['bare']:.0f} images/s, RISE {rate['rise']:.0f} masks/s, "

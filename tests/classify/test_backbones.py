@@ -1,5 +1,7 @@
 """Classifiers: one channel, one logit, features/head consistent, weights from torch hub's cache or a clear refusal."""
 
+import copy
+
 import pytest
 import torch
 import torchvision
@@ -86,3 +88,18 @@ def test_saved_classifier_loads_frozen_and_damage_is_refused(tmp_path):
         load_classifier(folder, runtime)
     with pytest.raises(CheckpointError, match="not found"):
         load_classifier(tmp_path / "nowhere", runtime)
+
+
+@pytest.mark.parametrize("width", [8, 16, 24])
+def test_small_net_trains_in_the_runtime_s_memory_format(width):
+    """Some widths crashed torch's CPU kernels in channels_last. Gradients agree with the plain format but for a few
+    ReLUs that rounding flips."""
+    runtime = Runtime(RuntimeParams(device="cpu", precision="auto", threads=1))
+    torch.manual_seed(0)
+    plain = build_classifier("small_resnet", width, pretrained=False)
+    placed = runtime.place(copy.deepcopy(plain))
+    images = torch.rand(16, 1, 32, 32)
+    for classifier in (plain, placed):
+        classifier(images).square().sum().backward()
+    for one, other in zip(plain.parameters(), placed.parameters(), strict=True):
+        assert torch.allclose(one.grad, other.grad, rtol=0, atol=0.05 * one.grad.abs().max().item())
