@@ -106,13 +106,17 @@ def test_small_net_trains_in_the_runtime_s_memory_format(width):
 
 
 def test_small_net_s_maps_lie_over_what_they_show():
-    """A blob in the middle of the image lights the middle of the maps: no shift from halving the size."""
-    torch.manual_seed(0)
-    classifier = build_classifier("small_resnet", width=8, pretrained=False).eval()
+    """A blob in the middle of the image lights the middle of the maps: halving the size shifts nothing.
+
+    Random kernels lean somewhere, each net elsewhere: the mean over nets is in the middle (strides would put it at 3.95).
+    """
     y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     blob = torch.exp(-((y - 31.5) ** 2 + (x - 31.5) ** 2) / 50)[None, None]
-    with torch.no_grad():
-        change = (classifier.features(blob) - classifier.features(torch.zeros_like(blob))).abs().sum(1)[0]  # (8,8)
-    position = torch.arange(8.0)
-    assert (change.sum(1) @ position / change.sum()).item() == pytest.approx(3.5, abs=0.15)
-    assert (change.sum(0) @ position / change.sum()).item() == pytest.approx(3.5, abs=0.15)
+    centres = []
+    for seed in range(30):
+        torch.manual_seed(seed)
+        classifier = build_classifier("small_resnet", width=8, pretrained=False).eval()
+        with torch.no_grad():
+            change = (classifier.features(blob) - classifier.features(torch.zeros_like(blob))).abs().sum(1)[0]  # (8,8)
+        centres += [(change.sum(axis) @ torch.arange(8.0) / change.sum()).item() for axis in (0, 1)]
+    assert sum(centres) / len(centres) == pytest.approx(3.5, abs=0.1)
