@@ -39,6 +39,8 @@ def project(tmp_path_factory):
     (root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     run(root, "git", "init", "-q")
     run(root, sys.executable, "-m", "dvc", "init", "-q")
+    run(root, "git", "add", "-A")
+    run(root, "git", "commit", "-qm", "start")
     run(root, sys.executable, "-m", "dvc", "repro")
     return root
 
