@@ -108,7 +108,7 @@ def test_small_net_trains_in_the_runtime_s_memory_format(width):
 def test_small_net_s_maps_lie_over_what_they_show():
     """A blob in the middle of the image lights the middle of the maps: halving the size shifts nothing.
 
-    Random kernels lean somewhere, each net elsewhere: the mean over nets is in the middle (strides would put it at 3.95).
+    Random kernels lean somewhere, each net elsewhere: the mean over nets is central (strides would put it at 3.95).
     """
     y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     blob = torch.exp(-((y - 31.5) ** 2 + (x - 31.5) ** 2) / 50)[None, None]
