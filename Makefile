@@ -5,7 +5,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 # The stages say `python`: it is the one of .venv, activated or not.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test lint profile apply bench clean
+.PHONY: repro test profile apply bench clean
 
 repro: .venv/installed
 	dvc repro

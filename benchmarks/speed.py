@@ -35,7 +35,7 @@ from stages.generate.adversarial import train_adversarial
 from stages.prepare.datasets import NiftiCases
 from stages.prepare.slices import ExtractParams, extract
 
-SLICES = 1500  # random slices that COIN draws from, as many as the cpu profile's training split has
+SLICES = 1500  # random slices that COIN draws from
 
 
 def report(what: str, value: float, unit: str, target: float, at_least: bool) -> None:
