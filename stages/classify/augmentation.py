@@ -6,6 +6,7 @@ Images are (B,1,H,W) in [-1,1]; what moves in from outside is air (-1). Randomne
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Annotated, Literal
 
 import torch
@@ -20,7 +21,7 @@ def uniform(count: int, low: float, high: float, generator: Generator) -> Tensor
     return torch.rand(count, generator=generator) * (high - low) + low
 
 
-class Transform(Params):
+class Transform(Params, ABC):
     probability: float = Field(ge=0, le=1)  # of each image on its own
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
@@ -29,8 +30,9 @@ class Transform(Params):
         changed = self.apply(images, generator)  # every image's draw is made, so one image doesn't shift another's
         return torch.where(chosen.to(images.device)[:, None, None, None], changed, images)
 
+    @abstractmethod
     def apply(self, images: Tensor, generator: Generator) -> Tensor:
-        raise NotImplementedError
+        """Every image transformed, with one draw each."""
 
 
 class HorizontalFlip(Transform):

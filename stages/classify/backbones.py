@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import torchvision
@@ -168,3 +169,8 @@ def predict_logits(classifier: Classifier, images: Any, runtime: Runtime, batch_
         batch = torch.as_tensor(images[start : start + batch_size], device=runtime.device).float().unsqueeze(1)
         logits.append(classifier(batch).float().cpu())  # (B,1,H,W) -> (B,)
     return torch.cat(logits)
+
+
+def predict_probabilities(classifier: Classifier, images: Any, runtime: Runtime) -> np.ndarray:
+    """Probability of abnormal (N,) of a stack (N,H,W) of slices in [-1,1]."""
+    return torch.sigmoid(predict_logits(classifier, images, runtime)).numpy()

@@ -15,7 +15,7 @@ from stages.classify.backbones import Classifier, predict_logits
 from stages.common.checkpoint import Scratch, check_finite
 from stages.common.params import Params
 from stages.common.progress import Ticker
-from stages.common.runtime import Runtime, generator_for
+from stages.common.runtime import Runtime, draw_batch, generator_for
 
 
 class ClassifierParams(Params):
@@ -36,14 +36,6 @@ class ClassifierParams(Params):
 
 class ClassifiersParams(RootModel[dict[Literal["classifier", "judge"], ClassifierParams]]):
     """`classifier` is the one that is explained; `judge` is trained apart and only asked for its opinion."""
-
-
-def draw_batch(labels: Tensor, batch_size: int, balance: str, generator: torch.Generator) -> Tensor:
-    """Positions (batch_size,) of a random batch with replacement; `sampler` draws both classes equally often."""
-    if balance == "none":
-        return torch.randint(len(labels), (batch_size,), generator=generator)
-    weights = torch.where(labels > 0, 1 / labels.sum(), 1 / (1 - labels).sum())
-    return torch.multinomial(weights, batch_size, replacement=True, generator=generator)
 
 
 def train(classifier: Classifier, params: ClassifierParams, seed: int, train_set: tuple[Tensor, Tensor],

@@ -79,3 +79,15 @@ def generator_for(*parts: int) -> torch.Generator:
     whether or not the run was interrupted before it."""
     state = np.random.SeedSequence([part % 2**32 for part in parts]).generate_state(2)
     return torch.Generator().manual_seed(int(state[0]) << 31 ^ int(state[1]))
+
+
+def draw_batch(labels: torch.Tensor, batch_size: int, balance: str, generator: torch.Generator) -> torch.Tensor:
+    """Positions (batch_size,) of a random batch with replacement from labels (N,), 0/1 or bool.
+
+    `sampler` draws both classes equally often (the one there is, where there is one); `none` draws every position.
+    """
+    if balance == "none":
+        return torch.randint(len(labels), (batch_size,), generator=generator)
+    positive = labels.float()
+    weights = torch.where(positive > 0, 1 / positive.sum().clamp(min=1), 1 / (1 - positive).sum().clamp(min=1))
+    return torch.multinomial(weights, batch_size, replacement=True, generator=generator)

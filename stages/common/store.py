@@ -7,6 +7,7 @@ the rooms prepare, segment and evaluate may open.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +46,7 @@ class SliceStore:
     images: np.ndarray  # (N,H,W) float16 in [-1,1]
     organ: np.ndarray  # (N,H,W) uint8
     index: pd.DataFrame
-    fingerprint: str  # of images and index: changes when the data changes
+    path: Path
 
     @classmethod
     def open(cls, path: Path | str) -> SliceStore:
@@ -61,8 +62,12 @@ class SliceStore:
             raise StoreError(f"{path}/index.csv lacks the columns {missing}")
         if not images.shape == organ.shape == (len(index), *images.shape[1:]):
             raise StoreError(f"{path}: images {images.shape}, organ {organ.shape}, index {len(index)} rows don't agree")
-        fingerprint = file_digest(path / "images.npy")[:16] + file_digest(path / "index.csv")[:16]
-        return cls(images, organ, index, fingerprint)
+        return cls(images, organ, index, path)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of images and index: changes when the data change. Reads the whole file, once and only where asked for."""
+        return file_digest(self.path / "images.npy")[:16] + file_digest(self.path / "index.csv")[:16]
 
     def rows(self, split: str | tuple[str, ...], label: int | None = None) -> np.ndarray:
         """Positions of one or several splits' slices (of one label), in index order."""

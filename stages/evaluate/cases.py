@@ -10,6 +10,7 @@ import pandas as pd
 
 from stages.common.explanations import Explanations
 from stages.common.store import SliceStore
+from stages.common.truth import open_truth
 from stages.evaluate.metrics import (
     POLICIES,
     EvaluationError,
@@ -49,13 +50,7 @@ class TestSplit:
     def open(cls) -> TestSplit:
         """From data/slices and data/truth; refuses truth of another shape and a test split without slices."""
         store = SliceStore.open("data/slices")
-        file = Path("data/truth/lesion.npy")
-        if not file.is_file():
-            raise FileNotFoundError(f"{file} not found: run `dvc repro augment_slices`")
-        truth = np.load(file, mmap_mode="r")
-        if truth.shape != store.images.shape:
-            raise EvaluationError(f"{file} {truth.shape} doesn't fit data/slices {store.images.shape}: "
-                                  "run `dvc repro augment_slices`")
+        truth = open_truth("data/truth", store.images.shape)
         rows = store.rows("test")
         if len(rows) == 0:
             raise EvaluationError("data/slices has no slice of the test split: give the data set more patients")

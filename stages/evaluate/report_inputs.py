@@ -13,6 +13,7 @@ from stages.common.explanations import Explanations
 from stages.common.files import read_json
 from stages.common.params import read_params, value_at
 from stages.common.store import SliceStore
+from stages.common.truth import open_truth
 
 MANIFESTS = ("data/extracted", "data/filtered", "data/slices")
 ROLES = ("classifier", "judge")
@@ -69,10 +70,7 @@ def read_inputs(policy: str, controls: list[str]) -> ReportInputs:
     cases = pd.read_csv(needed("reports/cases.csv", "evaluate"),
                         dtype={"method": str, "slice_id": str, "scan_id": str, "patient_id": str})
     store = SliceStore.open("data/slices")
-    lesion = np.load(needed("data/truth/lesion.npy", "augment_slices"), mmap_mode="r")
-    if lesion.shape != store.images.shape:
-        raise ValueError(f"data/truth/lesion.npy is {lesion.shape}, data/slices {store.images.shape}: "
-                         "they are of different runs, run `dvc repro`")
+    lesion = open_truth("data/truth", store.images.shape)
     masked = bool((cases["lesion_px"] > 0).any())
     results = {name: _read_result(name, values, policy if masked else None, name in controls, cases)
                for name, values in metrics.items()}

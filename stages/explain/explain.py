@@ -9,9 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
-from stages.classify.backbones import load_classifier, predict_logits
+from stages.classify.backbones import load_classifier, predict_probabilities
 from stages.common import runtime as runtimes
 from stages.common.explanations import write_explanations
 from stages.common.params import announce, load_section, load_value, stage_main
@@ -44,8 +43,8 @@ def main() -> None:
     maps, counterfactuals, steps, seconds = explain_rows(method, store, rows, params.batch_size, runtime, name)
     index = pd.DataFrame({
         "slice_id": store.index["slice_id"].to_numpy()[rows],
-        "f_x": probabilities(classifier, store.images[rows], runtime),
-        "f_x_cf": np.nan if counterfactuals is None else probabilities(classifier, counterfactuals, runtime),
+        "f_x": predict_probabilities(classifier, store.images[rows], runtime),
+        "f_x_cf": np.nan if counterfactuals is None else predict_probabilities(classifier, counterfactuals, runtime),
         "steps": np.nan if steps is None else steps,
     })
 
@@ -91,11 +90,6 @@ def now(runtime: Runtime) -> float:
     if runtime.device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
-
-
-def probabilities(classifier: nn.Module, images: np.ndarray, runtime: Runtime) -> np.ndarray:
-    """Probability of abnormal (N,) of images (N,H,W) in [-1,1]."""
-    return torch.sigmoid(predict_logits(classifier, images, runtime)).numpy()
 
 
 if __name__ == "__main__":

@@ -9,9 +9,8 @@ import argparse
 
 import numpy as np
 import pandas as pd
-import torch
 
-from stages.classify.backbones import load_classifier, predict_logits
+from stages.classify.backbones import load_classifier, predict_probabilities
 from stages.common import runtime as runtimes
 from stages.common.explanations import Explanations
 from stages.common.files import atomic_folder
@@ -46,10 +45,10 @@ def main() -> None:
         new = slice_ids[of_slice[slice_ids].isna().to_numpy()]
         if len(new):
             rows = of_slice.index.get_indexer(new)
-            of_slice[new] = probabilities(judge, store.images[rows], runtime)
+            of_slice[new] = predict_probabilities(judge, store.images[rows], runtime)
         of_counterfactual = np.nan
         if explanations.counterfactual is not None:
-            of_counterfactual = probabilities(judge, np.array(explanations.counterfactual), runtime)
+            of_counterfactual = predict_probabilities(judge, np.array(explanations.counterfactual), runtime)
         tables[method] = pd.DataFrame({
             "slice_id": slice_ids, "judge_x": of_slice[slice_ids].to_numpy(), "judge_x_cf": of_counterfactual,
         })
@@ -59,11 +58,6 @@ def main() -> None:
         for method, table in tables.items():
             table.to_csv(folder / f"{method}.csv", index=False)
     print(f"judged {len(tables)} methods; {runtime.describe()}")
-
-
-def probabilities(judge: torch.nn.Module, images: np.ndarray, runtime: runtimes.Runtime) -> np.ndarray:
-    """Probability of abnormal (N,) of images (N,H,W) in [-1,1]."""
-    return torch.sigmoid(predict_logits(judge, images, runtime)).numpy()
 
 
 if __name__ == "__main__":

@@ -13,20 +13,10 @@ from torch import Tensor, nn
 
 from stages.common.checkpoint import Scratch, check_finite
 from stages.common.progress import Ticker
-from stages.common.runtime import Runtime, generator_for
+from stages.common.runtime import Runtime, draw_batch, generator_for
 
 SAVE_EVERY_SECONDS = 60.0
 RECORD_EVERY = 25  # steps between rows of the learning curves
-
-
-def draw_rows(labels: Tensor, batch_size: int, balance: str, seed: int, step: int) -> Tensor:
-    """Positions (batch_size,) of the batch of one step; the classifier's decisions are balanced where asked for."""
-    generator = generator_for(seed, step)
-    if balance == "none":
-        return torch.randint(len(labels), (batch_size,), generator=generator)
-    positive = labels.float()
-    weights = torch.where(labels, 1 / positive.sum().clamp(min=1), 1 / (1 - positive).sum().clamp(min=1))
-    return torch.multinomial(weights, batch_size, replacement=True, generator=generator)
 
 
 def learning_rate(params: Any, step: int) -> float:
@@ -66,7 +56,7 @@ def train_adversarial(method: ModuleType, params: Any, classifier: nn.Module, im
     decisions = (logits >= 0).cpu()
     ticker, saved, losses = Ticker(f"train {scratch.folder.name}", params.steps, first_step), time.monotonic(), {}
     for step in range(first_step, params.steps):
-        rows = draw_rows(decisions, params.batch_size, params.balance, seed, step).to(runtime.device)
+        rows = draw_batch(decisions, params.batch_size, params.balance, generator_for(seed, step)).to(runtime.device)
         batch = images[rows].float().unsqueeze(1)  # (B,H,W) -> (B,1,H,W)
         batch = batch.contiguous(memory_format=runtime.memory_format)
         for optimizer in optimizers.values():

@@ -10,9 +10,9 @@ import pandas as pd
 from stages.common.files import read_json, write_json
 from stages.common.params import announce, load_section, load_value, stage_main
 from stages.common.progress import progress
-from stages.common.store import SliceStore, StoreError, write_store
+from stages.common.store import SliceStore, write_store
+from stages.common.truth import open_truth, write_truth
 from stages.prepare import anomalies, filtering, offline_augmentation, splits
-from stages.prepare.truth import write_truth
 
 FILTERED, FILTERED_TRUTH = Path("data/filtered"), Path("data/filtered_truth")
 SLICES, TRUTH = Path("data/slices"), Path("data/truth")
@@ -46,10 +46,7 @@ def main() -> None:
     seed = load_value("seed", int)
     announce("augment_slices", anomalies=params, offline_augmentation=augmentation, seed=seed)
     store = SliceStore.open(FILTERED)
-    lesion = np.load(FILTERED_TRUTH / "lesion.npy", mmap_mode="r")
-    if lesion.shape != store.images.shape:
-        raise StoreError(f"{FILTERED_TRUTH}/lesion.npy {lesion.shape} doesn't fit {FILTERED} {store.images.shape}: "
-                         "run `dvc repro filter_slices`")
+    lesion = open_truth(FILTERED_TRUTH, store.images.shape)
     filtered = read_json(FILTERED / "manifest.json")
 
     index, plan, outcomes, repeats = store.index, [None] * len(store.index), {}, 1

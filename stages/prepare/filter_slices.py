@@ -10,8 +10,8 @@ import pandas as pd
 from stages.common.files import write_json
 from stages.common.params import announce, load_section, load_value, stage_main
 from stages.common.store import INDEX_COLUMNS, write_store
+from stages.common.truth import write_truth
 from stages.prepare import duplicates, filtering, splits
-from stages.prepare.truth import write_truth
 
 EXTRACTED, FILTERED, TRUTH = Path("data/extracted"), Path("data/filtered"), Path("data/filtered_truth")
 

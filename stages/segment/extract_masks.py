@@ -13,6 +13,7 @@ from stages.common.files import atomic_folder, write_json
 from stages.common.params import announce, load_section, stage_main
 from stages.common.progress import progress
 from stages.common.store import SliceStore
+from stages.common.truth import open_truth
 from stages.segment.thresholds import (
     POLICIES,
     MaskError,
@@ -39,7 +40,7 @@ def main() -> None:
     carried = read_carried(arguments.carry_from, method) if arguments.carry_from else None
     explanations = Explanations.open(f"data/explanations/{method}")
     store = SliceStore.open("data/slices")
-    truth = load_truth(store)
+    truth = open_truth("data/truth", store.images.shape)
     rows = store_rows(explanations, store, method)
     index = store.index.iloc[rows].reset_index(drop=True)
 
@@ -65,18 +66,6 @@ def main() -> None:
             write_masks(partial / f"{policy}.npy", explanations.attribution, thresholds[policy], params.morphology)
             write_masks(partial / f"{policy}_raw.npy", explanations.attribution, thresholds[f"{policy}_raw"], [])
     print(f"{folder}: {len(index)} slices; " + ", ".join(f"{name} {t:.3g}" for name, t in thresholds.items()))
-
-
-def load_truth(store: SliceStore) -> np.ndarray:
-    """Lesion masks (N,H,W) of all slices of the store."""
-    file = Path("data/truth/lesion.npy")
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} not found: run `dvc repro augment_slices`")
-    lesion = np.load(file, mmap_mode="r")
-    if lesion.shape != store.images.shape:
-        raise MaskError(f"{file} {lesion.shape} doesn't fit data/slices {store.images.shape}: "
-                        "run `dvc repro augment_slices`")
-    return lesion
 
 
 def store_rows(explanations: Explanations, store: SliceStore, method: str) -> np.ndarray:

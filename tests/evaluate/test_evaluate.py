@@ -13,8 +13,8 @@ from skimage import measure
 
 from stages.common.explanations import write_explanations
 from stages.common.store import INDEX_COLUMNS, write_store
+from stages.common.truth import write_truth
 from stages.evaluate import evaluate
-from stages.prepare.truth import write_truth
 from stages.segment import extract_masks
 
 SIZE, METHODS = 32, ("good", "blind")

@@ -14,10 +14,10 @@ import yaml
 
 from stages.common.explanations import write_explanations
 from stages.common.store import write_store
+from stages.common.truth import write_truth
 from stages.evaluate import charts, pictures, report, show, tables
 from stages.evaluate.figures import ReportParams
 from stages.evaluate.report_inputs import PARAMETERS
-from stages.prepare.truth import write_truth
 
 METHODS = {"coin": 0.8, "rise": 0.3, "random": 0.05}  # how much of the lesion each fake method finds
 REPORT = {"title": "Flipside <b>& co</b>", "policy": "val", "rank_by": "iou_val",

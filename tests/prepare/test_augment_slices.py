@@ -130,5 +130,5 @@ def test_a_copy_moves_image_organ_and_lesion_alike(kind):
 def test_truth_of_another_run_is_refused(root):
     filtered(root)
     np.save("data/filtered_truth/lesion.npy", np.zeros((3, 32, 32), np.uint8))
-    with pytest.raises(ValueError, match="dvc repro filter_slices"):
+    with pytest.raises(ValueError, match="filtered_truth.*doesn't fit the slices.*dvc repro"):
         run(root)
