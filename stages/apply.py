@@ -99,7 +99,7 @@ def commands(methods: dict[str, Any]) -> list[tuple[str, ...]]:
     return [
         ("stages.prepare.extract_slices",), ("stages.prepare.filter_slices",), ("stages.prepare.augment_slices",),
         *(("stages.explain.explain", "--method", method) for method in methods),
-        ("stages.explain.judge_counterfactuals",),
+        ("stages.explain.judge_counterfactuals",), ("stages.explain.measure_realism",),
         *(("stages.segment.extract_masks", "--method", method, "--carry-from", str(Path("data/masks").resolve()))
           for method in methods),
         ("stages.evaluate.evaluate",), ("stages.evaluate.report_applied", "--source", str(SOURCE.resolve())),

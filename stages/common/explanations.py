@@ -10,6 +10,8 @@ import pandas as pd
 
 from stages.common.files import atomic_folder, read_json, write_json
 
+CALLED_ABNORMAL = 0.5  # probability from which on a classifier calls a slice abnormal
+
 
 @dataclass(frozen=True)
 class Explanations:

@@ -38,6 +38,7 @@ SECTIONS: dict[str, Any] = {
     "generators": "stages.generate.{key}:GeneratorParams",
     "explain": "stages.explain.method:ExplainParams",
     "methods": "stages.explain.{key}:MethodParams",
+    "realism": "stages.explain.realism:RealismParams",
     "masks": "stages.segment.thresholds:MaskParams",
     "segment_scans": "stages.segment.scans:SegmentScansParams",
     "evaluate": "stages.evaluate.metrics:EvaluateParams",

@@ -32,6 +32,7 @@ COLUMNS = [
     "per",  # wrong pixels / all pixels, policy fixed
     "fp_area",  # wrongly marked pixels / all pixels, policy val
     "f_x", "f_x_cf", "judge_x", "judge_x_cf", "l1", "ssim",
+    "perceptual_clf", "lpips",  # scan to counterfactual; lpips only where its weights were found
 ]
 
 
@@ -138,7 +139,7 @@ def load_masks(folder: Path, name: str, at: np.ndarray, test: TestSplit, method:
 
 def add_counterfactual_metrics(table: pd.DataFrame, explanations: Explanations, at: np.ndarray, test: TestSplit,
                                method: str) -> None:
-    """Fill the judge's probabilities, L1 and SSIM of a method that makes counterfactuals."""
+    """Fill the judge's probabilities, L1, SSIM and perceptual distances of a method that makes counterfactuals."""
     if table["f_x_cf"].isna().any():
         raise EvaluationError(f"data/explanations/{method}/index.csv lacks f_x_cf of {table['f_x_cf'].isna().sum()} "
                               f"test slices though there are counterfactuals: run `dvc repro explain@{method}`")
@@ -151,4 +152,12 @@ def add_counterfactual_metrics(table: pd.DataFrame, explanations: Explanations, 
     if table[["judge_x", "judge_x_cf"]].isna().any(axis=None):
         raise EvaluationError(f"{file} has empty values for a method with counterfactuals: "
                               "run `dvc repro judge_counterfactuals`")
+    file = Path("data/realism") / f"{method}.csv"
+    if not file.is_file():
+        raise EvaluationError(f"{file} not found: run `dvc repro measure_realism`")
+    distances = pd.read_csv(file, dtype={"slice_id": str})
+    measured = positions(distances["slice_id"], table["slice_id"], str(file), method, "measure_realism")
+    table[["perceptual_clf", "lpips"]] = distances[["perceptual_clf", "lpips"]].to_numpy(float)[measured]
+    if table["perceptual_clf"].isna().any() or table["lpips"].isna().nunique() > 1:
+        raise EvaluationError(f"{file} lacks distances of some test slices: run `dvc repro measure_realism`")
     table["l1"], table["ssim"] = change(test.store.images[test.rows], explanations.counterfactual[at])

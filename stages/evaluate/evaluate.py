@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.common.files import atomic_file, atomic_folder, write_metrics
+from stages.common.files import atomic_file, atomic_folder, read_json, write_metrics
 from stages.common.params import ParamsError, announce, load_section, load_value, read_params, stage_main, value_at
 from stages.common.progress import progress
 from stages.evaluate.cases import TestSplit, measure
@@ -38,6 +38,7 @@ def main() -> None:
             metrics[method] |= segmentation_metrics(cases, pooled, params, seed)
         if cases["f_x_cf"].notna().any():
             metrics[method] |= counterfactual_metrics(cases, params)
+            metrics[method] |= read_json(f"data/realism/{method}.json")["metrics"]
         tables[method] = cases
     check_same_cases(tables, params.reference_method)
     if test.annotated:

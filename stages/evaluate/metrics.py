@@ -15,11 +15,11 @@ import pandas as pd
 from pydantic import Field
 from skimage.metrics import structural_similarity
 
+from stages.common.explanations import CALLED_ABNORMAL
 from stages.common.params import Params
 from stages.evaluate.statistics import bootstrap_interval, wilson_interval
 
 POLICIES = ("fixed", "otsu", "val", "oracle")
-CALLED_ABNORMAL = 0.5  # probability from which on a classifier calls a slice abnormal
 BATCH_PIXELS = 2**20  # pixels in work at once
 FLOAT16_LEVELS = 0x3C00 + 1  # bit patterns of the float16 numbers 0 to 1, which grow with the number
 
@@ -141,7 +141,8 @@ def segmentation_metrics(cases: pd.DataFrame, pooled: dict[str, float], params: 
 def counterfactual_metrics(cases: pd.DataFrame, params: EvaluateParams) -> dict[str, float]:
     """Rates and distances over one method's counterfactuals, each with its count and the rates with Wilson intervals.
 
-    success_rate: of f(x) >= 0.5, how many have f(x_cf) < 0.5. l1, ssim: means over the same cases.
+    success_rate: of f(x) >= 0.5, how many have f(x_cf) < 0.5. l1, ssim, perceptual_clf and, where its weights were
+    found, lpips: means over the same cases.
     cv: of f(x) > tau, how many have |f(x) - f(x_cf)| > tau (COIN, Shvetsov et al., 2024).
     judge_flip_rate: of those that classifier and judge both call abnormal, how many the judge calls healthy in x_cf.
     Over no case there is no rate: then only the count, 0, is given.
@@ -162,5 +163,6 @@ def counterfactual_metrics(cases: pd.DataFrame, params: EvaluateParams) -> dict[
             low, high = wilson_interval(successes, trials, params.confidence)
             metrics[f"{name}_ci_low"], metrics[f"{name}_ci_high"] = low, high
     if called.any():
-        metrics["l1"], metrics["ssim"] = cases.loc[called, "l1"].mean(), cases.loc[called, "ssim"].mean()
+        means = cases.loc[called, ["l1", "ssim", "perceptual_clf", "lpips"]].mean()
+        metrics |= means.dropna().to_dict()  # without LPIPS' weights that column is empty
     return metrics

@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from stages.common.explanations import CALLED_ABNORMAL
 from stages.common.files import atomic_file, read_json
 from stages.common.params import announce, load_section, stage_main
 from stages.evaluate.figures import ReportParams, draw_comparison, rank_metric, save_figure
-from stages.evaluate.metrics import CALLED_ABNORMAL
 from stages.evaluate.report_inputs import ReportInputs, needed, read_inputs
 from stages.evaluate.tables import MISSING, POLICIES, markdown_table, number, plain_table, ranking
 

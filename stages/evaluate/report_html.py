@@ -20,7 +20,8 @@ from stages.evaluate.report_inputs import ReportInputs, Result
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-image", "scikit-learn", "captum",
-            "torchmetrics", "nibabel", "pydicom", "pydantic", "safetensors", "dvc", "dvclive", "matplotlib", "jinja2")
+            "torchmetrics", "pytorch-fid", "lpips", "nibabel", "pydicom", "pydantic", "safetensors", "dvc", "dvclive",
+            "matplotlib", "jinja2")
 HEALTHY_PLACES = {"best": "least marked", "worst": "most marked"}
 LONGEST_LIST = 100  # rows of a manifest's list that are printed; the file has them all
 
@@ -38,6 +39,7 @@ def render(inputs: ReportInputs, params: ReportParams) -> str:
         rank_label=tables.label(rank_by), policy=params.policy, policies=tables.POLICIES,
         has_lesion_masks=inputs.has_lesion_masks, controls=[name for name in order if name in params.controls],
         table=ranked_table(inputs, rank_by, order), all_metrics=all_metrics(inputs, order),
+        realism=realism(inputs, order),
         comparison=comparison(inputs, params, order), methods=[method_section(inputs, params, name) for name in order],
         quality=inputs.quality, thresholds=threshold_charts(inputs, order), training=training_charts(inputs),
         timing=timing(inputs, order), manifests=inputs.manifests, longest=LONGEST_LIST,
@@ -92,11 +94,14 @@ def cell(result: Result, metric: str) -> dict[str, Any]:
     """One number of a table; its title says what it rests on, or why it is missing."""
     value = result.metrics.get(metric)
     if value is None:
-        return {"text": tables.MISSING, "value": None, "title": tables.why_missing(metric, result.has_counterfactual)}
+        reason = tables.why_missing(metric, result.has_counterfactual, result.missing)
+        return {"text": tables.MISSING, "value": None, "title": reason}
     n = result.explanations.timing["images"] if metric == "seconds_per_image" else tables.count(result.metrics, metric)
     title = f"{tables.label(metric)} of {result.name}" + ("" if n is None else f", n = {n}")
     if bounds := tables.interval(result.metrics, metric):
         title += f", interval {bounds[0]:.3f} to {bounds[1]:.3f}"
+    if caution := result.cautions.get(metric):
+        return {"text": f"{tables.number(value)}*", "value": value, "title": f"{title}. {caution}"}
     return {"text": tables.number(value), "value": value, "title": title}
 
 
@@ -105,6 +110,28 @@ def all_metrics(inputs: ReportInputs, order: list[str]) -> dict[str, Any]:
     rows = [{"name": metric, "cells": [cell(inputs.results[name], metric) for name in order]}
             for metric in tables.known_metrics(inputs.metrics)]
     return {"methods": order, "rows": rows}
+
+
+def realism(inputs: ReportInputs, order: list[str]) -> dict[str, Any]:
+    """Distances between scans and counterfactuals: metrics down, methods that make counterfactuals across; below them
+    what was not measured and what limits the numbers, each reason once."""
+    makers = [name for name in order if inputs.results[name].has_counterfactual]
+    names = ["l1", "ssim", "perceptual_clf", "lpips"]
+    names += [name for name in tables.METRICS if name.removesuffix("_coin") in tables.DISTANCES]
+    rows = []
+    for name in names:
+        unchanged = next((inputs.metrics[maker][f"{name}_unchanged"] for maker in makers
+                          if f"{name}_unchanged" in inputs.metrics[maker]), None)
+        rows.append({"label": tables.label(name), "meaning": tables.METRICS[name].meaning,
+                     "higher": tables.higher_is_better(name), "unchanged": tables.number(unchanged),
+                     "cells": [cell(inputs.results[maker], name) for maker in makers]})
+    remarks: dict[str, dict[str, None]] = {}  # text -> labels of the metrics that it is about
+    for maker in makers:
+        result = inputs.results[maker]
+        for start, about in (("not measured", result.missing), ("* read with care", result.cautions)):
+            for name in (name for name in names if name in about):
+                remarks.setdefault(f"{start}: {about[name]}", {})[tables.label(name)] = None
+    return {"methods": makers, "rows": rows, "remarks": {text: list(of) for text, of in remarks.items()}}
 
 
 def comparison(inputs: ReportInputs, params: ReportParams, order: list[str]) -> dict[str, Any]:

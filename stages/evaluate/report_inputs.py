@@ -19,8 +19,8 @@ MANIFESTS = ("data/extracted", "data/filtered", "data/slices")
 ROLES = ("classifier", "judge")
 # What the report prints of params.yaml; `runtime` is left out, no result's meaning hangs on it.
 PARAMETERS = ("profile", "dataset", "seed", "image_size", "phantom", "extract", "filter", "anomalies",
-              "offline_augmentation", "classifiers", "generators", "explain", "methods", "masks", "segment_scans",
-              "evaluate", "report")
+              "offline_augmentation", "classifiers", "generators", "explain", "methods", "realism", "masks",
+              "segment_scans", "evaluate", "report")
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Result:
     thresholds: dict[str, float]
     row_of: dict[str, int]
     cases: pd.DataFrame  # this method's rows of reports/cases.csv
+    missing: dict[str, str]  # distance between scans and counterfactuals -> why it was not measured
+    cautions: dict[str, str]  # the same -> what limits it
 
     @property
     def has_counterfactual(self) -> bool:
@@ -118,7 +120,11 @@ def _read_result(name: str, metrics: dict, policy: str | None, is_control: bool,
     if len(strangers):
         raise ValueError(f"reports/cases.csv scores {len(strangers)} slices that data/explanations/{name} lacks "
                          f"(first: {strangers.iloc[0]}): run `dvc repro evaluate`")
-    return Result(name, metrics, is_control, explanations, masks, thresholds, row_of, own)
+    realism = {"missing": {}, "cautions": {}}
+    if explanations.counterfactual is not None:
+        realism = read_json(needed(f"data/realism/{name}.json", "measure_realism"))
+    return Result(name, metrics, is_control, explanations, masks, thresholds, row_of, own, realism["missing"],
+                  realism["cautions"])
 
 
 def _read_training(folder: Path) -> dict[str, pd.DataFrame]:

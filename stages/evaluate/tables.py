@@ -26,6 +26,23 @@ class Metric:
     needs_counterfactual: bool = False
 
 
+# Distances between populations (stages/explain/realism.py): metric -> its label and meaning.
+DISTANCES = {
+    "fd_clf": ("FD clf", "Fréchet distance in the explained classifier's pooled features, which a change that only "
+                         "fools it makes small too; not FID"),
+    "kid_clf": ("KD clf", "kernel distance in the explained classifier's pooled features, may be below 0; not KID"),
+    **{f"fid_{dims}": (f"FID {dims}", f"Fréchet Inception distance in {dims} features; compares with no other number "
+                                      "of features") for dims in (64, 768, 2048)},
+    "kid": ("KID", "kernel Inception distance in 2048 features, may be below 0"),
+}
+# Suffix of their names -> addition to the label, between what they are measured, count of images.
+POPULATIONS = {
+    "": ("", "counterfactuals of slices called abnormal, from real healthy slices", "n_realism"),
+    "_unchanged": (" unchanged", "slices called abnormal as they are, from real healthy slices: what changing nothing "
+                                  "gets", "n_realism"),
+    "_coin": (" (all slices)", "counterfactuals of all slices, from all slices, as COIN's code measures it: near-copies "
+                              "make it small", "n_realism_coin"),
+}
 METRICS: dict[str, Metric] = {
     **{f"iou_{name}": Metric(f"IoU {name}", f"IoU per image, mean; {text}", True) for name, text in POLICIES.items()},
     **{f"dice_{name}": Metric(f"Dice {name}", f"Dice per image, mean; {text}", True)
@@ -42,6 +59,13 @@ METRICS: dict[str, Metric] = {
                               "n_judge_flip_rate", True),
     "l1": Metric("L1", "mean absolute change of the image, scale 0 to 1", False, "n_success_rate", True),
     "ssim": Metric("SSIM", "structural similarity of scan and counterfactual", True, "n_success_rate", True),
+    "perceptual_clf": Metric("perceptual clf", "distance of scan and counterfactual in the explained classifier's "
+                             "maps; not LPIPS", False, "n_success_rate", True),
+    "lpips": Metric("LPIPS", "learned perceptual distance of scan and counterfactual (AlexNet, version 0.1)", False,
+                    "n_success_rate", True),
+    **{name + suffix: Metric(label + short, f"{meaning}; {populations}", False, n, True)
+       for name, (label, meaning) in DISTANCES.items() for suffix, (short, populations, n) in POPULATIONS.items()
+       if suffix != "_coin" or name.startswith("fid_")},
     "seconds_per_image": Metric("s/image", "seconds for one explanation", False, "images"),
 }
 # Metrics beyond the list above (distances, rates of error, p values): a smaller number is the better one.
@@ -99,13 +123,13 @@ def interval(values: dict[str, float], metric: str) -> tuple[float, float] | Non
     return None if low is None or high is None else (low, high)
 
 
-def why_missing(metric: str, has_counterfactual: bool) -> str:
-    """Why a method has no such number, for the reader who wonders."""
+def why_missing(metric: str, has_counterfactual: bool, reasons: dict[str, str]) -> str:
+    """Why a method has no such number, for the reader who wonders; `reasons` are those of the stage that measures."""
     known = METRICS.get(metric)
     if known and known.needs_counterfactual and not has_counterfactual:
         return "needs a counterfactual image; this method gives an attribution map only"
-    if metric.startswith(("lpips", "fid", "kid")) and not metric.endswith("clf"):
-        return "needs pretrained weights that are not on this machine; see the distances in the classifier's features"
+    if metric in reasons:
+        return f"not measured: {reasons[metric]}"
     return "not computed for this method in reports/metrics.json"
 
 

@@ -72,6 +72,11 @@ def write_project(masks: bool = True):
     judgements = table[["slice_id"]].assign(judge_x=f_x, judge_x_cf=np.where(np.arange(len(rows)) % 2, 0.9, 0.1))
     Path("data/judgements").mkdir(exist_ok=True)
     judgements.sample(frac=1, random_state=0).to_csv("data/judgements/good.csv", index=False)
+    Path("data/realism").mkdir(exist_ok=True)
+    distances = table[["slice_id"]].assign(perceptual_clf=np.arange(len(rows)) / 100, lpips=np.nan)
+    distances.sample(frac=1, random_state=1).to_csv("data/realism/good.csv", index=False)
+    Path("data/realism/good.json").write_text(json.dumps(
+        {"metrics": {"fd_clf": 1.25, "n_realism": 24}, "missing": {"lpips": "no weights"}, "cautions": {}}))
 
 
 def run(stage, *arguments):
@@ -124,9 +129,15 @@ def test_the_project_is_scored_from_maps_to_metrics(project):
     assert good["n_judge_flip_rate"] == len(judged) == 24
     assert good["judge_flip_rate"] == pytest.approx((judged["judge_x_cf"] < 0.5).mean())
     assert 0 < good["l1"] < 0.1 and 0 < good["ssim"] < 1
+    cases = pd.read_csv("reports/cases.csv")
+    called = cases[(cases["method"] == "good") & (cases["f_x"] > 0.5)]
+    assert called["slice_id"].iloc[-1] == "scan8:7" and called["perceptual_clf"].iloc[-1] == 0.55
+    assert good["perceptual_clf"] == pytest.approx(called["perceptual_clf"].mean())
+    assert (good["fd_clf"], good["n_realism"]) == (1.25, 24)
     assert blind["wilcoxon_p_holm"] < 0.001 and blind["iou_val_difference"] < -0.5
     # What a method can't have is absent.
-    assert not {"success_rate", "cv", "judge_flip_rate", "l1", "ssim", "n_cv"} & set(blind)
+    assert not {"success_rate", "cv", "judge_flip_rate", "l1", "ssim", "n_cv", "fd_clf", "perceptual_clf"} & set(blind)
+    assert "lpips" not in good
     assert "wilcoxon_p_holm" not in good
 
 
@@ -211,7 +222,7 @@ def test_explanations_of_other_slices_are_refused_before_masks_are_made(project,
 
 @pytest.mark.parametrize(("gone", "remedy"), [
     ("data/explanations/blind", "dvc repro explain@blind"), ("data/masks/blind", "dvc repro extract_masks@blind"),
-    ("data/judgements", "dvc repro judge_counterfactuals"),
+    ("data/judgements", "dvc repro judge_counterfactuals"), ("data/realism", "dvc repro measure_realism"),
 ])
 def test_a_missing_folder_is_named_with_the_stage_that_writes_it(project, gone, remedy):
     for method in METHODS:
@@ -226,4 +237,15 @@ def test_a_reference_that_is_no_method_is_refused_before_any_work(project):
     sections = SECTIONS | {"evaluate": SECTIONS["evaluate"] | {"reference_method": "coin"}}
     Path("params.yaml").write_text(yaml.safe_dump(sections, sort_keys=False))
     with pytest.raises(ValueError, match="evaluate.reference_method` is 'coin'.*good, blind"):
+        run(evaluate)
+
+
+def test_distances_of_some_cases_alone_are_refused(project):
+    for method in METHODS:
+        run(extract_masks, "--method", method)
+    file = Path("data/realism/good.csv")
+    table = pd.read_csv(file).assign(lpips=0.5)
+    table.loc[table["slice_id"] == "scan8:7", "lpips"] = np.nan
+    table.to_csv(file, index=False)
+    with pytest.raises(ValueError, match="realism/good.csv lacks distances.*measure_realism"):
         run(evaluate)

@@ -103,7 +103,8 @@ def test_change_is_measured_on_the_scale_0_to_1():
 
 
 def counterfactual_cases(rows):
-    return pd.DataFrame(rows, columns=["f_x", "f_x_cf", "judge_x", "judge_x_cf", "l1", "ssim"])
+    return pd.DataFrame(rows, columns=["f_x", "f_x_cf", "judge_x", "judge_x_cf", "l1", "ssim"]).assign(
+        perceptual_clf=lambda cases: cases["l1"] / 2, lpips=np.nan)
 
 
 def test_counterfactual_rates_rest_on_their_own_populations():
@@ -119,6 +120,8 @@ def test_counterfactual_rates_rest_on_their_own_populations():
     assert (found["n_cv"], found["cv"]) == (3, 1 / 3)
     assert (found["n_judge_flip_rate"], found["judge_flip_rate"]) == (3, 1 / 3)
     assert found["l1"] == pytest.approx(0.25) and found["ssim"] == pytest.approx(0.75)
+    assert found["perceptual_clf"] == pytest.approx(0.125) and "lpips" not in found
+    assert counterfactual_metrics(cases.assign(lpips=cases["l1"]), PARAMS)["lpips"] == pytest.approx(0.25)
     assert found["success_rate_ci_low"] < 0.75 < found["success_rate_ci_high"]
 
 

@@ -22,6 +22,9 @@ from stages.evaluate.report_inputs import PARAMETERS
 METHODS = {"coin": 0.8, "rise": 0.3, "random": 0.05}  # how much of the lesion each fake method finds
 REPORT = {"title": "Flipside <b>& co</b>", "policy": "val", "rank_by": "iou_val",
           "rank_by_without_masks": "judge_flip_rate", "controls": ["random"], "gallery_cases": 3, "healthy_cases": 2}
+REALISM = {"metrics": {}, "missing": {name: f"weights {name[:3]}.pth not found" for name in
+                                      ("fid_64", "fid_768", "fid_64_coin", "lpips")},
+           "cautions": {"fd_clf": "5 counterfactuals for 96 features", "fd_clf_unchanged": "the same"}}
 
 
 def build_project(root: Path, images: np.ndarray, methods: dict[str, float], counterfactual: tuple[str, ...],
@@ -80,7 +83,10 @@ def build_project(root: Path, images: np.ndarray, methods: dict[str, float], cou
         }
         if makes:
             metrics[name] |= {"n_success_rate": 5, "success_rate": 0.9, "cv": 0.8, "judge_flip_rate": 0.7, "l1": 0.02,
-                              "ssim": 0.95}
+                              "ssim": 0.95, "perceptual_clf": 0.125, "fd_clf": 1.5, "fd_clf_unchanged": 44.25,
+                              "n_realism": 5}
+            (root / "data/realism").mkdir(exist_ok=True)
+            (root / f"data/realism/{name}.json").write_text(json.dumps(REALISM))
         threshold = np.linspace(0, 1, 21)
         curves.append(pd.DataFrame({"method": name, "threshold": threshold,
                                     "iou": mean * np.exp(-((threshold - 0.22) ** 2) / 0.03)}))
@@ -211,6 +217,31 @@ def test_missing_optional_metrics_show_a_dash_with_the_reason(project):
     assert f'title="{reason}">{tables.MISSING}</td>' in page
     assert f'title="not computed for this method in reports/metrics.json">{tables.MISSING}</td>' in page
     assert re.findall(r'<th scope="row"><a href="#method-(\w+)"', page) == ["coin", "random", "rise"]
+
+
+def test_distances_that_were_not_measured_are_listed_with_the_reason_and_doubtful_ones_starred(project):
+    report.main()
+    page = (project / "reports/report.html").read_text()
+    section = page[page.index('<section id="realism">'):page.index('<section id="comparison">')]
+    rows = {row[0]: row[1:] for row in re.findall(
+        r'<th scope="row">(.*?) [↑↓]</th><td title="(.*?)">(.*?)</td><td>(.*?)</td>', section)}
+    assert rows["FD clf"] == ("FD clf of coin, n = 5. 5 counterfactuals for 96 features", "1.500*", "44.250")
+    assert rows["perceptual clf"][1:] == ("0.125", tables.MISSING)
+    assert rows["FID 64"] == ("not measured: weights fid.pth not found", tables.MISSING, tables.MISSING)
+    assert "<b>FID 64, FID 64 (all slices), FID 768</b> not measured: weights fid.pth not found" in section
+    assert "<b>LPIPS</b> not measured: weights lpi.pth not found" in section
+    assert "<b>FD clf</b> * read with care: 5 counterfactuals for 96 features" in section
+    Path("data/realism/coin.json").unlink()
+    with pytest.raises(FileNotFoundError, match="data/realism/coin.json not found.*measure_realism"):
+        report.main()
+
+
+def test_every_distance_is_better_when_small_and_knows_its_count():
+    for name in (*tables.DISTANCES, "fid_768_coin", "fd_clf_unchanged", "perceptual_clf", "lpips"):
+        assert not tables.higher_is_better(name) and tables.METRICS[name].needs_counterfactual
+    values = {"n_realism": 3, "n_realism_coin": 9, "n_success_rate": 4}
+    counts = [tables.count(values, name) for name in ("kid", "fid_768", "fid_768_coin", "lpips")]
+    assert counts == [3, 3, 9, 4]
 
 
 def test_a_data_set_without_lesion_masks_is_ranked_by_the_other_metric(project):

@@ -1,0 +1,108 @@
+"""Stage: how far every method's counterfactuals are from their scans and from real healthy slices of the test split.
+
+FID, KID and LPIPS only where their networks' weights lie in torch hub's cache; otherwise the reason is written down.
+The distances in the classifier's own features are always there.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from time import perf_counter
+
+import numpy as np
+import pandas as pd
+
+from stages.classify.backbones import load_classifier
+from stages.common import runtime as runtimes
+from stages.common.explanations import CALLED_ABNORMAL, Explanations
+from stages.common.files import atomic_folder, write_json
+from stages.common.params import announce, load_section, load_value, read_params, stage_main, value_at
+from stages.common.progress import progress
+from stages.common.store import SliceStore
+from stages.explain.method import CLASSIFIER
+from stages.explain.perceptual import classifier_features
+from stages.explain.pretrained import (
+    ALEXNET,
+    INCEPTION,
+    inception_features,
+    load_inception,
+    load_lpips,
+    lpips_distances,
+)
+from stages.explain.realism import INCEPTION_METRICS, RealismParams, measure_populations
+
+NEEDED_BY = {INCEPTION: INCEPTION_METRICS, ALEXNET: ["lpips"]}  # weights -> metrics
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
+
+    # Parameters, slices, networks.
+    params = load_section("realism", RealismParams)
+    methods = list(value_at(read_params(), "methods"))
+    seed = load_value("seed", int)
+    announce("measure_realism", seed=seed, methods=methods, realism=params)
+    runtime = runtimes.start(seed)
+    began = perf_counter()
+    store = SliceStore.open("data/slices")
+    rows = store.rows("test")
+    if len(rows) == 0:
+        raise ValueError("data/slices has no slice of the test split: give the data set more patients")
+    index, scans = store.index.iloc[rows], np.array(store.images[rows])  # (N,H,W)
+    opened = {method: Explanations.open(f"data/explanations/{method}") for method in methods}
+    makers = [method for method in methods if opened[method].counterfactual is not None]
+    classifier = load_classifier(CLASSIFIER, runtime)
+    absent = {weights: weights.absence() for weights in NEEDED_BY}
+    doubtful = {weights: weights.doubt() for weights in NEEDED_BY if not absent[weights]}
+    inception = None if absent[INCEPTION] else load_inception(runtime)
+    lpips = None if absent[ALEXNET] else load_lpips(runtime)
+
+    # Distances of every method that makes counterfactuals; the scans' features in Inception are the same for all.
+    def spaces(pooled: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:
+        dims = {} if inception is None else inception_features(inception, images, runtime, params.batch_size)
+        return {"classifier": pooled, **{f"inception_{dim}": features for dim, features in dims.items()}}
+
+    of_scans, results, tables = None, {}, {}
+    for method in progress(makers, "realism"):
+        at = positions(opened[method], index["slice_id"], method)
+        counterfactuals = np.array(opened[method].counterfactual[at])  # (N,H,W)
+        pooled, pooled_cf, distances = classifier_features(classifier, scans, counterfactuals, runtime,
+                                                           params.batch_size)
+        of_scans = of_scans or spaces(pooled, scans)
+        called = opened[method].index["f_x"].to_numpy(float)[at] >= CALLED_ABNORMAL
+        results[method] = measure_populations(of_scans, spaces(pooled_cf, counterfactuals), called,
+                                              index["label"].to_numpy() == 0, params, seed)
+        tables[method] = pd.DataFrame({"slice_id": index["slice_id"], "perceptual_clf": distances, "lpips": np.nan})
+        if lpips is not None:
+            tables[method]["lpips"] = lpips_distances(lpips, scans, counterfactuals, runtime, params.batch_size)
+        for weights, names in NEEDED_BY.items():
+            if absent[weights]:
+                results[method].missing |= dict.fromkeys(names, absent[weights])
+            elif doubtful[weights]:
+                results[method].caution(names, doubtful[weights])
+
+    # Outputs.
+    with atomic_folder("data/realism") as folder:
+        for method in makers:
+            write_json(folder / f"{method}.json", asdict(results[method]))
+            tables[method].to_csv(folder / f"{method}.csv", index=False)
+    for weights, names in NEEDED_BY.items():
+        for word, reason in (("no", absent[weights]), ("doubtful", doubtful.get(weights))):
+            if reason:
+                print(f"{word} {', '.join(names)}: {reason} (the file comes from {weights.url})")
+    print(f"{len(makers)} methods' counterfactuals of {len(rows)} test slices measured in "
+          f"{perf_counter() - began:.1f} s; {runtime.describe()}")
+
+
+def positions(explanations: Explanations, slice_ids: pd.Series, method: str) -> np.ndarray:
+    """Where each of the slices stands among a method's explanations; refuses explanations that lack one."""
+    at = pd.Index(explanations.index["slice_id"]).get_indexer(slice_ids)
+    if (at < 0).any():
+        raise ValueError(f"data/explanations/{method} lacks {(at < 0).sum()} of the {len(at)} test slices (first: "
+                         f"{slice_ids[at < 0].iloc[0]}): run `dvc repro explain@{method}`")
+    return at
+
+
+if __name__ == "__main__":
+    stage_main(main)
