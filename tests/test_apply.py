@@ -119,7 +119,8 @@ def test_frozen_models_and_carried_thresholds_are_scored_on_the_other_data(proje
         np.testing.assert_array_equal(np.load(folder / "val_raw.npy"), maps > np.float32(0.2718))
 
     results = project / "reports/applied/target"
-    assert {file.name for file in results.iterdir()} == {"metrics.json", "cases.csv", "metrics.md", "comparison.png"}
+    assert {file.name for file in results.iterdir()} == {
+        "metrics.json", "cases.csv", "subgroups.csv", "metrics.md", "comparison.png"}
     metrics = json.loads((results / "metrics.json").read_text())
     for values in metrics.values():
         assert (values["n_cases"], values["n_healthy"], values["n_patients"]) == (4, 4, 4)

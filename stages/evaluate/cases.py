@@ -26,6 +26,7 @@ COLUMNS = [
     "method", "slice_id", "scan_id", "patient_id", "label",
     "organ_px",  # on the native grid
     "lesion_px",  # on the store's grid, which the masks have too
+    "lesion_mm2",
     *(f"{metric}_{policy}" for policy in POLICIES for metric in ("iou", "dice")),  # lesion cases only
     *(f"iou_{policy}_raw" for policy in POLICIES),
     "pixel_ap",
@@ -46,21 +47,31 @@ class TestSplit:
     rows: np.ndarray  # (N,) positions in the store
     lesion: np.ndarray  # (N,H,W) uint8
     annotated: bool  # whether the data set has lesion masks at all
+    spacing: np.ndarray  # (N,2) mm between rows and between columns
 
     @classmethod
     def open(cls) -> TestSplit:
-        """From data/slices and data/truth; refuses truth of another shape and a test split without slices."""
+        """From data/slices and data/truth; refuses truth of another shape, no test slice, and impossible spacing."""
         store = SliceStore.open("data/slices")
         truth = open_truth("data/truth", store.images.shape)
         rows = store.rows("test")
         if len(rows) == 0:
             raise EvaluationError("data/slices has no slice of the test split: give the data set more patients")
-        return cls(store, rows, truth[rows], any(lesion.any() for lesion in truth))
+        index = store.index.iloc[rows]
+        spacing = index[["spacing_row_mm", "spacing_col_mm"]].to_numpy(float)
+        wrong = np.flatnonzero(~(np.isfinite(spacing) & (spacing > 0)).all(axis=1))
+        if len(wrong):
+            raise EvaluationError(f"data/slices/index.csv: spacing_row_mm and spacing_col_mm of "
+                                  f"{index['slice_id'].iloc[wrong[0]]} are {spacing[wrong[0]].tolist()}, expected "
+                                  f"numbers above 0 ({len(wrong)} slices): run `dvc repro extract_slices`")
+        return cls(store, rows, truth[rows], any(lesion.any() for lesion in truth), spacing)
 
     def table(self, method: str) -> pd.DataFrame:
         """The first columns of cases.csv; the others are empty."""
         index = self.store.index.iloc[self.rows].reset_index(drop=True)
-        table = index.reindex(columns=COLUMNS).assign(method=method, lesion_px=(self.lesion > 0).sum(axis=(1, 2)))
+        lesion_px = (self.lesion > 0).sum(axis=(1, 2))
+        table = index.reindex(columns=COLUMNS).assign(method=method, lesion_px=lesion_px,
+                                                      lesion_mm2=lesion_px * self.spacing.prod(axis=1))
         numbers = COLUMNS[COLUMNS.index("lesion_px") + 1:]
         return table.astype({name: float for name in numbers})
 

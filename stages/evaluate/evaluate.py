@@ -1,4 +1,4 @@
-"""Stage: every method's masks and counterfactuals on the same test cases -> metrics.json, cases.csv, curves."""
+"""Stage: all methods' masks and counterfactuals on the same test cases -> metrics.json, cases.csv and other tables."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from stages.common.progress import progress
 from stages.evaluate.cases import TestSplit, measure
 from stages.evaluate.metrics import EvaluateParams, EvaluationError, counterfactual_metrics, segmentation_metrics
 from stages.evaluate.statistics import holm, paired_p
+from stages.evaluate.subgroups import subgroups
 
 
 def main() -> None:
@@ -51,6 +52,8 @@ def main() -> None:
     write_metrics("reports/metrics.json", metrics)
     with atomic_file("reports/cases.csv") as file:
         pd.concat(tables.values()).to_csv(file, index=False, float_format="%.6g")
+    with atomic_file("reports/subgroups.csv") as file:
+        subgroups(tables if test.annotated else {}, params, seed).to_csv(file, index=False, float_format="%.6g")
     with atomic_folder("reports/curves") as folder:
         threshold_curves(methods if test.annotated else []).to_csv(folder / "thresholds.csv", index=False)
     print("\n".join(notes(metrics, test)))

@@ -169,9 +169,38 @@ def test_cases_hold_what_the_metrics_average(project):
     assert curves[curves["method"] == "good"]["iou"].max() == pytest.approx(metrics["good"]["iou_oracle"])
 
 
+def test_subgroups_part_the_cases_by_the_lesions_area_in_mm2(project):
+    rewrite_index("data/slices", lambda table: table.assign(spacing_row_mm=2.0, spacing_col_mm=0.5 + table["z"] / 4))
+    metrics = run_all()
+    groups = pd.read_csv("reports/subgroups.csv")
+    assert groups["method"].tolist() == ["good"] * 3 + ["blind"] * 3
+    cases = pd.read_csv("reports/cases.csv")
+    for group in groups.itertuples():
+        own = cases[(cases["method"] == group.method) & cases["iou_val"].notna()]
+        least = own["lesion_mm2"].min() - 1 if group.size_group == "small" else group.low_mm2
+        own = own[(own["lesion_mm2"] > least) & (own["lesion_mm2"] <= group.high_mm2)]
+        assert group.n_cases == len(own) > 0 and group.n_patients == 4
+        assert group.iou_val == pytest.approx(own["iou_val"].mean(), rel=1e-4)
+        assert group.iou_val_ci_low <= group.iou_val <= group.iou_val_ci_high
+    assert groups.groupby("method")["n_cases"].sum().tolist() == [24, 24]
+    areas = {z: 42 * 2 * (0.5 + z / 4) for z in range(8)}
+    assert set(cases["lesion_mm2"]) == {0, *(areas[z] for z in (1, 2, 3, 5, 6, 7))}
+    np.testing.assert_allclose(np.average(groups["iou_val"][:3], weights=groups["n_cases"][:3]),
+                               metrics["good"]["iou_val"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("spacing", [0.0, -1.0, np.nan])
+def test_a_spacing_that_cannot_be_is_refused_by_name(project, spacing):
+    rewrite_index("data/slices", lambda table: table.assign(
+        spacing_col_mm=table["spacing_col_mm"].where(table["slice_id"] != "scan8:7", spacing)))
+    with pytest.raises(ValueError, match="spacing_col_mm of scan8:7.*extract_slices"):
+        run_all()
+
+
 def test_the_same_seed_gives_the_same_bytes(project):
     run_all()
-    first = {file: Path(file).read_bytes() for file in ("reports/metrics.json", "reports/cases.csv")}
+    first = {file: Path(file).read_bytes() for file in (
+        "reports/metrics.json", "reports/cases.csv", "reports/subgroups.csv")}
     run_all()
     assert first == {file: Path(file).read_bytes() for file in first}
 
@@ -183,6 +212,7 @@ def test_a_data_set_without_lesion_masks_is_scored_on_its_counterfactuals(projec
         "fixed.npy", "fixed_raw.npy", "otsu.npy", "otsu_raw.npy"]
     assert metrics["good"]["success_rate"] == 1 and "iou_val" not in metrics["good"]
     assert "no segmentation metrics" in capsys.readouterr().out
+    assert len(pd.read_csv("reports/subgroups.csv")) == 0
 
 
 def rewrite_index(folder, change):
