@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pandas as pd
 from stages.common.explanations import Explanations
 from stages.common.store import SliceStore
 from stages.common.truth import open_truth
+from stages.evaluate import localisation, saliency
+from stages.evaluate.components import detect
 from stages.evaluate.metrics import (
     POLICIES,
     EvaluationError,
@@ -21,6 +24,7 @@ from stages.evaluate.metrics import (
     is_lesion_case,
     pixel_average_precision,
 )
+from stages.evaluate.surface import surface_distances
 
 COLUMNS = [
     "method", "slice_id", "scan_id", "patient_id", "label",
@@ -30,10 +34,17 @@ COLUMNS = [
     *(f"{metric}_{policy}" for policy in POLICIES for metric in ("iou", "dice")),  # lesion cases only
     *(f"iou_{policy}_raw" for policy in POLICIES),
     "pixel_ap",
-    "per",  # wrong pixels / all pixels, policy fixed
+    "per", "per_raw",  # wrong pixels / all pixels, policy fixed
     "fp_area",  # wrongly marked pixels / all pixels, policy val
+    # Lesion cases only, but for fp_components; policy val.
+    "missed",  # 1: the mask is empty
+    *localisation.SURFACE,
+    "lesions", "lesions_detected",
+    "fp_components",  # touch no lesion; empty where the lesion vanished in the resize
+    *saliency.COLUMNS,
     "f_x", "f_x_cf", "judge_x", "judge_x_cf", "l1", "ssim",
     "perceptual_clf", "lpips",  # scan to counterfactual; lpips only where its weights were found
+    *localisation.CHANGE,  # lesion cases only, whatever the classifier calls them
 ]
 
 
@@ -66,6 +77,11 @@ class TestSplit:
                                   f"numbers above 0 ({len(wrong)} slices): run `dvc repro extract_slices`")
         return cls(store, rows, truth[rows], any(lesion.any() for lesion in truth), spacing)
 
+    @functools.cached_property
+    def organ(self) -> np.ndarray:
+        """(N,H,W) uint8."""
+        return self.store.organ[self.rows]
+
     def table(self, method: str) -> pd.DataFrame:
         """The first columns of cases.csv; the others are empty."""
         index = self.store.index.iloc[self.rows].reset_index(drop=True)
@@ -76,23 +92,36 @@ class TestSplit:
         return table.astype({name: float for name in numbers})
 
 
-def measure(method: str, test: TestSplit) -> tuple[pd.DataFrame, dict[str, float], dict]:
-    """One method's cases (columns of cases.csv), its `iou_pooled_<policy>`, and the timing of its explanations."""
+def measure(method: str, test: TestSplit, reference: str) -> tuple[pd.DataFrame, dict[str, float], dict]:
+    """One method's cases (columns of cases.csv), its `iou_pooled_*`, and the timing of its explanations.
+
+    reference: the method that the overlap of maps is measured with.
+    """
+    folder = Path("data/explanations") / method
+    table = test.table(method)
+    explanations, at = aligned(method, table)
+    table[["f_x", "f_x_cf"]] = explanations.index[["f_x", "f_x_cf"]].to_numpy(float)[at]
+    if table["f_x"].isna().any():
+        raise EvaluationError(f"{folder}/index.csv lacks f_x of {table['f_x'].isna().sum()} test slices: "
+                              f"run `dvc repro explain@{method}`")
+    pooled = {}
+    if test.annotated:
+        pooled = add_mask_metrics(table, explanations, at, test, method)
+        add_saliency_metrics(table, explanations, at, test, None if method == reference else reference)
+    if explanations.counterfactual is not None:
+        add_counterfactual_metrics(table, explanations, at, test, method)
+    return table, pooled, explanations.timing
+
+
+def aligned(method: str, table: pd.DataFrame) -> tuple[Explanations, np.ndarray]:
+    """A method's explanations, and the row in them of each of the table's slices."""
     folder = Path("data/explanations") / method
     if not folder.is_dir():
         raise EvaluationError(f"{folder} not found, but `methods` in params.yaml names {method}: "
                               f"run `dvc repro explain@{method}`")
     explanations = Explanations.open(folder)
-    table = test.table(method)
-    at = positions(explanations.index["slice_id"], table["slice_id"], f"{folder}/index.csv", method, "explain")
-    table[["f_x", "f_x_cf"]] = explanations.index[["f_x", "f_x_cf"]].to_numpy(float)[at]
-    if table["f_x"].isna().any():
-        raise EvaluationError(f"{folder}/index.csv lacks f_x of {table['f_x'].isna().sum()} test slices: "
-                              f"run `dvc repro explain@{method}`")
-    pooled = add_mask_metrics(table, explanations, at, test, method) if test.annotated else {}
-    if explanations.counterfactual is not None:
-        add_counterfactual_metrics(table, explanations, at, test, method)
-    return table, pooled, explanations.timing
+    return explanations, positions(explanations.index["slice_id"], table["slice_id"], f"{folder}/index.csv", method,
+                                   "explain")
 
 
 def positions(have: pd.Series, wanted: pd.Series, file: str, method: str, stage: str) -> np.ndarray:
@@ -108,7 +137,7 @@ def positions(have: pd.Series, wanted: pd.Series, file: str, method: str, stage:
 
 def add_mask_metrics(table: pd.DataFrame, explanations: Explanations, at: np.ndarray, test: TestSplit,
                      method: str) -> dict[str, float]:
-    """Fill IoU, Dice, average precision, error rate and false-positive area; returns the pooled IoU per policy."""
+    """Fill all that is measured on masks, and the average precision; returns the pooled IoU, cleaned and raw."""
     folder = Path("data/masks") / method
     if not (folder / "thresholds.json").is_file():
         raise EvaluationError(f"{folder} not found or incomplete: run `dvc repro extract_masks@{method}`")
@@ -120,20 +149,50 @@ def add_mask_metrics(table: pd.DataFrame, explanations: Explanations, at: np.nda
     pixels = test.lesion.shape[1] * test.lesion.shape[2]
     pooled = {}
     for policy in POLICIES:
-        tp, fp, fn = confusion(load_masks(folder, policy, at, test, method), test.lesion)
+        masks = load_masks(folder, policy, at, test, method)
+        tp, fp, fn = confusion(masks, test.lesion)
         raw = confusion(load_masks(folder, f"{policy}_raw", at, test, method), test.lesion)
         table.loc[lesion_cases, f"iou_{policy}"] = iou(tp, fp, fn)[lesion_cases]
         table.loc[lesion_cases, f"dice_{policy}"] = dice(tp, fp, fn)[lesion_cases]
         table.loc[lesion_cases, f"iou_{policy}_raw"] = iou(*raw)[lesion_cases]
         if policy == "fixed":
-            table["per"] = (fp + fn) / pixels
+            table["per"], table["per_raw"] = (fp + fn) / pixels, (raw[1] + raw[2]) / pixels
         if policy == "val":
             table["fp_area"] = fp / pixels
+            add_shape_metrics(table, masks, test)
         if lesion_cases.any():
-            pooled[f"iou_pooled_{policy}"] = float(iou(*(count[lesion_cases].sum() for count in (tp, fp, fn))))
+            for name, counts in (("", (tp, fp, fn)), ("_raw", raw)):
+                pooled[f"iou_pooled_{policy}{name}"] = float(iou(*(count[lesion_cases].sum() for count in counts)))
     maps = explanations.attribution[at[lesion_cases]]  # (n,H,W)
     table.loc[lesion_cases, "pixel_ap"] = pixel_average_precision(maps, test.lesion[lesion_cases])
     return pooled
+
+
+def add_shape_metrics(table: pd.DataFrame, masks: np.ndarray, test: TestSplit) -> None:
+    """Fill surface distances and lesion detection of masks (N,H,W)."""
+    lesion_cases = is_lesion_case(table).to_numpy()
+    table.loc[lesion_cases, "missed"] = 1.0 - masks[lesion_cases].any(axis=(1, 2))
+    table.loc[lesion_cases, list(localisation.SURFACE)] = np.stack(surface_distances(
+        masks[lesion_cases], test.lesion[lesion_cases], test.spacing[lesion_cases]), axis=1)
+    lesions, detected, false = detect(masks, test.lesion)
+    table.loc[lesion_cases, "lesions"], table.loc[lesion_cases, "lesions_detected"] = (
+        lesions[lesion_cases], detected[lesion_cases])
+    scored = lesion_cases | (table["label"] == 0).to_numpy()
+    table.loc[scored, "fp_components"] = false[scored]
+
+
+def add_saliency_metrics(table: pd.DataFrame, explanations: Explanations, at: np.ndarray, test: TestSplit,
+                         reference: str | None) -> None:
+    """Fill the measures of Major et al.; None for the reference method, whose overlap with itself says nothing."""
+    lesion_cases = is_lesion_case(table).to_numpy()
+    others = None
+    if reference is not None:
+        theirs, their_rows = aligned(reference, table)
+        others = theirs.attribution[their_rows[lesion_cases]]
+    measures = saliency.measure_saliency(
+        explanations.attribution[at[lesion_cases]], test.lesion[lesion_cases], test.organ[lesion_cases],
+        test.spacing[lesion_cases], others)
+    table.loc[lesion_cases, list(measures)] = np.stack(list(measures.values()), axis=1)
 
 
 def load_masks(folder: Path, name: str, at: np.ndarray, test: TestSplit, method: str) -> np.ndarray:
@@ -150,7 +209,7 @@ def load_masks(folder: Path, name: str, at: np.ndarray, test: TestSplit, method:
 
 def add_counterfactual_metrics(table: pd.DataFrame, explanations: Explanations, at: np.ndarray, test: TestSplit,
                                method: str) -> None:
-    """Fill the judge's probabilities, L1, SSIM and perceptual distances of a method that makes counterfactuals."""
+    """Fill the judge's probabilities, the perceptual distances and the change of the image."""
     if table["f_x_cf"].isna().any():
         raise EvaluationError(f"data/explanations/{method}/index.csv lacks f_x_cf of {table['f_x_cf'].isna().sum()} "
                               f"test slices though there are counterfactuals: run `dvc repro explain@{method}`")
@@ -171,4 +230,9 @@ def add_counterfactual_metrics(table: pd.DataFrame, explanations: Explanations, 
     table[["perceptual_clf", "lpips"]] = distances[["perceptual_clf", "lpips"]].to_numpy(float)[measured]
     if table["perceptual_clf"].isna().any() or table["lpips"].isna().nunique() > 1:
         raise EvaluationError(f"{file} lacks distances of some test slices: run `dvc repro measure_realism`")
-    table["l1"], table["ssim"] = change(test.store.images[test.rows], explanations.counterfactual[at])
+    images, counterfactuals = test.store.images[test.rows], explanations.counterfactual[at]
+    table["l1"], table["ssim"] = change(images, counterfactuals)
+    lesion_cases = is_lesion_case(table).to_numpy()
+    changes = localisation.change_by_region(images[lesion_cases], counterfactuals[lesion_cases],
+                                            test.lesion[lesion_cases], test.organ[lesion_cases])
+    table.loc[lesion_cases, list(changes)] = np.stack(list(changes.values()), axis=1)

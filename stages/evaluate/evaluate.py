@@ -12,6 +12,7 @@ from stages.common.files import atomic_file, atomic_folder, read_json, write_met
 from stages.common.params import ParamsError, announce, load_section, load_value, read_params, stage_main, value_at
 from stages.common.progress import progress
 from stages.evaluate.cases import TestSplit, measure
+from stages.evaluate.localisation import change_metrics, localisation_metrics
 from stages.evaluate.metrics import EvaluateParams, EvaluationError, counterfactual_metrics, segmentation_metrics
 from stages.evaluate.statistics import holm, paired_p
 from stages.evaluate.subgroups import subgroups
@@ -33,13 +34,14 @@ def main() -> None:
     # Each method on the same cases, then all against the reference.
     metrics, tables = {}, {}
     for method in progress(methods, "evaluate"):
-        cases, pooled, timing = measure(method, test)
+        cases, pooled, timing = measure(method, test, params.reference_method)
         metrics[method] = {"n_test": len(cases), "seconds_per_image": timing["seconds_per_image"]}
         if test.annotated:
-            metrics[method] |= segmentation_metrics(cases, pooled, params, seed)
+            metrics[method] |= segmentation_metrics(cases, pooled, params, seed) | localisation_metrics(cases)
         if cases["f_x_cf"].notna().any():
             metrics[method] |= counterfactual_metrics(cases, params)
             metrics[method] |= read_json(f"data/realism/{method}.json")["metrics"]
+            metrics[method] |= change_metrics(cases) if test.annotated else {}
         tables[method] = cases
     check_same_cases(tables, params.reference_method)
     if test.annotated:
@@ -105,7 +107,7 @@ def notes(metrics: dict[str, dict[str, float]], test: TestSplit) -> list[str]:
             lines.append("no bootstrap intervals: all lesion cases are of one patient")
     for method, values in metrics.items():
         lines += [f"{method}: no {name[2:]}, no test case qualifies for it" for name, value in values.items()
-                  if name in ("n_success_rate", "n_cv", "n_judge_flip_rate") and value == 0]
+                  if name.startswith(("n_success_rate", "n_cv", "n_judge_flip_rate", "n_change")) and value == 0]
     return lines
 
 

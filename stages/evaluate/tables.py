@@ -14,6 +14,8 @@ POLICIES = {
     "oracle": "best threshold on the test split itself: an upper bound, not a result",
 }
 
+PERCENTILES = (50, 75, 90)  # of the attribution maps, see saliency.py
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -22,7 +24,7 @@ class Metric:
     label: str
     meaning: str
     higher_is_better: bool
-    n: str = "n_cases"  # the metric that says on how many test slices this one rests
+    n: str = "n_cases"  # the metric that says on how many test slices (lesions, patients) this one rests
     needs_counterfactual: bool = False
 
 
@@ -40,8 +42,8 @@ POPULATIONS = {
     "": ("", "counterfactuals of slices called abnormal, from real healthy slices", "n_realism"),
     "_unchanged": (" unchanged", "slices called abnormal as they are, from real healthy slices: what changing nothing "
                                   "gets", "n_realism"),
-    "_coin": (" (all slices)", "counterfactuals of all slices, from all slices, as COIN's code measures it: near-copies "
-                              "make it small", "n_realism_coin"),
+    "_coin": (" (all slices)", "counterfactuals of all slices, from all slices, as COIN's code measures it: "
+                              "near-copies make it small", "n_realism_coin"),
 }
 METRICS: dict[str, Metric] = {
     **{f"iou_{name}": Metric(f"IoU {name}", f"IoU per image, mean; {text}", True) for name, text in POLICIES.items()},
@@ -49,6 +51,49 @@ METRICS: dict[str, Metric] = {
        for name, text in POLICIES.items()},
     "pixel_ap": Metric("pixel AP", "pixel average precision, free of any threshold", True),
     "per_fixed": Metric("PER", "pixel error rate at the fixed threshold", False),
+    "per_fixed_raw": Metric("PER raw", "pixel error rate at the fixed threshold, without morphology; at 0.25 the PER "
+                            "of the COIN-Aligned thesis", False),
+    **{f"iou_{name}_raw": Metric(f"IoU {name} raw", f"IoU per image, mean, without morphology; {text}", True)
+       for name, text in POLICIES.items()},
+    **{f"iou_pooled_{name}": Metric(f"IoU pooled {name}", f"IoU of all lesion slices' pixels together; {text}", True)
+       for name, text in POLICIES.items()},
+    **{f"iou_pooled_{name}_raw": Metric(
+        f"IoU pooled {name} raw", f"IoU of all lesion slices' pixels together, without morphology; {text}", True)
+       for name, text in POLICIES.items()},
+    "iou_fixed_raw": Metric("IoU fixed raw", "IoU per image, mean, without morphology, fixed threshold; at 0.25 the "
+                            "IoU of the COIN-Aligned thesis", True),
+    "iou_pooled_fixed": Metric("IoU pooled fixed", "IoU of all lesion slices' pixels together, fixed threshold; at "
+                               "0.25 the IoU of COIN (Shvetsov et al., 2024) as its code computes it with "
+                               "post-processing", True),
+    "iou_pooled_fixed_raw": Metric("IoU pooled fixed raw", "IoU of all lesion slices' pixels together, without "
+                                   "morphology, fixed threshold; at 0.25 the IoU of COIN as its code computes it "
+                                   "without post-processing, which is all that it has for dual-condition models", True),
+    **{f"{name}_per_patient": Metric(f"{text} per patient", f"{text}: mean over each patient's cases, then over "
+                                     "patients", up, "n_patients")
+       for name, text, up in (("iou_val", "IoU val", True), ("dice_val", "Dice val", True),
+                              ("pixel_ap", "pixel AP", True), ("hd95_mm_val", "HD95 mm", False),
+                              ("asd_mm_val", "ASD mm", False))},
+    "hd95_mm_val": Metric("HD95 mm", "95th percentile of the distance between the borders of mask and lesion, policy "
+                          "val; an empty mask scores the image's diagonal", False),
+    "asd_mm_val": Metric("ASD mm", "average symmetric distance between the borders of mask and lesion, policy val; an "
+                         "empty mask scores the image's diagonal", False),
+    "lesion_sensitivity": Metric("lesions found", "share of single lesions (not slices) that one marked component "
+                                 "covers with an IoU of at least 0.1, policy val; where masks are cleaned to their "
+                                 "largest component, there is one per slice at most", True, "n_lesions"),
+    "lesion_fp_per_slice": Metric("false components", "marked components per lesion or healthy slice that touch no "
+                                  "lesion, policy val", False, "n_lesion_fp_per_slice"),
+    **{f"centre_distance_mm_p{p}": Metric(
+        f"D p{p}", "D of Major et al. (2020), there in pixels: distance between the centres of marked components and "
+        f"lesions, median per image; map cut at its {p}th percentile", False) for p in PERCENTILES},
+    **{f"hausdorff_mm_p{p}": Metric(
+        f"H p{p}", "H of Major et al. (2020), there in pixels: Hausdorff distance between marked area and lesion; map "
+        f"cut at its {p}th percentile", False) for p in PERCENTILES},
+    **{f"area_to_organ_p{p}": Metric(
+        f"A p{p}", "A of Major et al. (2020): marked area / area of the organ, above 1 where more is marked than the "
+        f"organ covers; map cut at its {p}th percentile", False) for p in PERCENTILES},
+    **{f"overlap_reference_p{p}": Metric(
+        f"O p{p}", "O of Major et al. (2020): overlap coefficient with the map of evaluate.reference_method, likeness "
+        f"and not quality; both cut at their {p}th percentile", True) for p in PERCENTILES},
     "fp_area_healthy": Metric("FP healthy", "share of a healthy slice that is marked, where nothing should be", False,
                               "n_healthy"),
     "success_rate": Metric("flipped", "of the slices called abnormal, share whose counterfactual is called healthy",
@@ -66,6 +111,14 @@ METRICS: dict[str, Metric] = {
     **{name + suffix: Metric(label + short, f"{meaning}; {populations}", False, n, True)
        for name, (label, meaning) in DISTANCES.items() for suffix, (short, populations, n) in POPULATIONS.items()
        if suffix != "_coin" or name.startswith("fid_")},
+    **{f"change_{name}": Metric(
+        f"change {name}", f"mean |x - x_cf| {text}, scale 0 to 1; lesion slices called abnormal", name == "inside",
+        f"n_change_{name}", True)
+       for name, text in (("inside", "inside the lesion"), ("outside", "outside the lesion"),
+                          ("organ", "in the organ, outside the lesion"), ("background", "outside organ and lesion"))},
+    "change_inside_share": Metric("share inside", "change summed inside the lesion / summed over the slice, 0 where "
+                                  "nothing changes; lesion slices called abnormal", True, "n_change_inside_share",
+                                  True),
     "seconds_per_image": Metric("s/image", "seconds for one explanation", False, "images"),
 }
 # Metrics beyond the list above (distances, rates of error, p values): a smaller number is the better one.
@@ -130,6 +183,8 @@ def why_missing(metric: str, has_counterfactual: bool, reasons: dict[str, str]) 
         return "needs a counterfactual image; this method gives an attribution map only"
     if metric in reasons:
         return f"not measured: {reasons[metric]}"
+    if metric.startswith("overlap_reference"):
+        return "this is the method that the others' maps are compared with"
     return "not computed for this method in reports/metrics.json"
 
 

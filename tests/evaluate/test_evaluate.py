@@ -14,7 +14,7 @@ from skimage import measure
 from stages.common.explanations import write_explanations
 from stages.common.store import INDEX_COLUMNS, write_store
 from stages.common.truth import write_truth
-from stages.evaluate import evaluate
+from stages.evaluate import evaluate, tables
 from stages.segment import extract_masks
 
 SIZE, METHODS = 32, ("good", "blind")
@@ -118,7 +118,7 @@ def test_the_project_is_scored_from_maps_to_metrics(project):
     assert good["n_cases"] == blind["n_cases"] == 24 and good["n_healthy"] == 8 and good["n_patients"] == 4
     for policy in POLICIES:
         assert good[f"iou_{policy}"] > 0.8 > 0.3 > blind[f"iou_{policy}"]
-        for name in (f"dice_{policy}", f"iou_{policy}_raw", f"iou_pooled_{policy}"):
+        for name in (f"dice_{policy}", f"iou_{policy}_raw", f"iou_pooled_{policy}", f"iou_pooled_{policy}_raw"):
             assert good[name] > blind[name]
         assert good[f"iou_{policy}"] <= good["iou_oracle"] and blind[f"iou_{policy}"] <= blind["iou_oracle"]
     assert good["pixel_ap"] > 0.95 and blind["pixel_ap"] < 0.2
@@ -139,6 +139,80 @@ def test_the_project_is_scored_from_maps_to_metrics(project):
     assert not {"success_rate", "cv", "judge_flip_rate", "l1", "ssim", "n_cv", "fd_clf", "perceptual_clf"} & set(blind)
     assert "lpips" not in good
     assert "wilcoxon_p_holm" not in good
+
+
+def test_distances_detection_and_change_tell_the_good_method_from_the_blind_one(project):
+    metrics = run_all()
+    good, blind = (metrics[method] for method in METHODS)
+    for name in ("hd95_mm_val", "asd_mm_val", "per_fixed_raw", "lesion_fp_per_slice"):
+        assert good[name] < blind[name], name
+    assert (good["lesion_sensitivity"], good["n_lesions"], good["n_missed_val"]) == (1, 24, 0)
+    assert blind["lesion_sensitivity"] < 0.5 and good["n_lesion_fp_per_slice"] == 32
+    # Every scan has the same number of lesion slices here, so patients and cases weigh the same.
+    for name in ("iou_val", "dice_val", "pixel_ap", "hd95_mm_val", "asd_mm_val"):
+        assert good[f"{name}_per_patient"] == pytest.approx(good[name])
+    # The counterfactual takes 0.45 of 2 off the lesion and nothing else; the organ is the whole image.
+    assert good["change_inside"] == pytest.approx(0.225, rel=1e-3)
+    assert good["change_outside"] == good["change_organ"] == 0 and good["change_inside_share"] == 1
+    assert good["n_change_inside"] == 24 and good["n_change_background"] == 0 and "change_background" not in good
+    # Of the blind maps, which are noise, 50, 25 and 10 percent are marked: that share of the organ, and of any mask.
+    for p, share in ((50, 0.5), (75, 0.25), (90, 0.1)):
+        assert blind[f"area_to_organ_p{p}"] == pytest.approx(share, abs=0.01)
+        assert blind[f"overlap_reference_p{p}"] == pytest.approx(share, abs=0.05)
+        assert f"overlap_reference_p{p}" not in good
+    assert not [name for name in blind if name.startswith(("change", "n_change"))]
+
+
+def test_every_metric_is_explained(project):
+    metrics = run_all()
+    for values in metrics.values():
+        unknown = {name for name in values if not name.startswith("n_") and "_ci_" not in name} - set(tables.METRICS)
+        assert unknown <= {"iou_val_difference", "wilcoxon_p_holm"}
+        for name in set(values) & set(tables.METRICS) - {"seconds_per_image"}:
+            assert tables.count(values, name) == values[tables.METRICS[name].n] > 0
+
+
+def test_the_published_ious_are_pooled_with_and_without_morphology_and_per_image_without(project):
+    metrics = run_all()
+    _, lesion, index = slices()
+    index = index.assign(row=np.arange(len(index))).set_index("slice_id")
+    for method in METHODS:
+        order = pd.read_csv(f"data/masks/{method}/index.csv")
+        rows = index.loc[order["slice_id"]]
+        chosen = ((order["split"] == "test").to_numpy() & (rows["label"] == 1).to_numpy())
+        truth = lesion[rows["row"]][chosen] > 0
+        maps = np.load(f"data/explanations/{method}/attribution.npy").astype(np.float32)[chosen]
+        cut = maps > 0.25
+        np.testing.assert_array_equal(cut, np.load(f"data/masks/{method}/fixed_raw.npy")[chosen] > 0)
+        cleaned = np.load(f"data/masks/{method}/fixed.npy")[chosen] > 0
+        values = metrics[method]
+        assert values["iou_pooled_fixed"] == pytest.approx((cleaned & truth).sum() / (cleaned | truth).sum())
+        assert values["iou_pooled_fixed_raw"] == pytest.approx((cut & truth).sum() / (cut | truth).sum())
+        each = (cut & truth).sum(axis=(1, 2)) / (cut | truth).sum(axis=(1, 2))
+        assert values["iou_fixed_raw"] == pytest.approx(each.mean())
+        assert values["per_fixed_raw"] == pytest.approx((cut != truth).mean())
+
+
+def test_lesions_of_zero_change_and_blank_maps_score_the_worst_and_never_break(project):
+    maps = np.load("data/explanations/blind/attribution.npy")
+    np.save("data/explanations/blind/attribution.npy", np.zeros_like(maps))
+    blind = run_all()["blind"]
+    diagonal = pytest.approx(np.hypot(SIZE, SIZE))
+    for name in ("hd95_mm_val", "asd_mm_val", *(f"{kind}_mm_p{p}" for kind in ("centre_distance", "hausdorff")
+                                               for p in (50, 75, 90))):
+        assert blind[name] == diagonal
+    assert blind["n_missed_val"] == 24 and blind["lesion_sensitivity"] == blind["lesion_fp_per_slice"] == 0
+    assert blind["area_to_organ_p50"] == blind["overlap_reference_p50"] == 0
+
+
+def test_distances_are_in_mm(project):
+    before = run_all()["blind"]
+    rewrite_index("data/slices", lambda table: table.assign(spacing_row_mm=2.5, spacing_col_mm=2.5))
+    after = run_all()["blind"]
+    for name in ("hd95_mm_val", "asd_mm_val", "centre_distance_mm_p90", "hausdorff_mm_p50"):
+        assert after[name] == pytest.approx(2.5 * before[name]) and after[name] > 0
+    assert {name for name in before if before[name] != pytest.approx(after[name])} == {
+        name for name in before if "_mm_" in name}
 
 
 def test_cases_hold_what_the_metrics_average(project):
@@ -164,6 +238,11 @@ def test_cases_hold_what_the_metrics_average(project):
             else:
                 assert np.isnan(case.iou_val)
         assert metrics[method]["iou_val"] == pytest.approx(np.mean(ious))
+        lesion_cases, healthy = own[own["label"] == 1], own[own["label"] == 0]
+        for name in ("hd95_mm_val", "asd_mm_val", "centre_distance_mm_p90", "hausdorff_mm_p75", "area_to_organ_p50"):
+            assert metrics[method][name] == pytest.approx(lesion_cases[name].mean(), rel=1e-4)
+            assert healthy[name].isna().all()
+        assert metrics[method]["lesion_fp_per_slice"] == pytest.approx(own["fp_components"].mean(), rel=1e-4)
     curves = pd.read_csv("reports/curves/thresholds.csv")
     assert list(curves) == ["method", "threshold", "iou", "iou_raw"] and set(curves["method"]) == set(METHODS)
     assert curves[curves["method"] == "good"]["iou"].max() == pytest.approx(metrics["good"]["iou_oracle"])
