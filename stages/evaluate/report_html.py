@@ -113,13 +113,13 @@ def all_metrics(inputs: ReportInputs, order: list[str]) -> dict[str, Any]:
 
 
 def realism(inputs: ReportInputs, order: list[str]) -> dict[str, Any]:
-    """Distances between scans and counterfactuals: metrics down, methods that make counterfactuals across; below them
-    what was not measured and what limits the numbers, each reason once."""
+    """Distances between scans and counterfactuals: metrics that any method has down, methods that make counterfactuals
+    across; below them what was not measured and what limits the numbers, each reason once."""
     makers = [name for name in order if inputs.results[name].has_counterfactual]
     names = ["l1", "ssim", "perceptual_clf", "lpips"]
     names += [name for name in tables.METRICS if name.removesuffix("_coin") in tables.DISTANCES]
     rows = []
-    for name in names:
+    for name in (name for name in names if any(name in inputs.metrics[maker] for maker in makers)):
         unchanged = next((inputs.metrics[maker][f"{name}_unchanged"] for maker in makers
                           if f"{name}_unchanged" in inputs.metrics[maker]), None)
         rows.append({"label": tables.label(name), "meaning": tables.METRICS[name].meaning,

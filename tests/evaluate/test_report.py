@@ -222,12 +222,12 @@ def test_missing_optional_metrics_show_a_dash_with_the_reason(project):
 def test_distances_that_were_not_measured_are_listed_with_the_reason_and_doubtful_ones_starred(project):
     report.main()
     page = (project / "reports/report.html").read_text()
-    section = page[page.index('<section id="realism">'):page.index('<section id="comparison">')]
+    section = page[page.index('<section id="realism">'):page.index('<section id="classifiers">')]
     rows = {row[0]: row[1:] for row in re.findall(
         r'<th scope="row">(.*?) [↑↓]</th><td title="(.*?)">(.*?)</td><td>(.*?)</td>', section)}
     assert rows["FD clf"] == ("FD clf of coin, n = 5. 5 counterfactuals for 96 features", "1.500*", "44.250")
     assert rows["perceptual clf"][1:] == ("0.125", tables.MISSING)
-    assert rows["FID 64"] == ("not measured: weights fid.pth not found", tables.MISSING, tables.MISSING)
+    assert set(rows) == {"L1", "SSIM", "perceptual clf", "FD clf"}  # what nobody has is below
     assert "<b>FID 64, FID 64 (all slices), FID 768</b> not measured: weights fid.pth not found" in section
     assert "<b>LPIPS</b> not measured: weights lpi.pth not found" in section
     assert "<b>FD clf</b> * read with care: 5 counterfactuals for 96 features" in section
@@ -293,3 +293,10 @@ def test_long_curves_are_thinned_to_means():
 def test_report_params_refuse_an_unknown_policy():
     with pytest.raises(ValueError, match="policy"):
         ReportParams.model_validate(REPORT | {"policy": "best"})
+
+
+def test_a_distance_that_one_method_lacks_says_why(project):
+    edit_json(project / "reports/metrics.json", lambda content: content["rise"].update(lpips=0.5))
+    report.main()
+    page = (project / "reports/report.html").read_text()
+    assert f'title="not measured: weights lpi.pth not found">{tables.MISSING}</td>' in page
