@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import torch
 
@@ -12,7 +11,7 @@ from stages.classify.scores import classification_metrics, confusion_table, roc_
 from stages.classify.training import ClassifierParams, train
 from stages.common import runtime as runtimes
 from stages.common.checkpoint import Scratch, save_model
-from stages.common.files import write_metrics
+from stages.common.files import atomic_folder, write_metrics
 from stages.common.history import write_history
 from stages.common.params import announce, load_section, load_value, stage_main
 from stages.common.store import SliceStore
@@ -41,10 +40,10 @@ def main() -> None:
     metrics["val_auc"] = classification_metrics(logits["val"], sets["val"][1])["auc"]
 
     # Outputs.
-    curves = Path(f"reports/training/{role}")
-    write_history(curves, result["history"], step="epoch")
-    roc_table(logits["test"], sets["test"][1]).to_csv(curves / "roc.csv", index=False)
-    confusion_table(logits["test"], sets["test"][1]).to_csv(curves / "confusion.csv", index=False)
+    with atomic_folder(f"reports/training/{role}") as curves:
+        write_history(curves, result["history"], step="epoch")
+        roc_table(logits["test"], sets["test"][1]).to_csv(curves / "roc.csv", index=False)
+        confusion_table(logits["test"], sets["test"][1]).to_csv(curves / "confusion.csv", index=False)
     write_metrics(f"reports/{role}.json", metrics)
     save_model(f"models/classifiers/{role}", classifier, {
         "architecture": architecture, "parameters": params.model_dump(), "seed": seed,

@@ -64,14 +64,15 @@ def train(classifier: Classifier, params: ClassifierParams, seed: int, train_set
         if stopped_early(history, params.patience):
             break
         started = time.monotonic()
-        loss_sum = train_epoch(classifier, params, seed, epoch, steps, images, labels, optimizer, scheduler, runtime)
-        check_finite({"bce": loss_sum}, epoch * steps, scratch)
+        losses = train_epoch(classifier, params, seed, epoch, steps, images, labels, optimizer, scheduler, runtime)
+        for step, loss in enumerate(losses, start=epoch * steps + 1):
+            check_finite({"bce": loss}, step, scratch)
         classifier.eval()
         val_loss = F.binary_cross_entropy_with_logits(predict_logits(classifier, val_images, runtime), val_labels)
         check_finite({"validation bce": val_loss}, (epoch + 1) * steps, scratch)
         if params.schedule == "plateau":
             scheduler.step(val_loss)
-        history.append({"epoch": epoch + 1, "train_loss": float(loss_sum) / steps, "val_loss": float(val_loss),
+        history.append({"epoch": epoch + 1, "train_loss": float(losses.mean()), "val_loss": float(val_loss),
                         "learning_rate": optimizer.param_groups[0]["lr"]})
         if best_row(history) is history[-1]:
             best_state = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
@@ -86,11 +87,11 @@ def train(classifier: Classifier, params: ClassifierParams, seed: int, train_set
 
 def train_epoch(classifier: Classifier, params: ClassifierParams, seed: int, epoch: int, steps: int, images: Tensor,
                 labels: Tensor, optimizer: torch.optim.Optimizer, scheduler: Any, runtime: Runtime) -> Tensor:
-    """One epoch; returns the sum of its batch losses. Each epoch's draws depend on the seed and its number alone."""
+    """One epoch; returns its batch losses (steps,). Each epoch's draws depend on the seed and its number alone."""
     classifier.train()
     generator = generator_for(seed, epoch)
     torch.manual_seed(seed * 10_007 + epoch)  # dropout
-    loss_sum = torch.zeros((), device=runtime.device)
+    losses = []
     for _ in range(steps):
         rows = draw_batch(labels, params.batch_size, params.balance, generator)
         batch = images[rows.to(images.device)].float().unsqueeze(1)  # (B,H,W) -> (B,1,H,W)
@@ -102,8 +103,8 @@ def train_epoch(classifier: Classifier, params: ClassifierParams, seed: int, epo
         optimizer.step()
         if params.schedule == "one_cycle":
             scheduler.step()
-        loss_sum += loss.detach()
-    return loss_sum
+        losses.append(loss.detach())
+    return torch.stack(losses).cpu()
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, params: ClassifierParams, steps: int) -> Any:

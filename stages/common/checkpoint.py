@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import io
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
 
-from stages.common.files import atomic_folder, content_digest, read_json, write_json
+from stages.common.files import atomic_file, atomic_folder, content_digest, read_json, write_json
 
 SCHEMA_VERSION = 1  # raise when the meaning of a scratch checkpoint changes: older ones are then not resumed
 SCRATCH = Path(".scratch")
@@ -22,10 +24,14 @@ class CheckpointError(ValueError):
 
 
 def save_model(path: Path | str, module: torch.nn.Module, description: dict[str, Any]) -> None:
-    """`model.safetensors` + `model.json` (architecture arguments, parameters, seed, data fingerprint, final losses)."""
+    """`model.safetensors` + `model.json` (architecture arguments, parameters, seed, data fingerprint, final losses).
+
+    Raises FloatingPointError for weights that are NaN or infinite, DiskFullError.
+    """
+    check_weights(module.state_dict(), f"{path} is not written")
     with atomic_folder(path) as folder:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-        save_file(tensors, folder / "model.safetensors")
+        (folder / "model.safetensors").write_bytes(safetensors_bytes(tensors))
         write_json(folder / "model.json", description)
 
 
@@ -66,7 +72,11 @@ class Scratch:
     def load(self) -> dict[str, Any] | None:
         """The last saved state of the same run, or None with a word on why it starts afresh."""
         if self.file.is_file():
-            state = torch.load(self.file, map_location="cpu", weights_only=True)
+            try:
+                state = torch.load(self.file, map_location="cpu", weights_only=True)
+            except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+                print(f"{self.folder.name}: {self.file} is damaged ({str(error).splitlines()[0]}); starting afresh")
+                return None
             print(f"resuming {self.folder.name} at step {state['step']} from {self.file}")
             return state
         if self.folder.is_dir() and any(self.folder.glob("*/state.pt")):
@@ -74,11 +84,21 @@ class Scratch:
         return None
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write the state whole; `state["step"]` says how far the run is."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.file.with_suffix(".partial")
-        torch.save(state, temporary)
-        os.replace(temporary, self.file)
+        """Write the state whole; `state["step"]` says how far the run is.
+
+        Raises FloatingPointError for a state that holds NaN or infinity: a run could only go on to the same failure.
+        The state that was saved before stays, as it does on a DiskFullError.
+        """
+        check_weights(state, f"the training failed before step {state['step']}; {self.kept}")
+        written = io.BytesIO()  # torch's own writer doesn't say why it failed
+        torch.save(state, written)
+        with atomic_file(self.file) as temporary:
+            temporary.write_bytes(written.getbuffer())
+
+    @property
+    def kept(self) -> str:
+        """What is left of a run that has to stop, for its message."""
+        return f"the last good state is kept in {self.file}" if self.file.is_file() else "no state was saved yet"
 
     def clear(self) -> None:
         """Forget every unfinished run of this stage: it is done."""
@@ -89,7 +109,19 @@ def check_finite(losses: dict[str, torch.Tensor | float], step: int, scratch: Sc
     """Stop at the first loss that is NaN or infinite, naming loss and step; the last good checkpoint stays."""
     for name, value in losses.items():
         if not torch.isfinite(torch.as_tensor(value)):
-            raise FloatingPointError(
-                f"loss `{name}` became {float(value)} at step {step}; the last good state is kept in {scratch.file}. "
-                "Lower the learning rate or the loss's weight and run again"
-            )
+            raise FloatingPointError(f"loss `{name}` became {float(value)} at step {step}; {scratch.kept}. "
+                                     "Lower the learning rate or the loss's weight and run again")
+
+
+def check_weights(state: Any, consequence: str, name: str = "") -> None:
+    """Refuse tensors that hold NaN or infinity, anywhere in nested mappings and lists, naming the first of them."""
+    if isinstance(state, torch.Tensor):
+        if not torch.isfinite(state).all():
+            raise FloatingPointError(f"`{name}` holds NaN or infinity: {consequence}. "
+                                     "Lower the learning rate or the loss's weight and run again")
+    elif isinstance(state, dict):
+        for key, value in state.items():
+            check_weights(value, consequence, f"{name}.{key}".lstrip("."))
+    elif isinstance(state, (list, tuple)):
+        for position, value in enumerate(state):
+            check_weights(value, consequence, f"{name}[{position}]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -12,35 +13,85 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota used up, larger than the system allows
+
+
+class DiskFullError(OSError):
+    """There is no room for what was being written; the message names it."""
+
+
+@contextlib.contextmanager
+def naming_a_full_disk(path: Path | str) -> Iterator[None]:
+    """A write that fails for want of room becomes a DiskFullError that names `path` and what to do."""
+    path = Path(path)
+    try:
+        yield
+    except DiskFullError:
+        raise
+    except OSError as error:
+        short_write = error.errno is None and " requested and " in str(error)  # numpy's, which has no errno
+        if error.errno not in NO_SPACE and not short_write:
+            raise
+        folder = next(parent for parent in path.absolute().parents if parent.is_dir())
+        free = shutil.disk_usage(folder).free / 1e6
+        raise DiskFullError(
+            f"{path} can't be written, the disk is full ({error.strerror or error}; {folder} has {free:.1f} MB left). "
+            "Nothing half-written is kept: make room and run again") from error
+
 
 @contextlib.contextmanager
 def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its place (and whatever stood there) only when the block succeeds."""
+    """A temporary folder beside `path` that takes its place (and whatever stood there) only when the block succeeds.
+
+    Killed at any moment, it leaves under `path` the old folder, nothing, or the new one. Raises DiskFullError.
+    """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    temporary, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old.partial")
+    for leftover in (temporary, old):
+        shutil.rmtree(leftover, ignore_errors=True)
     try:
-        yield temporary
+        with naming_a_full_disk(path):
+            temporary.mkdir(parents=True)
+            yield temporary
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    shutil.rmtree(path, ignore_errors=True)
+    if path.is_dir():
+        os.replace(path, old)  # deleting takes time: what is deleted must not bear the name any more
     os.replace(temporary, path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def atomic_file(path: Path | str) -> Iterator[Path]:
-    """A temporary file name beside `path` (same suffix) that is renamed to it only when the block succeeds."""
+    """A temporary file name beside `path` (same suffix) that is renamed to it only when the block succeeds.
+
+    Raises DiskFullError.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".partial.{path.name}")
     try:
-        yield temporary
+        with naming_a_full_disk(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     os.replace(temporary, path)
+
+
+def new_memmap(path: Path | str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+    """A .npy file of zeros, mapped for writing, all of it allocated now.
+
+    Without room for a page the system kills who writes to a mapping (SIGBUS); so OSError is raised here instead.
+    """
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+    return array
 
 
 def write_json(path: Path | str, content: Any) -> None:

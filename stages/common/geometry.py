@@ -8,6 +8,7 @@ patient's left, the second towards the back, the third towards the head.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,9 @@ from nibabel.orientations import (
     inv_ornt_aff,
     ornt_transform,
 )
+
+SIDE_MM = (0.001, 100.0)  # of a voxel or pixel; what lies beyond is a damaged header or no scan (a scout image)
+FARTHEST_MM = 1e5  # from the scanner's origin
 
 
 class GeometryError(ValueError):
@@ -36,12 +40,23 @@ class Geometry:
 
     @classmethod
     def of_volume(cls, shape: tuple[int, ...], affine: np.ndarray) -> Geometry:
-        """Grid of a volume; refuses an affine that is not finite or maps the volume onto less than three dimensions."""
+        """Grid of a volume; refuses an affine that is not finite, maps the volume onto less than three dimensions, or
+        that no scanner has: sides beyond SIDE_MM, an origin beyond FARTHEST_MM, axes closer than 45 degrees."""
         affine = np.asarray(affine, np.float64)
         if len(shape) != 3 or affine.shape != (4, 4):
             raise GeometryError(f"expected three axes and a 4x4 affine, found shape {shape}, affine {affine.shape}")
-        if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        with np.errstate(over="ignore", invalid="ignore"):
+            determinant, sides = np.linalg.det(affine[:3, :3]), voxel_sizes(affine)  # (3,)
+        if not np.isfinite(affine).all() or abs(determinant) < 1e-12:
             raise GeometryError(f"the affine {affine.tolist()} is not finite or not invertible")
+        if not plausible_sides(sides):
+            raise GeometryError(f"the voxels measure {_short(sides)} mm, expected {SIDE_MM[0]} to {SIDE_MM[1]} mm")
+        if np.abs(affine[:3, 3]).max() > FARTHEST_MM:
+            raise GeometryError(f"the volume lies at {_short(affine[:3, 3])} mm, expected at most {FARTHEST_MM:.0f}")
+        cosines = np.abs(np.triu((affine[:3, :3] / sides).T @ (affine[:3, :3] / sides), 1))
+        if cosines.max() > np.sqrt(0.5):  # a tilted gantry makes up to 30 degrees of shear
+            raise GeometryError(f"two axes of the affine are only {np.degrees(np.arccos(cosines.max())):.0f} degrees "
+                                "apart")
         orientation = "".join(aff2axcodes(affine))
         return cls(tuple(int(length) for length in shape), affine, orientation)
 
@@ -156,6 +171,15 @@ def grids_agree(first: Geometry, second: Geometry, tolerance: float = 0.1) -> bo
     corners = np.array(np.meshgrid(*[(0, length - 1) for length in first.canonical_shape], [1])).reshape(4, -1)  # (4,8)
     apart = np.linalg.norm((first.canonical_affine - second.canonical_affine) @ corners, axis=0)
     return bool(apart.max() <= tolerance * voxel_sizes(first.affine).min())
+
+
+def plausible_sides(sides: Sequence[float] | np.ndarray) -> bool:
+    """Whether all sides of a voxel or pixel, in mm, are such as a scanner can have; False for NaN too."""
+    return all(SIDE_MM[0] <= side <= SIDE_MM[1] for side in sides)
+
+
+def _short(numbers: np.ndarray) -> str:
+    return " x ".join(f"{number:.4g}" for number in numbers)
 
 
 def _check_shape(found: tuple[int, ...], expected: tuple[int, ...]) -> None:

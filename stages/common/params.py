@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 import pydantic
 import yaml
 
+from stages.common.files import atomic_file
+
 PARAMS_FILE = Path("params.yaml")
 
 # Top-level key of params.yaml -> "module:Model", or a plain type for single values.
@@ -223,15 +225,15 @@ def announce(stage: str, **sections: Any) -> None:
     text = yaml.safe_dump(resolved, sort_keys=False)
     print(f"{stage}: parameters\n" + "".join(f"  {line}\n" for line in text.splitlines()), end="", flush=True)
     file = Path(".scratch/parameters") / f"{stage.replace('/', '_')}.yaml"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
+    with atomic_file(file) as temporary:
+        temporary.write_text(text)
 
 
 def stage_main(main: Callable[[], None]) -> None:
     """Run a stage; an error that the user can mend is one line and exit status 1, not a traceback."""
     try:
         main()
-    except (ValueError, FileNotFoundError, FloatingPointError, RuntimeError) as error:
+    except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
         if os.environ.get("FLIPSIDE_TRACEBACK"):
             raise
         print(f"error: {error}\n(set FLIPSIDE_TRACEBACK=1 for the traceback)", file=sys.stderr)

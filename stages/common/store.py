@@ -10,11 +10,12 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stages.common.files import atomic_folder, file_digest
+from stages.common.files import atomic_folder, file_digest, write_json
 
 INDEX_COLUMNS = [
     "slice_id",  # unique name of the slice
@@ -77,8 +78,12 @@ class SliceStore:
         return np.flatnonzero(wanted)
 
 
-def write_store(path: Path | str, images: np.ndarray, organ: np.ndarray, index: pd.DataFrame) -> None:
-    """Write a slice store whole or not at all; refuses values outside [-1,1], NaN and misaligned arrays."""
+def write_store(path: Path | str, images: np.ndarray, organ: np.ndarray, index: pd.DataFrame,
+                manifest: dict[str, Any] | None = None) -> None:
+    """Write a slice store whole or not at all, with `manifest.json` where one is given.
+
+    Refuses values outside [-1,1], NaN and misaligned arrays.
+    """
     if not len(images) == len(organ) == len(index):
         raise StoreError(f"images {images.shape}, organ {organ.shape} and index ({len(index)}) don't agree")
     if len(images) and not (images.min() >= -1 and images.max() <= 1):  # NaN fails both comparisons
@@ -90,3 +95,5 @@ def write_store(path: Path | str, images: np.ndarray, organ: np.ndarray, index: 
         np.save(folder / "images.npy", images.astype(np.float16, copy=False))
         np.save(folder / "organ.npy", organ.astype(np.uint8, copy=False))
         index[INDEX_COLUMNS + extra].to_csv(folder / "index.csv", index=False)
+        if manifest is not None:
+            write_json(folder / "manifest.json", manifest)

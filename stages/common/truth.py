@@ -6,6 +6,7 @@ trains or explains to importing none of this file.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,11 @@ def write_truth(path: Path | str, lesion: np.ndarray) -> None:
     """Write `lesion.npy` (N,H,W) uint8, aligned with a store's index."""
     with atomic_folder(path) as folder:
         np.save(folder / "lesion.npy", lesion.astype(np.uint8, copy=False))
+
+
+def remove_truth(path: Path | str) -> None:
+    """Before a store is replaced: its old truth must never lie beside slices that it isn't about."""
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def open_truth(path: Path | str, shape: tuple[int, ...]) -> np.ndarray:

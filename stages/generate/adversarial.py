@@ -54,7 +54,8 @@ def train_adversarial(method: ModuleType, params: Any, classifier: nn.Module, im
 
     images, logits = images.to(runtime.device), logits.to(runtime.device)
     decisions = (logits >= 0).cpu()
-    ticker, saved, losses = Ticker(f"train {scratch.folder.name}", params.steps, first_step), time.monotonic(), {}
+    ticker, saved = Ticker(f"train {scratch.folder.name}", params.steps, first_step), time.monotonic()
+    losses, unchecked = {}, []
     for step in range(first_step, params.steps):
         rows = draw_batch(decisions, params.batch_size, params.balance, generator_for(seed, step)).to(runtime.device)
         batch = images[rows].float().unsqueeze(1)  # (B,H,W) -> (B,1,H,W)
@@ -81,9 +82,12 @@ def train_adversarial(method: ModuleType, params: Any, classifier: nn.Module, im
                 _follow(average, generator, params.ema_decay)
 
         done = step + 1
+        unchecked.append((done, dict(losses)))
         if done % RECORD_EVERY == 0 or done == params.steps:
+            for at, terms in unchecked:  # not at every step: a GPU would have to be waited for
+                check_finite(terms, at, scratch)
+            unchecked.clear()
             values = {name: float(value) for name, value in losses.items()}
-            check_finite(values, done, scratch)
             history.append({"step": done, **values})
             ticker.tick(done, **values)
         if time.monotonic() - saved > SAVE_EVERY_SECONDS and done % RECORD_EVERY == 0:

@@ -11,6 +11,7 @@ import torch
 from stages.classify.backbones import load_classifier, predict_logits
 from stages.common import runtime as runtimes
 from stages.common.checkpoint import Scratch, read_description, save_model
+from stages.common.files import atomic_folder
 from stages.common.history import write_history
 from stages.common.params import announce, load_section, load_value, stage_main
 from stages.common.store import SliceStore
@@ -43,7 +44,8 @@ def main() -> None:
     seconds = time.monotonic() - started
 
     # Outputs.
-    write_history(f"reports/training/{name}", history, step="step")
+    with atomic_folder(f"reports/training/{name}") as curves:
+        write_history(curves, history, step="step")
     save_model(f"models/generators/{name}", generator, {
         "architecture": method.architecture_of(params), "parameters": params.model_dump(), "seed": seed,
         "data_fingerprint": store.fingerprint, "final": history[-1],

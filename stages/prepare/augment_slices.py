@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.common.files import read_json, write_json
+from stages.common.files import read_json
 from stages.common.params import announce, load_section, load_value, stage_main
 from stages.common.progress import progress
 from stages.common.store import SliceStore, write_store
-from stages.common.truth import open_truth, write_truth
+from stages.common.truth import open_truth, remove_truth, write_truth
 from stages.prepare import anomalies, filtering, offline_augmentation, splits
 
 FILTERED, FILTERED_TRUTH = Path("data/filtered"), Path("data/filtered_truth")
@@ -57,6 +57,12 @@ def main() -> None:
     sources = offline_augmentation.plan_copies(index, seed) if augmentation.enabled else np.empty(0, int)
     drawn = len(index)
     index = pd.concat([index, copies(index, sources)], ignore_index=True)
+    counts = filtering.count_by_split(index)
+    manifest = {
+        "dataset": filtered["dataset"], "window": filtered["window"], "counts": counts, "warnings": warnings,
+        "anomalies": {"drawn": bool(filtered["anomalies"]), "draws_per_slice": repeats, "outcomes": outcomes},
+        "training_copies": len(sources),
+    }
 
     with filtering.scratch_arrays("augment_slices", (len(index), *store.images.shape[1:])) as (images, organ, truth):
         for position, anomaly in enumerate(progress(plan, "slices", total=drawn)):
@@ -69,14 +75,9 @@ def main() -> None:
         for position, source in enumerate(progress(sources, "training copies", total=len(sources)), start=drawn):
             images[position], organ[position], truth[position] = offline_augmentation.augment(
                 images[source], organ[source], truth[source], augmentation, seed, index["slice_id"].iloc[position])
-        write_store(SLICES, images, organ, index)
+        remove_truth(TRUTH)
+        write_store(SLICES, images, organ, index, manifest)
         write_truth(TRUTH, truth)
-    counts = filtering.count_by_split(index)
-    write_json(SLICES / "manifest.json", {
-        "dataset": filtered["dataset"], "window": filtered["window"], "counts": counts, "warnings": warnings,
-        "anomalies": {"drawn": bool(filtered["anomalies"]), "draws_per_slice": repeats, "outcomes": outcomes},
-        "training_copies": len(sources),
-    })
     print("\n".join([f"{name}: {n}" for name, n in counts.items()] + [f"warning: {warning}" for warning in warnings]))
 
 

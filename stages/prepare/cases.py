@@ -27,7 +27,14 @@ from stages.prepare.datasets import (
     VolumeMask,
     companions,
 )
-from stages.prepare.dicom import Header, read_dicom_image, read_dicom_series, read_header, salted_hash, without_names
+from stages.prepare.dicom import (
+    Header,
+    read_dicom_image,
+    read_dicom_series,
+    salted_hash,
+    without_names,
+    words_in_header,
+)
 from stages.prepare.readers import (
     Mask,
     ReadError,
@@ -114,13 +121,12 @@ def read_case(case: Case, block: Block, table: Table, salt: str) -> Scan:
 
 
 def names_in(case: Case, block: Block) -> Sequence[str]:
-    """Identifying words in a case's DICOM header, for keeping them out of messages; () where none can be read."""
-    try:
-        if isinstance(block, DicomSeries):
-            return read_header(_series_files(case, block)[0]).names
-        return read_header(case.path).names if isinstance(block, DicomBirads) else ()
-    except ReadError:
-        return ()
+    """Identifying words in a case's DICOM headers, for keeping them out of messages about it."""
+    if isinstance(block, DicomSeries):
+        files = [path for path in case.path.glob(block.files) if path.is_file()]
+    else:
+        files = [case.path] if isinstance(block, DicomBirads) else []
+    return sorted({word for file in files for word in words_in_header(file)})
 
 
 def _scan(case: Case, block: Block, volume: Volume, **known) -> Scan:

@@ -8,20 +8,29 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.multival import MultiValue
 from pydicom.pixels import apply_modality_lut
 
-from stages.common.geometry import Geometry, GeometryError, to_slices
+from stages.common.geometry import SIDE_MM, Geometry, GeometryError, plausible_sides, to_slices
 from stages.prepare.readers import ReadError, Volume, refusing
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 POSITION_TOLERANCE = 0.25  # of the slice step; scanners round positions, a missing slice moves the rest by a whole step
 NO_SCAN = {"SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "SR", "PR", "KO", "ECG"}
+OF_THE_PATIENT = ("PatientName", "PatientID", "OtherPatientIDs", "OtherPatientNames", "PatientBirthName",
+                  "PatientMotherBirthName")
+IDENTIFYING = (*OF_THE_PATIENT, "PatientBirthDate", "PatientAddress", "PatientTelephoneNumbers", "MedicalRecordLocator",
+               "AccessionNumber", "InstitutionName", "InstitutionAddress", "ReferringPhysicianName",
+               "PerformingPhysicianName", "PhysiciansOfRecord", "OperatorsName")
+SHORT = 3  # letters from which on a word is looked for within others
+MAX_PIXELS = 1 << 28  # of one image; the largest mammograms have a tenth
 LEAVE_OUT = "Leave it out with extract.on_error: skip, or move it away"
 
 
@@ -32,7 +41,7 @@ class Header:
     path: Path
     series: str  # SeriesInstanceUID
     patient: str  # PatientID; without one, the UID of the study or series; may be empty
-    names: tuple[str, ...]  # identifying words, to keep them out of the outputs
+    names: tuple[str, ...]  # identifying words
     shape: tuple[int, int]  # rows, columns
     spacing_mm: tuple[float, float] | None  # rows, columns
     position: np.ndarray | None  # (3,) LPS mm of the first pixel's centre
@@ -47,10 +56,38 @@ def salted_hash(text: str, salt: str) -> str:
 
 
 def without_names(text: str, names: Sequence[str], salt: str) -> str:
-    """A path or message in which every word of a patient's name or id is replaced by a salted hash."""
-    for name in names:
-        text = re.sub(re.escape(name), salted_hash(name, salt)[:8], text, flags=re.IGNORECASE)
-    return text
+    """A path or message in which every identifying word is replaced by a salted hash; a short one (Li, 07) only where
+    it stands alone, since it is part of many others."""
+    alone = r"(?<![^\W_]){}(?![^\W_])"
+    patterns = [re.escape(name) if len(name) >= SHORT else alone.format(re.escape(name))
+                for name in sorted(names, key=len, reverse=True)]
+    if not patterns:
+        return text
+    return re.sub("|".join(patterns), lambda match: salted_hash(match[0].lower(), salt)[:8], text, flags=re.IGNORECASE)
+
+
+def identifying_words(dataset: pydicom.Dataset) -> tuple[str, ...]:
+    """What a header says of whose scan it is, in words and lower case, to keep it out of everything that is written."""
+    words = set()
+    for keyword in IDENTIFYING:
+        element = dataset.get(keyword)
+        for value in element if isinstance(element, MultiValue) else [element]:
+            text = str(value or "").strip().lower()
+            parts = [text, *re.split(r"[\^\s,=/]+", text)]
+            if keyword.endswith("Date") and len(text) == 8:
+                parts += [f"{text[:4]}{dash}{text[4:6]}{dash}{text[6:]}" for dash in "-_."]
+            words |= {part for part in parts if len(part) >= (1 if keyword in OF_THE_PATIENT else SHORT)}
+    return tuple(sorted(words))
+
+
+def words_in_header(path: Path) -> tuple[str, ...]:
+    """Identifying words of any file, for messages about one that can't be read; () where nothing can be found."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return identifying_words(pydicom.dcmread(path, stop_before_pixels=True, force=True))
+    except Exception:  # whatever a damaged header makes the parser raise
+        return ()
 
 
 def read_header(path: Path) -> Header:
@@ -59,20 +96,19 @@ def read_header(path: Path) -> Header:
         try:
             dataset = pydicom.dcmread(path, stop_before_pixels=True)
         except pydicom.errors.InvalidDicomError:
-            raise ReadError(path, "is not a DICOM file", LEAVE_OUT) from None
+            raise ReadError(path, "is not a DICOM file (it doesn't begin as one)", LEAVE_OUT) from None
         _check_kind(path, dataset)
         spacing = _numbers(dataset, "PixelSpacing", 2) or _numbers(dataset, "ImagerPixelSpacing", 2)
-        if spacing and not min(spacing) > 0:
-            raise ReadError(path, f"has the pixel spacing {spacing}", LEAVE_OUT)
+        if spacing and not plausible_sides(spacing):
+            raise ReadError(path, f"has the pixel spacing {spacing}, expected {SIDE_MM[0]} to {SIDE_MM[1]} mm",
+                            LEAVE_OUT)
         position = _numbers(dataset, "ImagePositionPatient", 3)
         axes = _numbers(dataset, "ImageOrientationPatient", 6)
         thickness = _numbers(dataset, "SpacingBetweenSlices", 1) or _numbers(dataset, "SliceThickness", 1)
         series = str(dataset.get("SeriesInstanceUID") or "")
-        identity = [str(dataset.get(key) or "").strip() for key in ("PatientID", "PatientName")]
-        words = [identity[0], *re.split(r"[\^\s,=]+", identity[1])]
         return Header(
-            path, series, identity[0] or str(dataset.get("StudyInstanceUID") or "") or series,
-            tuple(sorted({word.lower() for word in words if len(word) >= 3})),
+            path, series, str(dataset.get("PatientID") or "").strip() or str(dataset.get("StudyInstanceUID") or "")
+            or series, identifying_words(dataset),
             (int(dataset.Rows), int(dataset.Columns)), tuple(spacing) if spacing else None,
             np.array(position) if position else None, np.array(axes).reshape(2, 3) if axes else None,
             abs(thickness[0]) if thickness else None,
@@ -87,6 +123,8 @@ def _check_kind(path: Path, dataset: pydicom.Dataset) -> None:
         raise ReadError(path, f"holds {dataset.Modality}, not a scan", LEAVE_OUT)
     if "Rows" not in dataset or "Columns" not in dataset:
         raise ReadError(path, "holds no image", LEAVE_OUT)
+    if not 0 < int(dataset.Rows) * int(dataset.Columns) <= MAX_PIXELS:
+        raise ReadError(path, f"has {dataset.Rows}x{dataset.Columns} pixels, expected 1 to {MAX_PIXELS}", LEAVE_OUT)
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
         raise ReadError(path, f"has {frames} frames, expected one", "Convert it to one file per slice or to NIfTI")
@@ -111,7 +149,16 @@ def read_pixels(path: Path) -> tuple[np.ndarray, float, float]:
     """
     with refusing(path, f"Get the file again. {LEAVE_OUT}"):
         dataset = pydicom.dcmread(path)
+        _check_kind(path, dataset)  # before the decoder allocates
         pixels = dataset.pixel_array  # (R,C)
+        if pixels.shape != (dataset.Rows, dataset.Columns):
+            raise ReadError(path, f"has pixels of shape {pixels.shape}, its header says {dataset.Rows}x"
+                            f"{dataset.Columns}", LEAVE_OUT)
+        surplus = b"" if dataset.file_meta.TransferSyntaxUID.is_compressed else (
+            dataset.get("PixelData", b"")[pixels.size * int(dataset.BitsAllocated) // 8:])
+        if surplus.count(0) < len(surplus) and len(surplus) > 1:  # zeros, or one byte to an even length, are padding
+            raise ReadError(path, f"holds {len(surplus)} bytes more than its {dataset.Rows}x{dataset.Columns} pixels",
+                            f"The header is damaged. {LEAVE_OUT}")
         slope, intercept = 1.0, 0.0
         if "ModalityLUTSequence" in dataset:
             pixels = apply_modality_lut(pixels, dataset).astype(np.float32)

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.common.files import write_json
 from stages.common.params import announce, load_section, load_value, stage_main
 from stages.common.store import INDEX_COLUMNS, write_store
-from stages.common.truth import write_truth
+from stages.common.truth import remove_truth, write_truth
 from stages.prepare import duplicates, filtering, splits
 
 EXTRACTED, FILTERED, TRUTH = Path("data/extracted"), Path("data/filtered"), Path("data/filtered_truth")
@@ -89,9 +88,9 @@ def main() -> None:
         filtering.window_slices(extracted, rows, window, arrays)
         images, organ, lesion = arrays
         # Only the store's own columns: lesion areas and class labels stay out of what later stages may read.
-        write_store(FILTERED, images, organ, index[INDEX_COLUMNS])
+        remove_truth(TRUTH)
+        write_store(FILTERED, images, organ, index[INDEX_COLUMNS], manifest)
         write_truth(TRUTH, lesion)
-    write_json(FILTERED / "manifest.json", manifest)
     print(f"window {window[0]:g}..{window[1]:g}; {manifest['dropped_for_organ_area']} slices dropped for organ area, "
           f"{len(dropped)} as copies\n" + "\n".join(f"{name}: {n}" for name, n in manifest["counts"].items()))
     for warning in warnings:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pydantic
 
-from stages.common.files import read_json
+from stages.common.files import naming_a_full_disk, new_memmap, read_json
 from stages.common.params import Params
 from stages.common.progress import progress
 
@@ -175,15 +175,15 @@ def count_by_split(index: pd.DataFrame) -> dict[str, dict[str, int]]:
 def scratch_arrays(stage: str, shape: tuple[int, int, int]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Disk-backed images (float16), organ and lesion (uint8) of `shape`, in .scratch/<stage>, gone after the block.
 
-    The arrays of a whole data set needn't fit in memory.
+    The arrays of a whole data set needn't fit in memory. Raises DiskFullError.
     """
     folder = Path(".scratch") / stage
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     try:
-        yield tuple(
-            np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, shape)
-            for name, dtype in (("images", np.float16), ("organ", np.uint8), ("lesion", np.uint8))
-        )
+        with naming_a_full_disk(folder):
+            folder.mkdir(parents=True)
+            arrays = tuple(new_memmap(folder / f"{name}.npy", dtype, shape)
+                           for name, dtype in (("images", np.float16), ("organ", np.uint8), ("lesion", np.uint8)))
+        yield arrays
     finally:
         shutil.rmtree(folder, ignore_errors=True)

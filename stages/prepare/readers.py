@@ -7,15 +7,21 @@ turned into floating point as a whole. DICOM stands in dicom.py.
 from __future__ import annotations
 
 import contextlib
+import gzip
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import nibabel as nib
 import numpy as np
 from PIL import Image
 
 from stages.common.geometry import Geometry, GeometryError, grids_agree, to_slices
+
+DEFLATE_LIMIT = 1032  # deflate never packs tighter (zlib's documentation)
+CHUNK = 1 << 24  # bytes decompressed at once
 
 Colour = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]  # lowest and highest R, G and B, both included
 
@@ -39,9 +45,10 @@ class Volume:
 
     def slice(self, z: int) -> np.ndarray:
         """(R,C) float32 of slice z in the scan's own units (HU for CT)."""
-        values = self.stored[z].astype(np.float32)  # (R,C)
-        if (self.slope, self.intercept) != (1.0, 0.0):
-            values = values * np.float32(self.slope) + np.float32(self.intercept)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is infinite, and refused by who keeps it
+            values = self.stored[z].astype(np.float32)  # (R,C)
+            if (self.slope, self.intercept) != (1.0, 0.0):
+                values = values * np.float32(self.slope) + np.float32(self.intercept)
         return values
 
 
@@ -56,15 +63,16 @@ def refusing(file: Path | str, remedy: str) -> Iterator[None]:
     except ReadError:
         raise
     except Exception as error:
-        first_line = (str(error).strip().splitlines() or [""])[0][:160]
-        raise ReadError(file, f"can't be decoded ({type(error).__name__}: {first_line})", remedy) from None
+        text = " ".join(str(error).split())[:300]
+        raise ReadError(file, f"can't be decoded ({type(error).__name__}: {text})", remedy) from None
 
 
 def read_nifti(path: Path) -> Volume:
     """A three-dimensional NIfTI-1 or NIfTI-2 file.
 
-    Raises ReadError for another format, a header without its data, truncated data, four dimensions, colour or complex
-    voxels, and a header that doesn't say where the patient's right is.
+    Raises ReadError for another format, a header without its data, data that are fewer or more than the header says,
+    a wrong checksum (.gz), four dimensions, colour or complex voxels, and a header that doesn't say where the patient's
+    right is.
     """
     remedy = "Get the file again, or leave it out with extract.on_error: skip"
     with refusing(path, remedy):
@@ -72,7 +80,8 @@ def read_nifti(path: Path) -> Volume:
         if not isinstance(image, nib.Nifti1Pair):  # NIfTI-2 and single files derive from it
             raise ReadError(path, f"is {type(image).__name__}, not a NIfTI volume", "Convert it to .nii.gz")
         geometry = _nifti_geometry(path, image)
-        stored = image.dataobj.get_unscaled().reshape(geometry.shape, order="F")  # drops axes of length one
+        stored = _voxels(path, image)
+        stored = stored.reshape(geometry.shape, order="F")  # drops axes of length one
     if stored.dtype.kind not in "iuf":
         raise ReadError(path, f"holds {image.get_data_dtype()} voxels (colour or complex)", "Convert it to grey values")
     slices = to_slices(stored, geometry)  # (Z,R,C)
@@ -81,9 +90,43 @@ def read_nifti(path: Path) -> Volume:
     return Volume(slices, float(image.dataobj.slope), float(image.dataobj.inter), geometry)
 
 
+def _voxels(path: Path, image: nib.Nifti1Pair) -> np.ndarray:
+    """All stored numbers in the file's order, flat; nothing is allocated that the file can't fill."""
+    proxy, file = image.dataobj, Path(image.file_map["image"].filename)  # of a pair, the .img
+    needed = math.prod(map(int, proxy.shape)) * proxy.dtype.itemsize
+    if file.suffix in (".bz2", ".zst"):
+        raise ReadError(path, f"is packed as {file.suffix}", "Convert it to .nii.gz")
+    packed, size = file.suffix == ".gz", file.stat().st_size
+    if proxy.offset + needed > size * (DEFLATE_LIMIT if packed else 1):
+        raise ReadError(path, f"can't be decoded: {size} bytes are too few for the voxels in its header, {proxy.shape} "
+                        f"of {proxy.dtype}", "Get the file again, or leave it out with extract.on_error: skip")
+    if not packed:
+        with open(file, "rb") as stream:
+            stream.seek(proxy.offset + needed)
+            _refuse_surplus(path, stream)
+        return proxy.get_unscaled().ravel(order="F")  # a view of the file
+    with gzip.open(file) as stream:
+        stream.seek(proxy.offset)
+        flat = np.empty(needed, np.uint8)  # its pages cost nothing until they are filled
+        filled = 0
+        while filled < needed and (count := stream.readinto(memoryview(flat)[filled:filled + CHUNK])):
+            filled += count
+        if filled < needed:
+            raise EOFError(f"expected {needed} bytes of voxels, found {filled}")
+        _refuse_surplus(path, stream)  # to the end, where gzip compares the checksum
+    return flat.view(proxy.dtype)
+
+
+def _refuse_surplus(path: Path, stream: IO[bytes]) -> None:
+    while rest := stream.read(CHUNK):
+        if rest.count(0) < len(rest):  # zeros are padding
+            raise ReadError(path, "holds more data than the voxels in its header", "The header is damaged: get the "
+                            "file again, or save it with its full shape")
+
+
 def _nifti_geometry(path: Path, image: nib.Nifti1Pair) -> Geometry:
     shape = image.shape
-    if len(shape) < 3 or any(length != 1 for length in shape[3:]) or 0 in shape:
+    if len(shape) < 3 or any(length != 1 for length in shape[3:]) or min(shape) < 1:
         raise ReadError(path, f"has shape {shape}, expected three dimensions",
                         "Save the wanted volume as a file of its own")
     if int(image.header["sform_code"]) == 0 and int(image.header["qform_code"]) == 0:
@@ -114,10 +157,10 @@ def read_nifti_labels(path: Path, geometry: Geometry, image_path: Path | str) ->
     whole = np.empty(labels.stored.shape, np.int16)  # (Z,R,C)
     for z in range(len(whole)):
         values = labels.slice(z)
-        whole[z] = np.rint(values)
-        if not np.abs(values - whole[z]).max() < 1e-3:
+        if not ((np.abs(values) < 2**15) & (np.abs(values - np.rint(values)) < 1e-3)).all():  # NaN neither
             raise ReadError(path, f"holds fractions or values beyond 16 bits (slice {z}), expected whole labels",
                             "Resample labels by nearest neighbour")
+        whole[z] = np.rint(values)
     return whole
 
 
@@ -131,15 +174,16 @@ def read_image(path: Path) -> Volume:
     Raises ReadError for files that are no picture, damaged, with several frames, or partly transparent.
     """
     picture = _open_picture(path)
-    if picture.mode in ("P", "PA"):
-        picture = picture.convert("RGBA")
-    if picture.mode in ("RGBA", "LA"):
-        alpha = np.asarray(picture.getchannel("A"))
-        if alpha.min() < 255:
-            raise ReadError(path, "is partly transparent", "Save it without an alpha channel")
-    if picture.mode not in ("L", "I", "F") and not picture.mode.startswith("I;16"):
-        picture = picture.convert("L")
-    values = np.asarray(picture)  # (R,C)
+    with refusing(path, "Save it as a grey or RGB picture"):
+        if picture.mode in ("P", "PA"):
+            picture = picture.convert("RGBA")
+        if picture.mode in ("RGBA", "LA"):
+            alpha = np.asarray(picture.getchannel("A"))
+            if alpha.min() < 255:
+                raise ReadError(path, "is partly transparent", "Save it without an alpha channel")
+        if picture.mode not in ("L", "I", "F") and not picture.mode.startswith("I;16"):
+            picture = picture.convert("L")
+        values = np.asarray(picture)  # (R,C)
     return Volume(values[None], 1.0, 0.0, Geometry.of_image(*values.shape))  # (1,R,C)
 
 

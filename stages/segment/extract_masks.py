@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stages.common.explanations import Explanations
-from stages.common.files import atomic_folder, write_json
+from stages.common.files import atomic_folder, new_memmap, write_json
 from stages.common.params import announce, load_section, stage_main
 from stages.common.progress import progress
 from stages.common.store import SliceStore
@@ -89,7 +89,7 @@ def store_rows(explanations: Explanations, store: SliceStore, method: str) -> np
 
 def write_masks(file: Path, maps: np.ndarray, threshold: float, steps: list[str]) -> None:
     """Masks (N,H,W) uint8 0/1 of maps (N,H,W), a part at a time: they needn't fit into memory."""
-    masks = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=maps.shape)
+    masks = new_memmap(file, np.uint8, maps.shape)
     for part in batches(maps.shape):
         masks[part] = binarise(maps[part], threshold, steps)
     masks.flush()
