@@ -7,6 +7,7 @@ left, back and head (LPS), NIfTI towards right, front and head (RAS).
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import warnings
 from collections.abc import Sequence
@@ -50,6 +51,17 @@ class Header:
     coding: tuple  # rescale slope and intercept, bits and sign: equal where stored values mean the same
 
 
+class BoundedFile(io.BufferedReader):
+    """A file for pydicom, which allocates what a damaged length asks for: never more here than the file holds."""
+
+    def __init__(self, path: Path):
+        super().__init__(io.FileIO(path))
+        self.size = path.stat().st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(self.size if size is None or size < 0 else min(size, self.size))
+
+
 def salted_hash(text: str, salt: str) -> str:
     """Sixteen hexadecimal digits of sha256(salt + text): equal for equal patients, without a way back."""
     return hashlib.sha256((salt + text).encode()).hexdigest()[:16]
@@ -83,9 +95,9 @@ def identifying_words(dataset: pydicom.Dataset) -> tuple[str, ...]:
 def words_in_header(path: Path) -> tuple[str, ...]:
     """Identifying words of any file, for messages about one that can't be read; () where nothing can be found."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), BoundedFile(path) as file:
             warnings.simplefilter("ignore")
-            return identifying_words(pydicom.dcmread(path, stop_before_pixels=True, force=True))
+            return identifying_words(pydicom.dcmread(file, stop_before_pixels=True, force=True))
     except Exception:  # whatever a damaged header makes the parser raise
         return ()
 
@@ -94,7 +106,8 @@ def read_header(path: Path) -> Header:
     """Header of a single-frame grey DICOM image. Raises ReadError for anything else."""
     with refusing(path, LEAVE_OUT):
         try:
-            dataset = pydicom.dcmread(path, stop_before_pixels=True)
+            with BoundedFile(path) as file:
+                dataset = pydicom.dcmread(file, stop_before_pixels=True)
         except pydicom.errors.InvalidDicomError:
             raise ReadError(path, "is not a DICOM file (it doesn't begin as one)", LEAVE_OUT) from None
         _check_kind(path, dataset)
@@ -148,7 +161,8 @@ def read_pixels(path: Path) -> tuple[np.ndarray, float, float]:
     Raises ReadError for missing, truncated or undecodable pixels.
     """
     with refusing(path, f"Get the file again. {LEAVE_OUT}"):
-        dataset = pydicom.dcmread(path)
+        with BoundedFile(path) as file:
+            dataset = pydicom.dcmread(file)
         _check_kind(path, dataset)  # before the decoder allocates
         pixels = dataset.pixel_array  # (R,C)
         if pixels.shape != (dataset.Rows, dataset.Columns):

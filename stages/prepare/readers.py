@@ -60,9 +60,9 @@ def refusing(file: Path | str, remedy: str) -> Iterator[None]:
     """
     try:
         yield
-    except ReadError:
+    except (ReadError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except Exception as error:
+    except BaseException as error:  # a panic in a decoder written in Rust (pylibjpeg-rle) is no Exception
         text = " ".join(str(error).split())[:300]
         raise ReadError(file, f"can't be decoded ({type(error).__name__}: {text})", remedy) from None
 
@@ -203,7 +203,8 @@ def read_image_labels(path: Path, geometry: Geometry, image_path: Path | str, co
                 raise ReadError(path, "is a colour mask, but `values` are grey", "Give the mask's `colours` instead")
             values = values[..., 0]
         return values[None].astype(np.uint8) if values.dtype == bool else values[None]
-    values = np.asarray(picture.convert("RGB"))  # (R,C,3)
+    with refusing(path, "Save the mask as an RGB picture"):
+        values = np.asarray(picture.convert("RGB"))  # (R,C,3)
     hit = np.zeros(values.shape[:2], bool)
     for ranges in colours:
         low, high = np.array(ranges).T  # (3,)
@@ -215,6 +216,9 @@ def _open_picture(path: Path) -> Image.Image:
     with refusing(path, "Get the file again, or leave it out with extract.on_error: skip"), Image.open(path) as picture:
         if getattr(picture, "n_frames", 1) > 1:
             raise ReadError(path, f"has {picture.n_frames} frames, expected one", "Save each frame as its own file")
+        if picture.format == "PNG":
+            with Image.open(path) as unread:
+                unread.verify()  # load() alone doesn't compare the checksums of the pixels
         picture.load()
         return picture.copy()
 

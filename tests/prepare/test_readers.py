@@ -15,62 +15,6 @@ from tests.prepare.scans_fixture import DATA, needs_data, write_nifti, write_ser
 AFFINE = np.diag([-0.8, -0.9, 3.0, 1.0])
 
 
-def odd_files(folder: str) -> list:
-    files = sorted(path for path in (DATA / folder).rglob("*") if path.is_file()) if DATA.is_dir() else []
-    return [pytest.param(path, id=str(path.relative_to(DATA))) for path in files] or [
-        pytest.param(None, marks=pytest.mark.skip(reason="FLIPSIDE_TEST_DATA doesn't name the folder of real images"))]
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("path", odd_files("odd_dicom"))
-def test_odd_dicom_is_read_or_refused(path):
-    for read in (lambda: read_dicom_image(path), lambda: read_dicom_series([path])):
-        try:
-            volume, _ = read()
-        except ReadError as error:
-            assert error.file == str(path) and error.reason and error.remedy
-        else:
-            values = volume.slice(0)
-            assert values.shape == volume.stored.shape[1:] and np.isfinite(values).all()
-
-
-@pytest.mark.parametrize("path", odd_files("odd_nifti"))
-def test_odd_nifti_is_read_or_refused(path):
-    try:
-        volume = read_nifti(path)
-    except ReadError as error:
-        assert error.file == str(path) and error.reason and error.remedy
-    else:
-        image = nib.load(path)
-        np.testing.assert_allclose(from_slices(volume.stored, volume.geometry) * volume.slope + volume.intercept,
-                                   image.get_fdata().reshape(image.shape[:3]))
-
-
-@needs_data
-@pytest.mark.filterwarnings("ignore")
-def test_known_odd_files_fall_on_the_right_side():
-    folder = DATA / "odd_dicom"
-    plain, _ = read_dicom_image(folder / "MR_small.dcm")
-    for name in ("MR_small_RLE", "MR_small_bigendian", "MR_small_implicit", "MR_small_jp2klossless",
-                 "MR_small_jpeg_ls_lossless", "MR_small_padded"):
-        np.testing.assert_array_equal(read_dicom_image(folder / f"{name}.dcm")[0].slice(0), plain.slice(0))
-    for name, reason in {
-        "MR_truncated.dcm": "can't be decoded", "SC_rgb_rle_2frame.dcm": "2 frames", "SC_rgb_rle.dcm": "colour",
-        "examples_palette.dcm": "colour", "README.txt": "not a DICOM", "badVR.dcm": "not a scan",
-        "test-SR.dcm": "holds SR", "UN_sequence.dcm": "no image",
-    }.items():
-        with pytest.raises(ReadError, match=reason):
-            read_dicom_image(folder / name)
-    ct2 = sorted((folder / "dicomdirtests/77654033/CT2").iterdir())
-    with pytest.raises(ReadError, match="gap in the series: 202.500 mm"):
-        read_dicom_series(ct2)
-    with pytest.raises(ReadError, match="several orientations"):
-        read_dicom_series(sorted((folder / "dicomdirtests/98892003/MR700").iterdir()))
-    assert read_dicom_series(sorted((folder / "dicomdirtests/98892001/CT5N").iterdir()))[0].stored.shape == (5, 16, 16)
-    with pytest.raises(ReadError, match=r"shape \(128, 96, 24, 2\)"):
-        read_nifti(DATA / "odd_nifti/example4d.nii.gz")
-
-
 @needs_data
 def test_a_real_series_lies_on_the_grid_of_its_nifti_masks():
     volume, _ = read_dicom_series(sorted((DATA / "ircad17/dicom").iterdir()))

@@ -1,0 +1,93 @@
+"""Functions and stages in processes of their own, which may hang, crash or be killed without taking the tests along.
+
+They are forked from a server that has imported the stages once: a fresh interpreter would spend seconds on that for
+each of the hundred processes. Nothing that a test did in its own process reaches them.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PRELOADED = ["stages.classify.train_classifier", "stages.generate.train_generator", "stages.generate.coin",
+             "stages.explain.explain", "stages.explain.judge_counterfactuals", "stages.segment.extract_masks",
+             "stages.segment.segment_scans", "stages.evaluate.evaluate", "stages.evaluate.report",
+             "stages.prepare.extract_slices", "stages.prepare.filter_slices", "stages.prepare.augment_slices"]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended: its exit status (negative: the signal that killed it) and all that it printed."""
+
+    status: int
+    output: str
+
+    @property
+    def killed(self) -> bool:
+        return self.status == -signal.SIGKILL
+
+
+@functools.cache
+def server() -> ForkServerContext:
+    """The context whose processes are forked from one that has the stages imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(ROOT)  # what the server imports from; Python 3.11 doesn't hand sys.path on
+    try:
+        context.Process(target=int).start()  # any process: the first one starts the server
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+    return context
+
+
+def run_apart(log: Path, function: Callable[..., Any], *arguments: Any, timeout: float = 120,
+              kill_after: float | None = None) -> Ended:
+    """Call a function of an importable module in a process of its own and wait for its end.
+
+    `log` takes what it prints. `kill_after` seconds it gets SIGKILL. Raises TimeoutError with the last lines printed.
+    """
+    log.write_text("")
+    process = server().Process(target=_child, args=(str(log), function, arguments), daemon=True)
+    process.start()
+    process.join(timeout if kill_after is None else kill_after)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        if kill_after is None:
+            raise TimeoutError(f"{function.__name__}{arguments} hung for {timeout} s; it last said:\n"
+                               + "\n".join(log.read_text().splitlines()[-5:]))
+    return Ended(process.exitcode, log.read_text())
+
+
+def _child(log: str, function: Callable[..., Any], arguments: tuple) -> None:
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    sys.stdout.flush()
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    try:
+        function(*arguments)
+    except SystemExit as leave:
+        _leave(leave.code if isinstance(leave.code, int) else 1)
+    except BaseException:
+        traceback.print_exc()
+        _leave(1)
+    _leave(0)
+
+
+def _leave(status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
