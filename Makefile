@@ -5,7 +5,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 # The stages say `python`: it is the one of .venv, activated or not.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test profile apply bench clean
+.PHONY: repro test profile apply compare experiments bench clean
 
 repro: .venv/installed
 	dvc repro
@@ -21,6 +21,16 @@ profile: .venv/installed
 # Models trained on `dataset`, applied to another data set: make apply DATASET=kits19_slices [ROOT=/path]
 apply: .venv/installed
 	python -m stages.apply --dataset "$(DATASET)" $(if $(ROOT),--root "$(ROOT)")
+
+# Committed metrics and parameters against another revision, as CI posts them; fails where a number got worse than
+# tolerances.yaml allows or dvc.lock is stale. SUMMARY: a file to which the page is appended.
+REV ?= main
+compare: .venv/installed
+	@python -m stages.evaluate.compare --rev "$(REV)" $(if $(SUMMARY),--summary "$(SUMMARY)")
+
+# dvc exp show with the columns that matter.
+experiments: .venv/installed
+	@python -m stages.evaluate.experiments
 
 bench: .venv/installed
 	python -m benchmarks.speed
