@@ -61,19 +61,21 @@ def _ignored_by_git(paths: set[str]) -> set[str]:
     return set(result.stdout.split("\0")) - {""}
 
 
-def _contradictions() -> Iterator[tuple[str, str]]:
+def _contradictions() -> list[tuple[str, str]]:
     """(stage, reason) where a stage read another version of a file than dvc.lock says was written."""
-    if not LOCK.is_file():
-        return
+    recorded = yaml.safe_load(LOCK.read_text())["stages"] if LOCK.is_file() else {}
+    if not list(_mismatches(recorded)):
+        return []
     current = run(*DVC, "stage", "list", "--name-only").split()  # entries of removed stages stay in dvc.lock
-    recorded = yaml.safe_load(LOCK.read_text())["stages"]
-    stages = {name: recorded[name] for name in current if name in recorded}
-    written = {out["path"]: (name, out["md5"]) for name, stage in stages.items() for out in stage.get("outs", [])}
+    return list(_mismatches({name: recorded[name] for name in current if name in recorded}))
+
+
+def _mismatches(stages: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    outputs = [(out["path"], name, out["md5"]) for name, stage in stages.items() for out in stage.get("outs", [])]
     for name, stage in stages.items():
-        for dependency in stage.get("deps", []):
-            writer, md5 = written.get(dependency["path"], (None, None))
-            if writer is not None and md5 != dependency["md5"]:
-                yield name, f"{dependency['path']} is not the one that {writer} wrote last"
+        read = {dependency["path"]: dependency["md5"] for dependency in stage.get("deps", [])}
+        yield from ((name, f"{path} is not the one that {writer} wrote last") for path, writer, md5 in outputs
+                    if read.get(path, md5) != md5)
 
 
 def run(*command: str) -> str:

@@ -115,8 +115,8 @@ def draw(points: pd.DataFrame, param: str, metrics: list[str]) -> Figure:
         axes.set_xlabel(param)
         axes.set_ylabel(f"{method}, {label(short)} ({'more' if higher_is_better(short) else 'less'} is better)")
         axes.spines[["top", "right"]].set_visible(False)
-        if others:
-            axes.legend(fontsize="x-small")
+    if others:
+        figure.legend(handles=figure.axes[0].lines, loc="outside upper center", fontsize="small", ncols=2)
     return figure
 
 
@@ -131,6 +131,8 @@ def _x_axis(axes: Axes, column: pd.Series) -> np.ndarray:
     positive = values[values > 0]
     if len(positive) and (values >= 0).all() and positive.max() / positive.min() >= WIDE:
         axes.set_xscale("symlog", linthresh=positive.min())  # linear from 0 to the smallest, then logarithmic
+        axes.set_xticks(np.unique(values), [f"{value:g}" for value in np.unique(values)])
+        axes.minorticks_off()
     return values
 
 
