@@ -95,6 +95,14 @@ def test_declared_code_exists_and_is_used(name):
     assert not unused, f"stage {name} would rerun for {unused}, which it doesn't import"
 
 
+def test_the_report_depends_on_every_part_of_its_page():
+    from stages.evaluate.report_html import PAGE
+
+    deps = paths(STAGES["report"]["deps"])
+    parts = [file.relative_to(ROOT).as_posix() for file in PAGE.iterdir()]
+    assert parts and not [part for part in parts if not any(inside(part, dep) for dep in deps)]
+
+
 def test_rooms_import_only_what_the_house_allows():
     for file in sorted((ROOT / "stages").rglob("*.py")):
         room = file.relative_to(ROOT / "stages").parts[0]

@@ -39,6 +39,7 @@ def project(tmp_path_factory):
     (root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     run(root, "git", "init", "-q")
     run(root, sys.executable, "-m", "dvc", "init", "-q")
+    shutil.copytree(ROOT / ".dvc/plots", root / ".dvc/plots")
     run(root, "git", "add", "-A")
     run(root, "git", "commit", "-qm", "start")
     run(root, sys.executable, "-m", "dvc", "repro")
@@ -139,6 +140,14 @@ def test_dvc_shows_metrics_and_plots(project):
     assert "iou_val" in run(project, sys.executable, "-m", "dvc", "metrics", "show")
     run(project, sys.executable, "-m", "dvc", "plots", "show", "-o", "dvc_plots")
     assert (project / "dvc_plots/index.html").is_file()
+    shown = run(project, sys.executable, "-m", "dvc", "plots", "show", "--json")
+    plots = json.loads(shown[shown.index("{"):].splitlines()[0])["data"]
+    curves = plots["IoU by threshold"][0]["content"]
+    assert curves["encoding"]["color"]["field"] == "method"
+    assert {row["method"] for row in curves["data"]["values"]} == set(METHODS)
+    assert {"ROC, test split", "Confusion, test split", "Classifier's loss", "COIN's loss terms"} <= set(plots)
+    pictures = {Path(name).stem for name in plots if "figures" in name}
+    assert pictures == {"ranking", "thresholds", "gallery", "comparison"}
 
 
 def test_an_experiment_changes_a_parameter_and_reruns_what_depends_on_it(project):

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 MAX_POINTS = 300  # longer curves are shown as means of equal runs of steps
 WIDTH, HEIGHT = 260, 170
-LEFT, RIGHT, TOP, BOTTOM = 40, 8, 8, 32
+LEFT, RIGHT, TOP, BOTTOM = 46, 8, 8, 32
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,32 @@ def draw_strip(values: np.ndarray, name: str) -> Markup:
     return Markup(f'<svg class="strip" viewBox="0 0 200 20" role="img" aria-label="{escape(spoken)}">'
                   f'<line class="grid" x1="4" x2="196" y1="10" y2="10"/>'
                   f'<path class="case" d="{ticks}"/><path class="mean" d="M{mean:.1f} 1v18"/></svg>')
+
+
+def draw_patients(means: pd.Series, mean: float, bounds: tuple[float, float] | None, name: str) -> Markup:
+    """One dot per patient (index: patient, values in [0,1]) on a scale 0..1, with the mean and its interval."""
+    width, middle = 420, 12
+    start, across = 6, width - 12
+    parts = [f'<line class="grid" x1="{start}" x2="{start + across}" y1="{middle}" y2="{middle}"/>']
+    parts += [f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{middle - 4}" y2="{middle + 4}"/>'
+              for x in start + across * np.array([0, 0.25, 0.5, 0.75, 1])]
+    if bounds:
+        low, high = (start + across * bound for bound in bounds)
+        parts.append(f'<line class="bar" x1="{low:.1f}" x2="{high:.1f}" y1="{middle}" y2="{middle}"/>')
+    parts += [f'<circle class="patient" cx="{start + across * value:.1f}" cy="{middle}" r="3.6">'
+              f"<title>patient {escape(patient)}: {value:.3f}</title></circle>" for patient, value in means.items()]
+    x = start + across * mean
+    parts.append(f'<path class="mean" d="M{x:.1f} {middle - 9}v18"/>')
+    spoken = f"{name} of {len(means)} patients, {means.min():.3f} to {means.max():.3f}, mean of all cases {mean:.3f}"
+    return Markup(f'<svg class="patients" viewBox="0 0 {width} 24" role="img" aria-label="{escape(spoken)}">'
+                  f'{"".join(parts)}</svg>')
+
+
+def draw_level(value: float, largest: float) -> Markup:
+    """A bare bar on a scale 0..largest, beside its number."""
+    length = 66 * value / largest if largest > 0 else 0.0
+    return Markup(f'<svg class="level" viewBox="0 0 70 10" aria-hidden="true">'
+                  f'<line class="bar" x1="2" x2="{2 + length:.1f}" y1="5" y2="5"/></svg>')
 
 
 def _line(css_class: str, x: np.ndarray, y: np.ndarray) -> str:

@@ -10,42 +10,70 @@ from typing import Any
 
 import jinja2
 import numpy as np
-import pandas as pd
 import yaml
 
 from stages.common.params import value_at
-from stages.evaluate import charts, pictures, tables
+from stages.evaluate import charts, pictures, report_tables, tables
 from stages.evaluate.figures import ReportParams, rank_metric
-from stages.evaluate.report_inputs import ReportInputs, Result
+from stages.evaluate.report_answer import answer
+from stages.evaluate.report_cases import comparison, method_section
+from stages.evaluate.report_inputs import ReportInputs
 
-TEMPLATE = Path(__file__).with_name("report.html.jinja")
+PAGE = Path(__file__).with_name("page")  # templates, style and script, all of which end up in the one file
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-image", "scikit-learn", "captum",
             "torchmetrics", "pytorch-fid", "lpips", "nibabel", "pydicom", "pydantic", "safetensors", "dvc", "dvclive",
             "matplotlib", "jinja2")
-HEALTHY_PLACES = {"best": "least marked", "worst": "most marked"}
+SHAPING = ("stages", "params.yaml", "dvc.yaml", "requirements.txt")  # what makes a run differ from its commit
 LONGEST_LIST = 100  # rows of a manifest's list that are printed; the file has them all
+
+
+class PlainDumper(yaml.SafeDumper):
+    """Writes what occurs twice out twice, where YAML would point back to the first place."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 def render(inputs: ReportInputs, params: ReportParams) -> str:
     """The whole page. The same inputs, packages and git revision give the same text."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-                                     lstrip_blocks=True)
     rank_by = rank_metric(inputs, params)
     order = tables.ranking(inputs.metrics, rank_by)
-    return environment.from_string(TEMPLATE.read_text()).render(
+    return page_environment().get_template("report.html.jinja").render(
         title=params.title, dataset=inputs.parameters["dataset"], profile=inputs.parameters["profile"],
-        answer=tables.answer(inputs.metrics, rank_by, params.controls), counts=case_counts(inputs),
+        answer=answer(inputs, rank_by, order, params.policy), counts=case_counts(inputs),
         confidence=100 * value_at(inputs.parameters, "evaluate.confidence"),
-        rank_label=tables.label(rank_by), policy=params.policy, policies=tables.POLICIES,
-        has_lesion_masks=inputs.has_lesion_masks, controls=[name for name in order if name in params.controls],
-        table=ranked_table(inputs, rank_by, order), all_metrics=all_metrics(inputs, order),
-        realism=realism(inputs, order),
-        comparison=comparison(inputs, params, order), methods=[method_section(inputs, params, name) for name in order],
-        quality=inputs.quality, thresholds=threshold_charts(inputs, order), training=training_charts(inputs),
-        timing=timing(inputs, order), manifests=inputs.manifests, longest=LONGEST_LIST,
-        parameters=yaml.safe_dump(inputs.parameters, sort_keys=False, allow_unicode=True), origin=origin(inputs),
-        difference_limit=pictures.DIFFERENCE_LIMIT, missing=tables.MISSING,
+        rank_label=tables.label(rank_by), rank_meaning=tables.meaning(rank_by), policy=params.policy,
+        policies=tables.POLICIES, has_lesion_masks=inputs.has_lesion_masks,
+        controls=[name for name in order if name in params.controls],
+        table=report_tables.ranked_table(inputs, rank_by, order),
+        patients=report_tables.patients_table(inputs, order, params.policy),
+        subgroups=report_tables.subgroup_table(inputs, order), all_metrics=report_tables.all_metrics(inputs, order),
+        glossary=report_tables.glossary(inputs, order), comparison=comparison(inputs, params, order),
+        methods=[method_section(inputs, params, name) for name in order],
+        realism=report_tables.realism(inputs, order),
+        quality=report_tables.quality_table(inputs), confusion=report_tables.confusion_tables(inputs),
+        thresholds=threshold_charts(inputs, order), training=training_charts(inputs),
+        timing=report_tables.timing(inputs, order), populations=report_tables.population_rows(inputs),
+        manifests=inputs.manifests, longest=LONGEST_LIST,
+        parameters=yaml.dump(inputs.parameters, Dumper=PlainDumper, sort_keys=False, allow_unicode=True),
+        origin=origin(inputs), versions=versions(), difference_limit=pictures.DIFFERENCE_LIMIT, missing=tables.MISSING,
     )
+
+
+def page_environment() -> jinja2.Environment:
+    """The templates of the page, with tests for the two shapes of mappings that are shown compactly."""
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGE), autoescape=True, trim_blocks=True,
+                                     undefined=jinja2.StrictUndefined, lstrip_blocks=True)
+    environment.tests["flat"] = is_flat
+    environment.tests["grid"] = lambda value: (
+        all(isinstance(row, dict) and row and is_flat(row) for row in value.values())
+        and len({tuple(row) for row in value.values()}) == 1)
+    return environment
+
+
+def is_flat(value: dict[str, Any]) -> bool:
+    """Whether a mapping holds single values only."""
+    return not any(isinstance(inner, dict | list) for inner in value.values())
 
 
 def case_counts(inputs: ReportInputs) -> dict[str, int]:
@@ -65,132 +93,6 @@ def run_line(inputs: ReportInputs) -> str:
             f"{shown['image_size']} pixels, seed {shown['seed']}; {', '.join(devices)}; test split: "
             f"{counts['lesion']} lesion slices of {counts['lesion_patients']} patients, "
             f"{counts['healthy']} healthy slices.")
-
-
-def ranked_table(inputs: ReportInputs, rank_by: str, order: list[str]) -> dict[str, Any]:
-    """Head and rows of the ranked table; each cell carries its value for sorting and a title that explains it."""
-    names = tables.columns(rank_by, tables.TABLE)
-    ranked = [values for values in inputs.metrics.values() if rank_by in values]
-    shows_oracle = rank_by.startswith("iou_")
-    reach = [values[rank_by] for values in ranked] + [
-        (tables.interval(values, rank_by) or (0, 0))[1] for values in ranked]
-    largest = max(reach + [values.get("iou_oracle", 0.0) for values in ranked if shows_oracle])
-    rows = []
-    for place, name in enumerate(order, start=1):
-        values, result = inputs.metrics[name], inputs.results[name]
-        cells = [cell(result, metric) for metric in names]
-        bounds = tables.interval(values, rank_by)
-        drawing = "" if rank_by not in values else charts.draw_interval(
-            values[rank_by], bounds, values.get("iou_oracle") if shows_oracle else None, largest)
-        cells[0] |= {"drawing": drawing, "bounds": bounds}
-        rows.append({"place": place, "name": name, "control": result.is_control, "cells": cells,
-                     "n": tables.count(values, rank_by)})
-    head = [{"label": tables.label(name), "higher": tables.higher_is_better(name), "oracle": name.endswith("oracle"),
-             "meaning": tables.METRICS[name].meaning if name in tables.METRICS else name} for name in names]
-    return {"head": head, "rows": rows}
-
-
-def cell(result: Result, metric: str) -> dict[str, Any]:
-    """One number of a table; its title says what it rests on, or why it is missing."""
-    value = result.metrics.get(metric)
-    if value is None:
-        reason = tables.why_missing(metric, result.has_counterfactual, result.missing)
-        return {"text": tables.MISSING, "value": None, "title": reason}
-    n = result.explanations.timing["images"] if metric == "seconds_per_image" else tables.count(result.metrics, metric)
-    title = f"{tables.label(metric)} of {result.name}" + ("" if n is None else f", n = {n}")
-    if bounds := tables.interval(result.metrics, metric):
-        title += f", interval {bounds[0]:.3f} to {bounds[1]:.3f}"
-    if caution := result.cautions.get(metric):
-        return {"text": f"{tables.number(value)}*", "value": value, "title": f"{title}. {caution}"}
-    return {"text": tables.number(value), "value": value, "title": title}
-
-
-def all_metrics(inputs: ReportInputs, order: list[str]) -> dict[str, Any]:
-    """Every metric of every method, metrics down, methods across."""
-    rows = [{"name": metric, "cells": [cell(inputs.results[name], metric) for name in order]}
-            for metric in tables.known_metrics(inputs.metrics)]
-    return {"methods": order, "rows": rows}
-
-
-def realism(inputs: ReportInputs, order: list[str]) -> dict[str, Any]:
-    """Distances between scans and counterfactuals: metrics that any method has down, methods that make counterfactuals
-    across; below them what was not measured and what limits the numbers, each reason once."""
-    makers = [name for name in order if inputs.results[name].has_counterfactual]
-    names = ["l1", "ssim", "perceptual_clf", "lpips"]
-    names += [name for name in tables.METRICS if name.removesuffix("_coin") in tables.DISTANCES]
-    rows = []
-    for name in (name for name in names if any(name in inputs.metrics[maker] for maker in makers)):
-        unchanged = next((inputs.metrics[maker][f"{name}_unchanged"] for maker in makers
-                          if f"{name}_unchanged" in inputs.metrics[maker]), None)
-        rows.append({"label": tables.label(name), "meaning": tables.METRICS[name].meaning,
-                     "higher": tables.higher_is_better(name), "unchanged": tables.number(unchanged),
-                     "cells": [cell(inputs.results[maker], name) for maker in makers]})
-    remarks: dict[str, dict[str, None]] = {}  # text -> labels of the metrics that it is about
-    for maker in makers:
-        result = inputs.results[maker]
-        for start, about in (("not measured", result.missing), ("* read with care", result.cautions)):
-            for name in (name for name in names if name in about):
-                remarks.setdefault(f"{start}: {about[name]}", {})[tables.label(name)] = None
-    return {"methods": makers, "rows": rows, "remarks": {text: list(of) for text, of in remarks.items()}}
-
-
-def comparison(inputs: ReportInputs, params: ReportParams, order: list[str]) -> dict[str, Any]:
-    """The same slices for all methods: lesion slices from easy to hard, then healthy ones."""
-    judged = inputs.cases[~inputs.cases["method"].isin(params.controls)]
-    chosen = [("lesion", place, slice_id) for place, slice_id in
-              pictures.shared_cases(inputs, params.policy, params.gallery_cases)]
-    chosen += [("healthy", HEALTHY_PLACES.get(place, place), slice_id) for place, slice_id in
-               pictures.healthy_cases(judged if len(judged) else inputs.cases, params.healthy_cases)]
-    rows = []
-    for kind, place, slice_id in chosen:
-        shots = [("scan", pictures.grey(inputs.store.images[inputs.row_of[slice_id]]), "")]
-        shots += [("truth", pictures.truth_picture(inputs, slice_id), "")]
-        for name in order:
-            result = inputs.results[name]
-            shots.append((name, pictures.mask_picture(inputs, result, slice_id),
-                          case_score(result, slice_id, params.policy)))
-        rows.append({"kind": kind, "place": place, "slice_id": slice_id, "shots": [
-            {"name": name, "uri": pictures.data_uri(picture), "note": note} for name, picture, note in shots]})
-    return {"rows": rows, "order": order}
-
-
-def case_score(result: Result, slice_id: str, policy: str) -> str:
-    """What stands below a mask: its IoU, or on a healthy slice the area marked."""
-    case = result.cases[result.cases["slice_id"] == slice_id]
-    if case.empty:
-        return "not scored"
-    case = case.iloc[0]
-    if case["label"] == 1:
-        return "" if result.masks is None else f"IoU {case[f'iou_{policy}']:.3f}"
-    return "" if pd.isna(case["fp_area"]) else f"FP area {case['fp_area']:.3f}"
-
-
-def method_section(inputs: ReportInputs, params: ReportParams, name: str) -> dict[str, Any]:
-    """One method's gallery: best, median, worst lesion slice, healthy slices, sliders where it has counterfactuals."""
-    result = inputs.results[name]
-    lesion = [shown_case(inputs, result, place, slice_id, params.policy)
-              for place, slice_id in pictures.lesion_cases(result, params.policy, 3)]
-    healthy = [shown_case(inputs, result, HEALTHY_PLACES.get(place, place), slice_id, params.policy)
-               for place, slice_id in pictures.healthy_cases(result.cases, 2)]
-    column = f"iou_{params.policy}"
-    scores = result.cases.loc[result.cases["label"] == 1, column].dropna().to_numpy() if column in result.cases else []
-    return {
-        "name": name, "control": result.is_control, "has_counterfactual": result.has_counterfactual, "lesion": lesion,
-        "healthy": healthy, "n": len(scores), "threshold": result.thresholds.get(params.policy),
-        "strip": charts.draw_strip(np.asarray(scores), f"IoU {params.policy}") if len(scores) else "",
-    }
-
-
-def shown_case(inputs: ReportInputs, result: Result, place: str, slice_id: str, policy: str) -> dict[str, Any]:
-    """One slice of a method's gallery with its pictures, score and probabilities."""
-    row = result.explanations.index.iloc[result.row_of[slice_id]]
-    return {
-        "place": place, "slice_id": slice_id, "score": case_score(result, slice_id, policy),
-        "f_x": tables.number(float(row["f_x"])),
-        "f_x_cf": tables.MISSING if pd.isna(row["f_x_cf"]) else tables.number(float(row["f_x_cf"])),
-        "panels": [{"name": panel, "uri": pictures.data_uri(picture)}
-                   for panel, picture in pictures.case_panels(inputs, result, slice_id).items()],
-    }
 
 
 def threshold_charts(inputs: ReportInputs, order: list[str]) -> list[dict[str, Any]]:
@@ -227,19 +129,16 @@ def training_charts(inputs: ReportInputs) -> dict[str, list[dict[str, Any]]]:
     return shown
 
 
-def timing(inputs: ReportInputs, order: list[str]) -> list[dict[str, Any]]:
-    """Seconds, memory and device of every method, as its explain stage measured them."""
-    return [{"name": name, "images": timing["images"], "seconds": tables.number(float(timing["seconds"])),
-             "seconds_per_image": tables.number(float(timing["seconds_per_image"])),
-             "memory": tables.number(float(timing["peak_memory_gb"])), "device": timing["device"]}
-            for name in order for timing in [inputs.results[name].explanations.timing]]
-
-
 def origin(inputs: ReportInputs) -> dict[str, str]:
-    """What one needs to run it again: seed, data fingerprint, git revision, versions."""
-    found = {"seed": str(inputs.parameters["seed"]), "data fingerprint": inputs.store.fingerprint,
-             "git revision": git_revision(), "Python": platform.python_version(),
-             "system": f"{platform.system()} {platform.machine()}"}
+    """What one needs to run it again: seed, data fingerprint, git revision, Python and system."""
+    return {"seed": str(inputs.parameters["seed"]), "data fingerprint": inputs.store.fingerprint,
+            "git revision": git_revision(), "Python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}"}
+
+
+def versions() -> dict[str, str]:
+    """The installed version of each package that the results rest on."""
+    found = {}
     for package in PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)
@@ -249,9 +148,13 @@ def origin(inputs: ReportInputs) -> dict[str, str]:
 
 
 def git_revision() -> str:
-    """The commit that the working folder stands on."""
+    """The commit that the working folder stands on, and whether code or parameters were edited since."""
     try:
-        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        edited = subprocess.run(["git", "status", "--porcelain", "--", *SHAPING], capture_output=True, text=True,
+                                check=False)
     except FileNotFoundError:
         return "git is not installed"
-    return answer.stdout.strip() if answer.returncode == 0 else "not a git checkout with a commit"
+    if commit.returncode != 0:
+        return "not a git checkout with a commit"
+    return commit.stdout.strip() + (", with edits that are not committed" if edited.stdout.strip() else "")

@@ -17,6 +17,9 @@ from stages.common.truth import open_truth
 
 MANIFESTS = ("data/extracted", "data/filtered", "data/slices")
 ROLES = ("classifier", "judge")
+SUBGROUP_COLUMNS = ("method", "size_group", "low_mm2", "high_mm2", "n_cases", "n_patients", "iou_val",
+                    "iou_val_ci_low", "iou_val_ci_high", "pixel_ap")
+POPULATION_COLUMNS = ("population", "meaning", "n_slices", "n_patients", "dropped", "reason")
 # What the report prints of params.yaml; `runtime` is left out, no result's meaning hangs on it.
 PARAMETERS = ("profile", "dataset", "seed", "image_size", "phantom", "extract", "filter", "anomalies",
               "offline_augmentation", "classifiers", "generators", "explain", "methods", "realism", "masks",
@@ -48,11 +51,14 @@ class ReportInputs:
     metrics: dict[str, dict[str, float]]
     cases: pd.DataFrame  # reports/cases.csv
     curves: pd.DataFrame  # method, threshold, iou
+    subgroups: pd.DataFrame  # SUBGROUP_COLUMNS, by lesion size; no row without lesion masks
+    populations: pd.DataFrame  # POPULATION_COLUMNS: what each kind of number rests on, what was dropped and why
     results: dict[str, Result]  # in the order of reports/metrics.json
     store: SliceStore
     lesion: np.ndarray  # (N,H,W) uint8, aligned with the store
     row_of: dict[str, int]  # slice_id -> row of store and lesion
     quality: dict[str, dict[str, float]]  # classifier and judge
+    confusion: dict[str, pd.DataFrame]  # classifier and judge: actual, predicted of each test slice
     manifests: dict[str, Any]
     training: dict[str, dict[str, pd.DataFrame]]  # trained model -> curve -> table with the step in the first column
     parameters: dict[str, Any]
@@ -83,9 +89,12 @@ def read_inputs(policy: str, controls: list[str]) -> ReportInputs:
         curves = pd.read_csv(needed("reports/curves/thresholds.csv", "evaluate"), dtype={"method": str})
     return ReportInputs(
         metrics=metrics, cases=cases, results=results, store=store, lesion=lesion,
-        curves=curves,
+        curves=curves, subgroups=_read_table("reports/subgroups.csv", SUBGROUP_COLUMNS),
+        populations=_read_table("reports/populations.csv", POPULATION_COLUMNS),
         row_of={slice_id: row for row, slice_id in enumerate(store.index["slice_id"])},
         quality={role: read_json(needed(f"reports/{role}.json", f"train_classifier@{role}")) for role in ROLES},
+        confusion={role: _read_table(f"reports/training/{role}/confusion.csv", ("actual", "predicted"),
+                                     f"train_classifier@{role}") for role in ROLES},
         manifests={folder: read_json(needed(f"{folder}/manifest.json", "the prepare stages")) for folder in MANIFESTS},
         training=training, parameters=shown_parameters(parameters),
     )
@@ -125,6 +134,13 @@ def _read_result(name: str, metrics: dict, policy: str | None, is_control: bool,
         realism = read_json(needed(f"data/realism/{name}.json", "measure_realism"))
     return Result(name, metrics, is_control, explanations, masks, thresholds, row_of, own, realism["missing"],
                   realism["cautions"])
+
+
+def _read_table(path: str, columns: tuple[str, ...], stage: str = "evaluate") -> pd.DataFrame:
+    table = pd.read_csv(needed(path, stage), dtype={"method": str})
+    if absent := [name for name in columns if name not in table]:
+        raise ValueError(f"{path} has no column {', '.join(absent)}; found {', '.join(table)}: run `dvc repro {stage}`")
+    return table
 
 
 def _read_training(folder: Path) -> dict[str, pd.DataFrame]:

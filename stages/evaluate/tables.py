@@ -135,6 +135,11 @@ def label(metric: str) -> str:
     return METRICS[metric].label if metric in METRICS else metric.replace("_", " ")
 
 
+def meaning(metric: str) -> str:
+    """What a metric measures, in a few words; its name where this file doesn't know it."""
+    return METRICS[metric].meaning if metric in METRICS else metric
+
+
 def higher_is_better(metric: str) -> bool:
     """The direction in which a metric is sorted."""
     return METRICS[metric].higher_is_better if metric in METRICS else not metric.startswith(LOWER_PREFIXES)
@@ -164,10 +169,12 @@ def columns(rank_by: str, of: list[str]) -> list[str]:
 
 
 def number(value: float | None) -> str:
-    """Three decimals; whole numbers (counts) without; an en dash for what is missing."""
+    """Three decimals, or 1.4e-35 where they would all be 0; whole numbers without; an en dash for what is missing."""
     if value is None:
         return MISSING
-    return str(value) if isinstance(value, int) else f"{value:.3f}"
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.1e}" if 0 < abs(value) < 0.0005 else f"{value:.3f}"
 
 
 def interval(values: dict[str, float], metric: str) -> tuple[float, float] | None:
@@ -242,27 +249,53 @@ def plain_table(metrics: Metrics, rank_by: str, controls: list[str]) -> str:
     return "\n".join(lines)
 
 
-def answer(metrics: Metrics, rank_by: str, controls: list[str]) -> list[str]:
-    """What came out, in one to three sentences: who is first, the best control beside it, how sure that is."""
-    order = [method for method in ranking(metrics, rank_by) if rank_by in metrics[method]]
+def leader(metrics: Metrics, rank_by: str, controls: list[str]) -> list[str]:
+    """Who is first of the methods that are no controls, or that none beats the controls, and who comes next."""
+    order = _ranked(metrics, rank_by)
     methods = [method for method in order if method not in controls]
-    best_control = next((method for method in order if method in controls), None)
     if not methods:
         return [f"No method besides the controls has {label(rank_by)}."]
-    best = methods[0]
-    sentences = [f"{best} is first of {len(methods)} methods by {label(rank_by)}: {_stated(metrics[best], rank_by)}."]
-    if best_control is None:
-        return [*sentences, "No control was run beside it."]
-    if order.index(best_control) < order.index(best):
-        sentences = [f"No method beats the controls by {label(rank_by)}. The best method is {best}: "
-                     f"{_stated(metrics[best], rank_by)}."]
-    sentences.append(f"The best control, {best_control}, reaches {_stated(metrics[best_control], rank_by)}.")
-    ours, theirs = interval(metrics[best], rank_by), interval(metrics[best_control], rank_by)
-    if ours and theirs:
-        apart = ours[0] > theirs[1] or theirs[0] > ours[1]
-        sentences.append("Their intervals do not overlap." if apart else
-                         "Their intervals overlap: the difference may be chance.")
+    sentences = [f"{methods[0]} is first of {len(methods)} methods by {label(rank_by)}: "
+                 f"{_stated(metrics[methods[0]], rank_by)}."]
+    if order[0] in controls:
+        sentences = [f"No method beats the controls by {label(rank_by)}.",
+                     f"The best method is {methods[0]}: {_stated(metrics[methods[0]], rank_by)}."]
+    if len(methods) > 1:
+        sentences.append(f"Next is {methods[1]}, {number(metrics[methods[1]][rank_by])}: "
+                         + _apart(metrics[methods[0]], metrics[methods[1]], rank_by))
     return sentences
+
+
+def against_control(metrics: Metrics, rank_by: str, controls: list[str]) -> list[str]:
+    """The best control beside the best method."""
+    order = _ranked(metrics, rank_by)
+    best = next((method for method in order if method not in controls), None)
+    control = next((method for method in order if method in controls), None)
+    if control is None:
+        return ["No control was run beside it."]
+    sentences = [f"The best control, {control}, reaches {_stated(metrics[control], rank_by)}"]
+    if best is None:
+        return [sentences[0] + "."]
+    return [f"{sentences[0]}: {_apart(metrics[best], metrics[control], rank_by)}"]
+
+
+def answer(metrics: Metrics, rank_by: str, controls: list[str]) -> list[str]:
+    """What came out, in a few sentences: who is first, who comes next, the best control, how sure that is."""
+    return [*leader(metrics, rank_by, controls), *against_control(metrics, rank_by, controls)]
+
+
+def _ranked(metrics: Metrics, rank_by: str) -> list[str]:
+    return [method for method in ranking(metrics, rank_by) if rank_by in metrics[method]]
+
+
+def _apart(ours: dict[str, float], others: dict[str, float], metric: str) -> str:
+    """Whether two intervals overlap, as the end of a sentence."""
+    first, second = interval(ours, metric), interval(others, metric)
+    if not first or not second:
+        return "no intervals to compare."
+    if first[0] > second[1] or second[0] > first[1]:
+        return "the intervals do not overlap."
+    return "the intervals overlap, the difference may be chance."
 
 
 def _stated(values: dict[str, float], metric: str) -> str:

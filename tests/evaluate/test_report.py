@@ -4,121 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
-from stages.common.explanations import write_explanations
-from stages.common.store import write_store
-from stages.common.truth import write_truth
 from stages.evaluate import charts, pictures, report, show, tables
 from stages.evaluate.figures import ReportParams
-from stages.evaluate.report_inputs import PARAMETERS
-
-METHODS = {"coin": 0.8, "rise": 0.3, "random": 0.05}  # how much of the lesion each fake method finds
-REPORT = {"title": "Flipside <b>& co</b>", "policy": "val", "rank_by": "iou_val",
-          "rank_by_without_masks": "judge_flip_rate", "controls": ["random"], "gallery_cases": 3, "healthy_cases": 2}
-REALISM = {"metrics": {}, "missing": {name: f"weights {name[:3]}.pth not found" for name in
-                                      ("fid_64", "fid_768", "fid_64_coin", "lpips")},
-           "cautions": {"fd_clf": "5 counterfactuals for 96 features", "fd_clf_unchanged": "the same"}}
-
-
-def build_project(root: Path, images: np.ndarray, methods: dict[str, float], counterfactual: tuple[str, ...],
-                  controls: tuple[str, ...]) -> None:
-    """A finished run's artifacts with made-up methods on images (N,H,W) in [-1,1]; every other slice has a lesion."""
-    rng = np.random.default_rng(0)
-    count, size = len(images), images.shape[-1]
-    rows, columns = np.mgrid[:size, :size]
-    lesion = np.zeros(images.shape, np.uint8)
-    for i in range(0, count, 2):
-        centre = rng.uniform(0.35, 0.65, 2) * size
-        lesion[i] = np.hypot(rows - centre[0], columns - centre[1]) < rng.uniform(0.05, 0.14) * size
-    images = np.clip(images + 0.6 * lesion, -1, 1).astype(np.float16)
-    labels = np.arange(count) % 2 == 0
-    index = pd.DataFrame({
-        "slice_id": [f"scan{i // 4:02d}<&>_{i:03d}" for i in range(count)],
-        "scan_id": [f"scan{i // 4:02d}" for i in range(count)], "patient_id": [f"p{i // 4:02d}" for i in range(count)],
-        "z": range(count), "relative_height": 0.5, "spacing_row_mm": 1.0, "spacing_col_mm": 1.0, "spacing_z_mm": 3.0,
-        "native_rows": 128, "native_cols": 128, "label": labels.astype(int), "split": "test", "organ_px": 900,
-        "source_file": "a.nii.gz",
-    })
-    write_store(root / "data/slices", images, np.ones_like(lesion), index)
-    write_truth(root / "data/truth", lesion)
-    metrics, cases, curves = {}, [], []
-    for name, skill in methods.items():
-        maps = skill * lesion * rng.uniform(0.4, 1, (count, 1, 1)) + 0.25 * rng.random(images.shape) ** 3
-        maps = np.clip(np.stack([(m + np.roll(m, 1, 0) + np.roll(m, 1, 1)) / 3 for m in maps]), 0, 1)
-        makes = name in counterfactual
-        changed = np.clip(images - maps * 0.9, -1, 1) if makes else None
-        f_x = np.where(labels, 0.9, 0.1)
-        write_explanations(root / f"data/explanations/{name}", maps, changed, pd.DataFrame({
-            "slice_id": index["slice_id"], "f_x": f_x, "f_x_cf": 0.1 if makes else np.nan, "steps": np.nan}),
-            {"seconds": 2.0, "images": count, "seconds_per_image": 2.0 / count, "device": "CPU, 1 threads",
-             "peak_memory_gb": 0.5})
-        masks = (maps > 0.2).astype(np.uint8)
-        folder = root / f"data/masks/{name}"
-        folder.mkdir(parents=True)
-        np.save(folder / "val.npy", masks)
-        (folder / "thresholds.json").write_text(json.dumps({"fixed": 0.25, "otsu": 0.3, "val": 0.2, "oracle": 0.22}))
-        index[["slice_id", "split"]].to_csv(folder / "index.csv", index=False)
-        union = np.maximum((masks | lesion).sum((1, 2)), 1)
-        iou = np.where(labels, (masks & lesion).sum((1, 2)) / union, np.nan)
-        cases.append(pd.DataFrame({
-            "method": name, **{key: index[key] for key in ("slice_id", "scan_id", "patient_id", "label")},
-            "organ_px": 900, "lesion_px": lesion.sum((1, 2)), "iou_val": iou, "dice_val": 2 * iou / (1 + iou),
-            "fp_area": np.where(labels, np.nan, masks.mean((1, 2))), "f_x": f_x,
-            "f_x_cf": 0.1 if makes else np.nan,
-        }))
-        mean = float(np.nanmean(iou))
-        metrics[name] = {
-            "iou_val": mean, "iou_val_ci_low": mean * 0.9, "iou_val_ci_high": mean * 1.1, "iou_fixed": mean * 0.8,
-            "iou_otsu": mean * 0.7, "iou_oracle": mean * 1.05, "dice_val": mean * 1.2, "pixel_ap": mean,
-            "per_fixed": 0.1, "fp_area_healthy": float(np.nanmean(cases[-1]["fp_area"])),
-            "seconds_per_image": 2.0 / count, "n_cases": int(labels.sum()),
-            "n_healthy": int((~labels).sum()),
-        }
-        if makes:
-            metrics[name] |= {"n_success_rate": 5, "success_rate": 0.9, "cv": 0.8, "judge_flip_rate": 0.7, "l1": 0.02,
-                              "ssim": 0.95, "perceptual_clf": 0.125, "fd_clf": 1.5, "fd_clf_unchanged": 44.25,
-                              "n_realism": 5}
-            (root / "data/realism").mkdir(exist_ok=True)
-            (root / f"data/realism/{name}.json").write_text(json.dumps(REALISM))
-        threshold = np.linspace(0, 1, 21)
-        curves.append(pd.DataFrame({"method": name, "threshold": threshold,
-                                    "iou": mean * np.exp(-((threshold - 0.22) ** 2) / 0.03)}))
-    reports = root / "reports"
-    (reports / "curves").mkdir(parents=True)
-    (reports / "metrics.json").write_text(json.dumps(metrics))
-    pd.concat(cases).to_csv(reports / "cases.csv", index=False)
-    pd.concat(curves).to_csv(reports / "curves/thresholds.csv", index=False)
-    for role in ("classifier", "judge"):
-        (reports / f"{role}.json").write_text(json.dumps(
-            {"auc": 0.97, "accuracy": 0.93, "f1": 0.92, "ece": 0.04, "n": count, "n_abnormal": int(labels.sum())}))
-    for model in ("classifier", "judge", "coin"):
-        plots = reports / "training" / model / "plots/metrics/train"
-        plots.mkdir(parents=True)
-        steps = np.arange(1000)
-        for value in ("loss", "auc"):
-            pd.DataFrame({"step": steps, value: np.exp(-steps / 200) + 0.02 * rng.random(1000)}).to_csv(
-                plots / f"{value}.tsv", sep="\t", index=False)
-    pd.DataFrame({"fpr": [0, 0.1, 1], "tpr": [0, 0.9, 1]}).to_csv(reports / "training/classifier/roc.csv", index=False)
-    manifest = {"counts": {"slices": count, "scans": 3},
-                "left_out": [{"file": "<bad>.nii.gz", "reason": "truncated & odd"}],
-                "grouped": [["a", "b"], ["c", "d"]], "nothing": []}
-    for folder in ("extracted", "filtered", "slices"):
-        (root / "data" / folder).mkdir(parents=True, exist_ok=True)
-        (root / f"data/{folder}/manifest.json").write_text(json.dumps(manifest))
-    parameters = dict.fromkeys(PARAMETERS, {}) | {
-        "profile": "cpu", "dataset": "phantom", "seed": 0, "image_size": size, "generators": {"coin": {"width": 8}},
-        "evaluate": {"confidence": 0.95},
-        "datasets": {"phantom": {"root": "data/raw/phantom"}, "kits23": {"root": "UNUSED_BLOCK"}},
-        "runtime": {"device": "auto"}, "report": REPORT | {"controls": list(controls)},
-    }
-    (root / "params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False))
+from stages.evaluate.report_answer import worst_cases
+from stages.evaluate.report_html import git_revision
+from stages.evaluate.report_inputs import Result
+from tests.evaluate.report_fixture import METHODS, REPORT, build_project
 
 
 @pytest.fixture
@@ -150,10 +49,12 @@ def test_the_answer_names_a_control_never_as_winner_and_says_when_intervals_over
                "centre": {"iou_val": 0.45, "iou_val_ci_low": 0.4, "iou_val_ci_high": 0.5, "n_cases": 9}}
     said = " ".join(tables.answer(metrics, "iou_val", ["centre"]))
     assert "No method beats the controls" in said and "coin: 0.400 (interval 0.300 to 0.500, n = 9)" in said
-    assert "intervals overlap" in said
+    assert "intervals overlap" in said and "Next is" not in said
     metrics["coin"] |= {"iou_val": 0.9, "iou_val_ci_low": 0.8, "iou_val_ci_high": 0.95}
-    said = " ".join(tables.answer(metrics, "iou_val", ["centre"]))
-    assert said.startswith("coin is first of 1 methods") and "do not overlap" in said
+    metrics["rise"] = {"iou_val": 0.88, "iou_val_ci_low": 0.79, "iou_val_ci_high": 0.94}
+    first, following, control = tables.answer(metrics, "iou_val", ["centre"])
+    assert first.startswith("coin is first of 2 methods") and "do not overlap" in control
+    assert following == "Next is rise, 0.880: the intervals overlap, the difference may be chance."
 
 
 def test_markdown_and_terminal_tables_agree_with_the_metrics():
@@ -252,8 +153,88 @@ def test_a_data_set_without_lesion_masks_is_ranked_by_the_other_metric(project):
     edit_json(project / "reports/metrics.json", lambda content: [
         values.pop(key) for values in content.values() for key in list(values)
         if key.startswith(("iou", "dice", "n_cases"))])
+    pd.read_csv("reports/subgroups.csv").iloc[:0].to_csv("reports/subgroups.csv", index=False)
     report.main()
     assert "coin is first of 1 methods by judge flipped" in (project / "reports/report.html").read_text()
+
+
+def test_the_first_screen_counts_what_goes_wrong(project):
+    cases = pd.read_csv("reports/cases.csv")
+    own = (cases["method"] == "coin") & (cases["label"] == 1)
+    missed = cases.index[own][:2]
+    cases.loc[missed, "iou_val"] = 0.0
+    cases.loc[missed[0], "f_x"] = 0.4  # the classifier sees nothing there either
+    cases.to_csv("reports/cases.csv", index=False)
+    masks = np.load("data/masks/coin/val.npy")
+    masks[1::2] = 0
+    masks[3, 0, 0] = 1  # one healthy slice is marked
+    np.save("data/masks/coin/val.npy", masks)
+    report.main()
+    page = (project / "reports/report.html").read_text()
+    assert "in 2 of 6 lesion slices; the classifier itself calls 1 of these healthy." in page
+    assert "Marks something on 1 of 6 healthy slices." in page
+    assert re.search(r"Worst on small lesions \(\d+ to \d+ mm²\): IoU 0\.\d+, n = 3; best on large lesions", page)
+    assert "still called abnormal: 1 of 5 by the classifier, 1 of 4 by the judge." in page
+    assert "Between the 3 patients the mean IoU ranges" in page and "Fewer than 8 patients" in page
+
+
+def test_the_worst_cases_are_misses_of_large_lesions_and_of_different_patients():
+    cases = pd.DataFrame({"slice_id": list("abcde"), "patient_id": ["p", "p", "q", "r", "s"], "label": 1,
+                          "lesion_px": [9, 20, 5, 50, 1], "iou_val": [0.0, 0.0, 0.0, 0.3, 0.9]})
+    result = Result("m", {}, False, None, None, {}, {}, cases, {}, {})
+    assert worst_cases(result, "val") == [("b", 0.0), ("c", 0.0), ("d", 0.3)]
+
+
+def test_lesion_sizes_populations_and_confusion_are_shown_as_they_are(project):
+    report.main()
+    page = (project / "reports/report.html").read_text()
+    table = pd.read_csv("reports/subgroups.csv").set_index(["method", "size_group"])
+    for method in METHODS:
+        for group in ("small", "large"):
+            row = table.loc[(method, group)]
+            assert f"<b>{row['iou_val']:.3f}</b>" in page and f"AP {row['pixel_ap']:.3f}" in page
+    assert "giant" not in page  # a group without a case
+    assert "a lesion left &amp; scored<br><span class=\"quiet\">the lesion vanished in the resize" in page
+    judge = page[page.index("<caption>judge"):]
+    assert re.findall(r"<td>(\d+)</td>", judge)[:4] == ["0", "6", "6", "0"]  # it calls every slice what it is not
+
+
+def test_every_metric_has_its_place_and_intervals_stand_with_their_metric(project):
+    edit_json(project / "reports/metrics.json", lambda content: content["coin"].update(
+        {"hd95_mm_val": 7.25, "fid_2048": 61.5, "wilcoxon_p_holm": 1.4e-35, "brand_new": 3, "iou_val_difference": 0.1}))
+    report.main()
+    page = (project / "reports/report.html").read_text()
+    table = page[page.index('<table class="all">'):]
+    table = table[:table.index("</table>")]
+    place = {name: table.index(f">{name}<") for name in
+             ("iou_val", "hd95_mm_val", "fid_2048", "iou_val_difference", "wilcoxon_p_holm", "n_cases", "brand_new")}
+    assert list(place.values()) == sorted(place.values())  # theme after theme
+    assert "iou_val_ci_low" not in table and "1.4e-35" in table and ">7.250<" in table
+    values = json.loads((project / "reports/metrics.json").read_text())["coin"]
+    assert f"{values['iou_val_ci_low']:.3f}–{values['iou_val_ci_high']:.3f}" in table
+
+
+def test_tables_of_another_form_are_refused(project):
+    pd.read_csv("reports/subgroups.csv").drop(columns="pixel_ap").to_csv("reports/subgroups.csv", index=False)
+    with pytest.raises(ValueError, match="reports/subgroups.csv has no column pixel_ap.*dvc repro evaluate"):
+        report.main()
+    Path("reports/populations.csv").unlink()
+    Path("reports/subgroups.csv").unlink()
+    with pytest.raises(FileNotFoundError, match="subgroups.csv not found: it comes from evaluate"):
+        report.main()
+
+
+def test_an_edited_checkout_is_not_passed_off_as_its_commit(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert git_revision() == "not a git checkout with a commit"
+    Path("params.yaml").write_text("seed: 1\n")
+    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"]):
+        subprocess.run(["git", *command], check=True)
+    assert re.fullmatch("[0-9a-f]{40}", git_revision())
+    Path("notes.txt").write_text("shapes nothing")
+    assert re.fullmatch("[0-9a-f]{40}", git_revision())
+    Path("params.yaml").write_text("seed: 2\n")
+    assert git_revision().endswith(", with edits that are not committed")
 
 
 def test_artifacts_of_different_runs_are_refused(project):

@@ -1,0 +1,74 @@
+"""The pictures of the HTML report: all methods on the same cases, and each method's best, median and worst ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.evaluate import charts, pictures, tables
+from stages.evaluate.figures import ReportParams
+from stages.evaluate.report_inputs import ReportInputs, Result
+
+HEALTHY_PLACES = {"best": "least marked", "worst": "most marked"}
+
+
+def comparison(inputs: ReportInputs, params: ReportParams, order: list[str]) -> dict[str, Any]:
+    """The same slices for all methods: lesion slices from easy to hard, then healthy ones."""
+    judged = inputs.cases[~inputs.cases["method"].isin(params.controls)]
+    chosen = [("lesion", place, slice_id) for place, slice_id in
+              pictures.shared_cases(inputs, params.policy, params.gallery_cases)]
+    chosen += [("healthy", HEALTHY_PLACES.get(place, place), slice_id) for place, slice_id in
+               pictures.healthy_cases(judged if len(judged) else inputs.cases, params.healthy_cases)]
+    rows = []
+    for kind, place, slice_id in chosen:
+        shots = [("scan", pictures.grey(inputs.store.images[inputs.row_of[slice_id]]), "")]
+        shots += [("truth", pictures.truth_picture(inputs, slice_id), "")]
+        for name in order:
+            result = inputs.results[name]
+            shots.append((name, pictures.mask_picture(inputs, result, slice_id),
+                          case_score(result, slice_id, params.policy)))
+        rows.append({"kind": kind, "place": place, "slice_id": slice_id, "shots": [
+            {"name": name, "uri": pictures.data_uri(picture), "note": note} for name, picture, note in shots]})
+    return {"rows": rows, "order": order}
+
+
+def case_score(result: Result, slice_id: str, policy: str) -> str:
+    """What stands below a mask: its IoU, or on a healthy slice the area marked."""
+    case = result.cases[result.cases["slice_id"] == slice_id]
+    if case.empty:
+        return "not scored"
+    case = case.iloc[0]
+    if case["label"] == 1:
+        return "" if result.masks is None else f"IoU {case[f'iou_{policy}']:.3f}"
+    return "" if pd.isna(case["fp_area"]) else f"FP area {case['fp_area']:.3f}"
+
+
+def method_section(inputs: ReportInputs, params: ReportParams, name: str) -> dict[str, Any]:
+    """One method's gallery: best, median, worst lesion slice, healthy slices, sliders where it has counterfactuals."""
+    result = inputs.results[name]
+    lesion = [shown_case(inputs, result, place, slice_id, params.policy)
+              for place, slice_id in pictures.lesion_cases(result, params.policy, 3)]
+    healthy = [shown_case(inputs, result, HEALTHY_PLACES.get(place, place), slice_id, params.policy)
+               for place, slice_id in pictures.healthy_cases(result.cases, 2)]
+    column = f"iou_{params.policy}"
+    scores = result.cases.loc[result.cases["label"] == 1, column].dropna().to_numpy() if column in result.cases else []
+    return {
+        "name": name, "control": result.is_control, "has_counterfactual": result.has_counterfactual, "lesion": lesion,
+        "healthy": healthy, "n": len(scores), "threshold": result.thresholds.get(params.policy),
+        "strip": charts.draw_strip(np.asarray(scores), f"IoU {params.policy}") if len(scores) else "",
+    }
+
+
+def shown_case(inputs: ReportInputs, result: Result, place: str, slice_id: str, policy: str) -> dict[str, Any]:
+    """One slice of a method's gallery with its pictures, its score, and who calls it abnormal how surely."""
+    case = result.cases[result.cases["slice_id"] == slice_id].iloc[0]
+    asked = [{"role": role, **{key: tables.MISSING if pd.isna(case[column]) else tables.number(float(case[column]))
+                               for key, column in (("x", x), ("x_cf", x_cf))}}
+             for role, x, x_cf in (("classifier", "f_x", "f_x_cf"), ("judge", "judge_x", "judge_x_cf"))]
+    return {
+        "place": place, "slice_id": slice_id, "score": case_score(result, slice_id, policy), "asked": asked,
+        "panels": [{"name": panel, "uri": pictures.data_uri(picture)}
+                   for panel, picture in pictures.case_panels(inputs, result, slice_id).items()],
+    }
