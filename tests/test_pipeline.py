@@ -65,13 +65,15 @@ def test_every_method_has_every_metric_on_the_same_cases(project):
     assert set(found) == set(METHODS)
     policies = ("fixed", "otsu", "val", "oracle")
     names = {f"iou_{p}" for p in policies} | {f"dice_{p}" for p in policies} | {f"iou_{p}_raw" for p in policies}
-    names |= {f"iou_pooled_{p}" for p in policies}
+    names |= {f"iou_pooled_{p}{suffix}" for p in policies for suffix in ("", "_raw")}
+    names |= {"hd95_mm_val", "asd_mm_val", "lesion_sensitivity", "lesion_fp_per_slice", "iou_val_per_patient"}
+    names |= {f"{name}_p{p}" for p in (50, 75, 90) for name in ("centre_distance_mm", "hausdorff_mm", "area_to_organ")}
     names |= {"pixel_ap", "per_fixed", "fp_area_healthy", "seconds_per_image", "n_cases", "iou_val_ci_low",
               "iou_val_ci_high"}
     for method in METHODS:
         assert names <= set(found[method]), method
     assert len({found[method]["n_cases"] for method in METHODS}) == 1
-    assert {"success_rate", "cv", "judge_flip_rate", "l1", "ssim", "perceptual_clf"} <= set(found["coin"])
+    assert {"success_rate", "cv", "judge_flip_rate", "l1", "ssim", "perceptual_clf", "n_change_inside"} <= set(found["coin"])
     assert "success_rate" not in found["rise"]
 
 

@@ -19,19 +19,37 @@ class Components:
     labels: np.ndarray  # (N,H,W) int, 0: background
     slice_of: np.ndarray  # (C,) row of the stack, ascending
     sizes: np.ndarray  # (C,) pixels
-    centres: np.ndarray  # (C,2) centre of gravity: row, column
 
 
 def find_components(masks: np.ndarray) -> Components:
     """Components of masks (N,H,W) 0/1."""
     labels, count = ndimage.label(np.asarray(masks) > 0, EIGHT_NEIGHBOURS)
-    where = np.nonzero(labels)
-    number = labels[where] - 1
-    sizes = np.bincount(number, minlength=count)
-    rows, columns = (np.bincount(number, weights=axis, minlength=count) / sizes for axis in where[1:])
-    slice_of = np.empty(count, np.int64)
-    slice_of[number] = where[0]
-    return Components(labels, slice_of, sizes, np.stack([rows, columns], axis=1))
+    last = np.maximum.accumulate(labels.max(axis=(1, 2), initial=0))  # (N,) greatest number up to each slice
+    slice_of = np.repeat(np.arange(len(labels)), np.diff(last, prepend=0))
+    return Components(labels, slice_of, np.bincount(labels.ravel(), minlength=count + 1)[1:])
+
+
+def centres(components: Components) -> np.ndarray:
+    """Centre of gravity (C,2), row and column, of each component."""
+    columns = components.labels.shape[2]
+    result = np.zeros((2, len(components.sizes)))
+    for labels, numbers in zip(components.labels, numbers_by_slice(components), strict=True):
+        pixels = np.flatnonzero(labels)
+        component = labels.ravel()[pixels] - 1 - numbers.start
+        for axis, place in enumerate((pixels // columns, pixels % columns)):
+            result[axis, numbers] = np.bincount(component, weights=place, minlength=numbers.stop - numbers.start)
+    return (result / components.sizes).T
+
+
+def numbers_by_slice(components: Components) -> list[slice]:
+    """Which of the components lie on each slice."""
+    first = np.searchsorted(components.slice_of, np.arange(len(components.labels) + 1))
+    return [slice(start, stop) for start, stop in zip(first[:-1], first[1:], strict=True)]
+
+
+def find_boxes(components: Components) -> list[tuple[slice, slice]]:
+    """Rows and columns (C) that each component lies within."""
+    return [box[1:] for box in ndimage.find_objects(components.labels)]
 
 
 def detect(masks: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

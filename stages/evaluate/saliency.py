@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from stages.evaluate.components import find_components
+from stages.evaluate.components import centres, find_components, numbers_by_slice
 from stages.evaluate.metrics import batches
 from stages.evaluate.surface import diagonal, hausdorff
 
@@ -30,10 +30,10 @@ def measure_saliency(maps: np.ndarray, truth: np.ndarray, organ: np.ndarray, spa
     masks = percentile_masks(maps)
     organ_px = ((organ > 0) | (truth > 0)).sum(axis=(1, 2))
     others = percentile_masks(reference) if reference is not None else {}
-    measures = {}
+    distances = hausdorff(list(masks.values()), truth, spacing)  # (3,N)
+    measures = {f"hausdorff_mm_p{percentile}": row for percentile, row in zip(masks, distances, strict=True)}
     for percentile, mask in masks.items():
         measures[f"centre_distance_mm_p{percentile}"] = centre_distance(mask, truth, spacing)
-        measures[f"hausdorff_mm_p{percentile}"] = hausdorff(mask, truth, spacing)
         measures[f"area_to_organ_p{percentile}"] = mask.sum(axis=(1, 2)) / organ_px
     for percentile, other in others.items():
         measures[f"overlap_reference_p{percentile}"] = overlap_coefficient(masks[percentile], other)
@@ -60,12 +60,12 @@ def percentile_masks(maps: np.ndarray) -> dict[int, np.ndarray]:
 def centre_distance(masks: np.ndarray, truth: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     """Distance (N,) in mm between the centres of the mask's and of the truth's components, median over all pairs."""
     distance = diagonal(masks.shape, spacing)
-    ours, theirs = find_components(masks), find_components(truth)
-    firsts = [np.searchsorted(part.slice_of, np.arange(len(masks) + 1)) for part in (ours, theirs)]
-    for row in np.flatnonzero(np.diff(firsts[0])):
-        centres = [part.centres[first[row]:first[row + 1]] * spacing[row]
-                   for part, first in zip((ours, theirs), firsts, strict=True)]
-        distance[row] = np.median(cdist(*centres))
+    parts = find_components(masks), find_components(truth)
+    places = [centres(part) for part in parts]
+    for row, numbers in enumerate(zip(*map(numbers_by_slice, parts), strict=True)):
+        ours, theirs = (place[own] * spacing[row] for place, own in zip(places, numbers, strict=True))  # (c,2) each
+        if len(ours):
+            distance[row] = np.median(cdist(ours, theirs))
     return distance
 
 

@@ -1,15 +1,17 @@
 """Distances in mm between a mask and the lesion: 95th percentile Hausdorff, average symmetric surface, Hausdorff.
 
-All take masks and truth (N,H,W) 0/1 and the pixel spacing (N,2) in mm (rows, columns) and give one number per slice. A
+Masks and truth are (N,H,W) 0/1, the pixel spacing (N,2) is in mm (rows, columns); there is one number per slice. A
 slice whose mask is empty scores the image's diagonal; truth is never empty.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from stages.evaluate.components import find_components
+from stages.evaluate.components import find_boxes, find_components
 from stages.evaluate.metrics import batches
 
 PERCENTILE = 95
@@ -43,16 +45,40 @@ def surface_distances(masks: np.ndarray, truth: np.ndarray, spacing: np.ndarray)
     return hd95, average
 
 
-def hausdorff(masks: np.ndarray, truth: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Hausdorff distance (N,) between a whole mask and each component of the truth, the median over these."""
-    distance = diagonal(masks.shape, spacing)
+def hausdorff(stacks: Sequence[np.ndarray], truth: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """Hausdorff distance (S,N) between whole masks and each component of the truth, the median over these.
+
+    stacks: S stacks of masks (N,H,W) bool, which share the distances to the truth.
+    """
+    distance = np.tile(diagonal(truth.shape, spacing), (len(stacks), 1))
     lesions = find_components(truth)
-    first = np.searchsorted(lesions.slice_of, np.arange(len(masks) + 1))
-    for row in np.flatnonzero(np.asarray(masks).any(axis=(1, 2))):
-        distance[row] = np.median([
-            max(map(np.max, directed(masks[row] > 0, lesions.labels[row] == number + 1, spacing[row])))
-            for number in range(first[row], first[row + 1])])
+    lesions_of: list[list[np.ndarray]] = [[] for _ in truth]  # slice -> for each of its lesions: distances (S,)
+    for number, (row, box) in enumerate(zip(lesions.slice_of, find_boxes(lesions), strict=True), start=1):
+        lesion = lesions.labels[row] == number
+        to_lesion = distance_transform_edt(~lesion, sampling=spacing[row])
+        lesions_of[row].append(np.array([
+            _hausdorff_to_lesion(stack[row], lesion, to_lesion, box, spacing[row]) for stack in stacks]))
+    for row, distances in enumerate(lesions_of):
+        filled = [bool(stack[row].any()) for stack in stacks]
+        distance[filled, row] = np.median(distances, axis=0)[filled]
     return distance
+
+
+def _hausdorff_to_lesion(mask: np.ndarray, lesion: np.ndarray, to_lesion: np.ndarray, box: tuple[slice, slice],
+                         spacing: np.ndarray) -> float:
+    """Of mask and lesion (H,W) bool, with the distance of each pixel to the lesion and the lesion's box; 0 if empty."""
+    there = to_lesion[mask]
+    if len(there) == 0:
+        return 0.0
+    # No lesion pixel is farther from the mask than the closest pair is apart plus the lesion is long: what lies outside
+    # this window can't be the nearest.
+    sides = [part.stop - part.start for part in box]
+    reach = there.min() + np.hypot(*(sides * spacing))
+    margins = np.ceil(reach / spacing).astype(int) + 1
+    window = tuple(slice(max(0, part.start - margin), part.stop + margin)
+                   for part, margin in zip(box, margins, strict=True))
+    back = distance_transform_edt(~mask[window], sampling=spacing)[lesion[window]]
+    return float(max(there.max(), back.max()))
 
 
 def directed(ours: np.ndarray, theirs: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

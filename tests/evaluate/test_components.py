@@ -5,7 +5,7 @@ from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 from skimage.measure import label, regionprops
 
-from stages.evaluate.components import detect, find_components
+from stages.evaluate.components import centres, detect, find_boxes, find_components, numbers_by_slice
 
 STACK = arrays.arrays(bool, (4, 7, 8))
 
@@ -14,15 +14,19 @@ STACK = arrays.arrays(bool, (4, 7, 8))
 @given(STACK)
 def test_components_are_those_of_each_slice_alone(masks):
     found = find_components(masks)
-    assert (np.diff(found.slice_of) >= 0).all()
-    for row, mask in enumerate(masks):
+    places, boxes = centres(found), find_boxes(found)
+    for row, (mask, numbers) in enumerate(zip(masks, numbers_by_slice(found), strict=True)):
         regions = regionprops(label(mask, connectivity=2))
-        own = np.flatnonzero(found.slice_of == row)
+        own = np.arange(numbers.start, numbers.stop)
+        assert (found.slice_of[own] == row).all()
         assert sorted(found.sizes[own]) == sorted(region.area for region in regions)
         for number in own:
             pixels = np.argwhere(found.labels[row] == number + 1)
             assert len(pixels) == found.sizes[number]
-            np.testing.assert_allclose(found.centres[number], pixels.mean(axis=0))
+            np.testing.assert_allclose(places[number], pixels.mean(axis=0))
+            assert [(side.start, side.stop - 1) for side in boxes[number]] == [
+                (least, most) for least, most in zip(pixels.min(axis=0), pixels.max(axis=0), strict=True)]
+    assert len(found.sizes) == len(boxes) == sum(numbers.stop - numbers.start for numbers in numbers_by_slice(found))
 
 
 def slow_detect(mask, truth):

@@ -15,22 +15,21 @@ SPACING = st.tuples(st.floats(0.2, 5), st.floats(0.2, 5)).map(np.array)
 
 def border_points(mask, spacing):
     """Border pixels one by one, in mm."""
-    height, width = mask.shape
     inside = {(r, c) for r, c in np.argwhere(mask).tolist()}
-    assert all(0 <= r < height and 0 <= c < width for r, c in inside)
     return np.array([(r, c) for r, c in sorted(inside)
                      if not {(r - 1, c), (r + 1, c), (r, c - 1), (r, c + 1)} <= inside]) * spacing
 
 
 def all_pairs(first, second):
     """Each point's distance to the nearest of the others, both ways, from all pairs."""
-    distances = np.array([[np.hypot(*(a - b)) for b in second] for a in first])
+    distances = np.sqrt(((first[:, None] - second[None]) ** 2).sum(axis=-1))
     return distances.min(axis=1), distances.min(axis=0)
 
 
 def one(function, mask, truth, spacing):
-    found = function(mask[None], truth[None], np.asarray(spacing, float)[None])
-    return tuple(value[0] for value in found) if isinstance(found, tuple) else found[0]
+    if function is hausdorff:
+        return hausdorff([mask[None]], truth[None], np.asarray(spacing, float)[None])[0, 0]
+    return tuple(value[0] for value in function(mask[None], truth[None], np.asarray(spacing, float)[None]))
 
 
 @settings(max_examples=60, deadline=None)
@@ -68,7 +67,7 @@ def test_an_empty_mask_scores_the_images_diagonal_whatever_the_lesion():
     spacing = np.array([[1.0, 1.0], [2.0, 0.5]])
     expected = [50.0, np.hypot(60, 20)]
     hd95, average = surface_distances(np.zeros_like(truth), truth, spacing)
-    for values in (hd95, average, hausdorff(np.zeros_like(truth), truth, spacing)):
+    for values in (hd95, average, hausdorff([np.zeros(truth.shape, bool)], truth, spacing)[0]):
         np.testing.assert_allclose(values, expected)
 
 
@@ -84,7 +83,7 @@ def test_95_of_100_border_pixels_decide_not_the_farthest():
     spacing = np.ones((1, 2))
     hd95, average = surface_distances(mask, truth, spacing)
     assert hd95[0] == 0 and average[0] > 0
-    assert hausdorff(mask, truth, spacing)[0] == pytest.approx(np.hypot(21, 21))
+    assert hausdorff([mask], truth, spacing)[0, 0] == pytest.approx(np.hypot(21, 21))
 
 
 def test_surface_distances_do_not_depend_on_the_batches(monkeypatch):
@@ -103,6 +102,24 @@ def test_hausdorff_is_the_median_over_lesions_of_all_pairs_of_pixels(mask, truth
     expected = [max(map(np.max, all_pairs(np.argwhere(mask) * spacing, np.argwhere(labels == n + 1) * spacing)))
                 for n in range(count)]
     assert one(hausdorff, mask, truth, spacing) == pytest.approx(np.median(expected))
+
+
+def test_hausdorff_is_exact_wherever_mask_and_lesion_lie_in_a_large_image():
+    generator = np.random.default_rng(0)
+    truth, *stacks = np.zeros((4, 30, 40, 50), bool)
+    for row in range(30):
+        for stack, count in ((truth, 2), (stacks[0], 1), (stacks[1], 3), (stacks[2], row % 3)):
+            for _ in range(count):
+                top, left, height, width = generator.integers([0, 0, 1, 1], [39, 49, 12, 12])
+                stack[row, top:top + height, left:left + width] = True
+    spacing = generator.uniform(0.3, 4, (30, 2))
+    found = hausdorff(stacks, truth, spacing)
+    for values, stack in zip(found, stacks, strict=True):
+        for value, mask, true, mm in zip(values, stack, truth, spacing, strict=True):
+            labels, count = ndimage.label(true, np.ones((3, 3)))
+            expected = [max(map(np.max, all_pairs(np.argwhere(mask) * mm, np.argwhere(labels == n + 1) * mm)))
+                        for n in range(count)] if mask.any() else np.hypot(*(mm * true.shape))
+            assert value == pytest.approx(np.median(expected))
 
 
 @settings(max_examples=40, deadline=None)
