@@ -205,6 +205,28 @@ def test_lesions_of_zero_change_and_blank_maps_score_the_worst_and_never_break(p
     assert blind["area_to_organ_p50"] == blind["overlap_reference_p50"] == 0
 
 
+def test_the_reference_methods_maps_are_met_slice_by_slice_whatever_their_order(project):
+    good = np.load("data/explanations/good/attribution.npy")
+    np.save("data/explanations/blind/attribution.npy", good[::-1])  # blind's index is backwards too
+    metrics = run_all()
+    for p in (50, 75, 90):
+        assert metrics["blind"][f"overlap_reference_p{p}"] == 1
+        assert metrics["blind"][f"hausdorff_mm_p{p}"] == metrics["good"][f"hausdorff_mm_p{p}"]
+    assert metrics["blind"]["hd95_mm_val"] == metrics["good"]["hd95_mm_val"]
+
+
+def test_where_the_lesion_vanished_nothing_is_scored_and_no_component_is_false(project):
+    lesion = np.load("data/truth/lesion.npy")
+    lesion[-1] = 0  # scan8:7, labelled abnormal
+    write_truth("data/truth", lesion)
+    good = run_all()["good"]
+    assert (good["n_cases"], good["n_lesion_vanished"], good["n_lesions"]) == (23, 1, 23)
+    assert (good["n_lesion_fp_per_slice"], good["n_change_inside"]) == (31, 23)
+    cases = pd.read_csv("reports/cases.csv")
+    case = cases[(cases["method"] == "good") & (cases["slice_id"] == "scan8:7")].iloc[0]
+    assert case[["hd95_mm_val", "lesions", "fp_components", "hausdorff_mm_p50", "change_inside"]].isna().all()
+
+
 def test_distances_are_in_mm(project):
     before = run_all()["blind"]
     rewrite_index("data/slices", lambda table: table.assign(spacing_row_mm=2.5, spacing_col_mm=2.5))
