@@ -75,6 +75,7 @@ def main() -> None:
         for position, source in enumerate(progress(sources, "training copies", total=len(sources)), start=drawn):
             images[position], organ[position], truth[position] = offline_augmentation.augment(
                 images[source], organ[source], truth[source], augmentation, seed, index["slice_id"].iloc[position])
+        manifest["leakage"] = splits.check_leakage(index, images, filtered["duplicates"]["near_identical"]["members"])
         remove_truth(TRUTH)
         write_store(SLICES, images, organ, index, manifest)
         write_truth(TRUTH, truth)

@@ -87,6 +87,7 @@ def main() -> None:
     with filtering.scratch_arrays("filter_slices", (len(rows), *extracted.images.shape[1:])) as arrays:
         filtering.window_slices(extracted, rows, window, arrays)
         images, organ, lesion = arrays
+        manifest["leakage"] = splits.check_leakage(index, images, report["near_identical"]["members"])
         # Only the store's own columns: lesion areas and class labels stay out of what later stages may read.
         remove_truth(TRUTH)
         write_store(FILTERED, images, organ, index[INDEX_COLUMNS], manifest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterator
 
@@ -100,6 +101,30 @@ def check_classes(index: pd.DataFrame) -> list[str]:
         for split in (("test",) if all_test else ("val", "test")) for label, name in ((0, "healthy"), (1, "abnormal"))
         if counts.loc[split, label] == 0
     ]
+
+
+def check_leakage(index: pd.DataFrame, images: np.ndarray, tied: list[list[str]]) -> dict[str, int]:
+    """Counts over a finished store, for its manifest; refuses a patient or tied patients in two splits.
+
+    index: a slice store's, N rows; images: (N,S,S), what is written. `tied` lists the sets of patients that
+    (near-)identical images tie together. `identical_images_in_two_splits` counts distinct images that stand in more
+    than one split, equal in every pixel after window and resize; it is only told, as blank images are equal too.
+    """
+    group = {patient: f"group {number}" for number, patients in enumerate(tied) for patient in patients}
+    patients = index["patient_id"]
+    keys = {
+        "patients": patients,
+        "duplicate_groups": patients.map(group).fillna(patients),
+        "identical_images": pd.Series([hashlib.sha256(np.ascontiguousarray(image)).hexdigest()
+                                       for image in images], dtype=str),
+    }
+    found = {f"{name}_in_two_splits": int((index.groupby(key.to_numpy())["split"].nunique() > 1).sum())
+             for name, key in keys.items()}
+    for name in ("patients_in_two_splits", "duplicate_groups_in_two_splits"):
+        if found[name]:
+            raise SplitError(f"{found[name]} {name.replace('_', ' ')}, expected none: a fault "
+                             "of the splitting, nothing that is trained or measured on these data can be trusted")
+    return found
 
 
 def _draw(table: pd.DataFrame, fraction: float, groups_left: int, seed: int) -> np.ndarray:

@@ -46,6 +46,9 @@ def test_labels_truth_and_changes_agree_and_healthy_slices_stay_as_they_were(roo
     assert outside.max() <= 2 * 0.9 * 0.25 + 1e-2  # what the template adds below the mask's threshold
     np.testing.assert_array_equal(store.organ, before.organ)
     assert manifest["anomalies"]["outcomes"]["anomaly"] == store.index["label"].sum()
+    assert set(manifest["leakage"]) == {f"{name}_in_two_splits" for name in ("patients", "duplicate_groups",
+                                                                             "identical_images")}
+    assert not any(manifest["leakage"].values())
     assert {split for split, label in zip(store.index["split"], store.index["label"], strict=True) if label} == {
         "train", "val", "test"}
 

@@ -16,7 +16,7 @@ from stages.prepare.filtering import (
     relative_height,
     slice_labels,
 )
-from stages.prepare.splits import SplitError
+from stages.prepare.splits import SplitError, check_leakage
 from tests.prepare.extracted_fixture import write_extracted, write_params, write_tables
 
 
@@ -148,6 +148,28 @@ def test_the_given_test_part_stays_and_its_copies_leave_training(root):
     assert set(parts.index[parts == "test"]) == {"p00", "p01"}
     assert manifest["left_out_patients"] == ["p09"] and "p09" not in parts.index
     assert set(parts) == {"train", "val", "test"}
+
+
+NO_LEAK = {"patients_in_two_splits": 0, "duplicate_groups_in_two_splits": 0, "identical_images_in_two_splits": 0}
+
+
+def test_leakage_is_counted_and_refused(root):
+    write_extracted(root)
+    write_params(root, filter={"window": [-1000, 1000]})
+    store, _, manifest = run(root)
+    assert manifest["leakage"] == NO_LEAK
+    index, images = store.index, np.array(store.images)
+    test = np.flatnonzero(index["split"] == "test")
+    with pytest.raises(SplitError, match="1 patients in two splits, expected none"):
+        check_leakage(index.assign(split=index["split"].where(index.index != test[0], "train")), images, [])
+    parts = index.drop_duplicates("split").set_index("split")["patient_id"]
+    with pytest.raises(SplitError, match="1 duplicate groups in two splits"):
+        check_leakage(index, images, [[parts["train"], parts["test"]]])
+    train = index.loc[index["split"] == "train", "patient_id"].unique()
+    assert check_leakage(index, images, [list(train[:2])]) == NO_LEAK
+
+    images[test[:2]] = images[np.flatnonzero(index["split"] == "train")[0]]
+    assert check_leakage(index, images, []) == NO_LEAK | {"identical_images_in_two_splits": 1}
 
 
 def test_a_data_set_with_one_class_only_is_refused_with_counts(root):
