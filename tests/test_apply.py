@@ -66,9 +66,11 @@ def project(tmp_path, monkeypatch):
         save_model(f"models/classifiers/{role}", build_classifier(**architecture, pretrained=False),
                    {"architecture": architecture})
         write(f"reports/{role}.json", {"auroc": 0.9})
+        confusion = Path(f"reports/training/{role}/confusion.csv")
+        confusion.parent.mkdir(parents=True)
+        confusion.write_text("actual,predicted\nabnormal,abnormal\n")
     arguments = {"channels": [8, 16], "skips": 1, "fuse": "clamp", "upsampling": "nearest", "spectral_norm": True}
     save_model("models/generators/coin", coin.build(arguments), {"architecture": arguments})
-    Path("reports/training").mkdir()
     for method in METHODS:
         write(f"data/masks/{method}/thresholds.json", CARRIED)
     write("data/filtered/manifest.json", {"dataset": "phantom", "anomalies": True, "window": [20.0, 230.0]})
@@ -120,7 +122,7 @@ def test_frozen_models_and_carried_thresholds_are_scored_on_the_other_data(proje
 
     results = project / "reports/applied/target"
     assert {file.name for file in results.iterdir()} == {
-        "metrics.json", "cases.csv", "subgroups.csv", "metrics.md", "comparison.png"}
+        "metrics.json", "cases.csv", "populations.csv", "subgroups.csv", "metrics.md", "comparison.png"}
     metrics = json.loads((results / "metrics.json").read_text())
     for values in metrics.values():
         assert (values["n_cases"], values["n_healthy"], values["n_patients"]) == (4, 4, 4)
@@ -130,6 +132,9 @@ def test_frozen_models_and_carried_thresholds_are_scored_on_the_other_data(proje
     assert "trained on `phantom` with synthetic anomalies, applied unchanged to `target`: 8 slices of 4 pati" in text
     assert "4 lesion cases of 4 patients, 4 healthy slices; window 20 to 230." in text
     assert "| intensity | 0.250 | 0.314 | 0.272 |" in text
+    assert "| intensity *(control)* † |" in text and "rest on only 4" in text
+    assert metrics["gradient"]["sanity_randomisation_passed"] == 1  # checked on the other data too
+    assert "sanity_randomisation_passed" not in metrics["coin"]
     assert "intensity (control)" in capsys.readouterr().out
 
 

@@ -226,9 +226,9 @@ def test_editing_coin_reruns_coin_and_what_depends_on_it(repository):
 
 def test_editing_one_method_reruns_that_one(repository):
     stale = stale_after(repository, lambda values: values["methods"]["rise"].update(masks=77))
-    assert "explain@rise" in stale
+    assert {"explain@rise", "check_randomisation@rise"} <= stale
     # judge, evaluate and report take the list of methods from here: they depend on explain@rise anyway.
-    assert downstream(stale) == downstream({"explain@rise"})
+    assert downstream(stale) == downstream({"explain@rise", "check_randomisation@rise"})
     assert not any(name.startswith("train") for name in downstream(stale))
 
 

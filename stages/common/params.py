@@ -41,6 +41,7 @@ SECTIONS: dict[str, Any] = {
     "explain": "stages.explain.method:ExplainParams",
     "methods": "stages.explain.{key}:MethodParams",
     "realism": "stages.explain.realism:RealismParams",
+    "sanity": "stages.explain.randomisation:SanityParams",
     "masks": "stages.segment.thresholds:MaskParams",
     "segment_scans": "stages.segment.scans:SegmentScansParams",
     "evaluate": "stages.evaluate.metrics:EvaluateParams",

@@ -13,7 +13,8 @@ import pydantic
 import yaml
 
 from stages.common.params import Params
-from stages.evaluate.tables import METRICS, MISSING, TABLE, count, higher_is_better
+from stages.evaluate.glossary import METRICS, count, higher_is_better
+from stages.evaluate.tables import MISSING, TABLE
 
 METRICS_FILE = "reports/metrics.json"
 MODEL_FILES = {role: f"reports/{role}.json" for role in ("classifier", "judge")}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from stages.common.files import atomic_file, atomic_folder, read_json, write_metrics
@@ -14,7 +13,8 @@ from stages.common.progress import progress
 from stages.evaluate.cases import TestSplit, measure
 from stages.evaluate.localisation import change_metrics, localisation_metrics
 from stages.evaluate.metrics import EvaluateParams, EvaluationError, counterfactual_metrics, segmentation_metrics
-from stages.evaluate.statistics import holm, paired_p
+from stages.evaluate.paired import check_same_cases, compare
+from stages.evaluate.populations import population_table
 from stages.evaluate.subgroups import subgroups
 
 
@@ -42,10 +42,11 @@ def main() -> None:
             metrics[method] |= counterfactual_metrics(cases, params)
             metrics[method] |= read_json(f"data/realism/{method}.json")["metrics"]
             metrics[method] |= change_metrics(cases) if test.annotated else {}
+        metrics[method] |= randomisation_metrics(method)
         tables[method] = cases
     check_same_cases(tables, params.reference_method)
     if test.annotated:
-        for method, comparison in compare(tables, params.reference_method).items():
+        for method, comparison in compare(tables, params, seed).items():
             metrics[method] |= comparison
     metrics = {method: {name: value if isinstance(value, int) else float(value) for name, value in values.items()}
                for method, values in metrics.items()}
@@ -56,29 +57,24 @@ def main() -> None:
         pd.concat(tables.values()).to_csv(file, index=False, float_format="%.6g")
     with atomic_file("reports/subgroups.csv") as file:
         subgroups(tables if test.annotated else {}, params, seed).to_csv(file, index=False, float_format="%.6g")
+    with atomic_file("reports/populations.csv") as file:
+        population_table(tables, test.annotated, params.cv_tau).to_csv(file, index=False)
     with atomic_folder("reports/curves") as folder:
         threshold_curves(methods if test.annotated else []).to_csv(folder / "thresholds.csv", index=False)
     print("\n".join(notes(metrics, test)))
 
 
-def check_same_cases(tables: dict[str, pd.DataFrame], reference: str) -> None:
-    """Refuse methods that are scored on other cases than the reference, naming the first of them."""
-    for method, cases in tables.items():
-        for name in ("iou_val", "pixel_ap", "f_x"):
-            scored, expected = cases[name].notna(), tables[reference][name].notna()
-            if not (cases["slice_id"].equals(tables[reference]["slice_id"]) and scored.equals(expected)):
-                raise EvaluationError(f"method {method}: {name} of {scored.sum()} cases, of {reference} "
-                                      f"{expected.sum()} others: run `dvc repro extract_masks@{method}`")
-
-
-def compare(tables: dict[str, pd.DataFrame], reference: str) -> dict[str, dict[str, float]]:
-    """Paired difference of the per-case IoU (policy val) to the reference, and Wilcoxon's p after Holm's correction."""
-    others = [method for method in tables if method != reference]
-    base = tables[reference]["iou_val"].dropna().to_numpy()
-    ious = [tables[method]["iou_val"].dropna().to_numpy() for method in others]
-    p_values = holm(np.array([paired_p(values, base) for values in ious]))
-    return {method: {"iou_val_difference": float((values - base).mean()), "wilcoxon_p_holm": float(p)}
-            for method, values, p in zip(others, ious, p_values, strict=True)}
+def randomisation_metrics(method: str) -> dict[str, float]:
+    """What data/sanity says of a method; nothing where the check does not apply (the file holds the reason)."""
+    file = Path("data/sanity") / f"{method}.json"
+    if not file.is_file():
+        raise EvaluationError(f"{file} not found: run `dvc repro check_randomisation@{method}`")
+    found = read_json(file)
+    if "reason" in found:
+        return {}
+    return {"sanity_randomisation_passed": int(found["changed"]), "randomisation_similarity": found["spearman_all"],
+            "randomisation_ssim": found["ssim_all"], "randomisation_similarity_head": found["spearman_head"],
+            "n_randomisation": found["n_slices"]}
 
 
 def threshold_curves(methods: list[str]) -> pd.DataFrame:
@@ -108,6 +104,9 @@ def notes(metrics: dict[str, dict[str, float]], test: TestSplit) -> list[str]:
     for method, values in metrics.items():
         lines += [f"{method}: no {name[2:]}, no test case qualifies for it" for name, value in values.items()
                   if name.startswith(("n_success_rate", "n_cv", "n_judge_flip_rate", "n_change")) and value == 0]
+        if "sanity_randomisation_passed" not in values:
+            reason = read_json(f"data/sanity/{method}.json")["reason"]
+            lines.append(f"{method}: no sanity_randomisation_passed, {reason}")
     return lines
 
 

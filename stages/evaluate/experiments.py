@@ -15,10 +15,10 @@ from stages.common.files import read_json
 from stages.common.params import SECTIONS, load_section, stage_main
 from stages.evaluate.comparison import METRICS_FILE
 from stages.evaluate.figures import ReportParams
+from stages.evaluate.glossary import higher_is_better
 from stages.evaluate.lockfile import DVC
 from stages.evaluate.metrics import EvaluateParams
 from stages.evaluate.report_inputs import needed
-from stages.evaluate.tables import higher_is_better
 
 COLUMNS = ("iou_val", "dice_val", "pixel_ap", "fp_area_healthy", "success_rate", "cv", "judge_flip_rate")
 OF_A_CLASSIFIER = r"reports/\w+\.json:auc$"

@@ -12,6 +12,7 @@ from pydantic import Field, PositiveInt
 
 from stages.common.files import atomic_file
 from stages.common.params import Params
+from stages.evaluate.glossary import label
 from stages.evaluate.pictures import (
     case_panels,
     grey,
@@ -21,7 +22,7 @@ from stages.evaluate.pictures import (
     truth_picture,
 )
 from stages.evaluate.report_inputs import ReportInputs
-from stages.evaluate.tables import interval, label, ranking
+from stages.evaluate.tables import interval, ranking
 
 INK, MUTED, ACCENT, UPPER = "#1f2933", "#8a94a0", "#2563a8", "#b3541e"
 GAP = 3  # pixels between the pictures of a montage, of MONTAGE_SIDE pixels each

@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 
 from stages.common.explanations import CALLED_ABNORMAL
-from stages.evaluate import pictures, tables
+from stages.evaluate import glossary, pictures, tables
 from stages.evaluate.report_inputs import ReportInputs, Result
 from stages.evaluate.report_tables import bounds_text, drawn_interval, largest_of, patient_means, size_range
 
-FEW_PATIENTS = 8  # below, a bootstrap over patients gives too narrow an interval
 SHOWN_METHODS = 3  # besides the best control
 WORST_CASES = 3
 
@@ -70,10 +69,7 @@ def reservations(inputs: ReportInputs, result: Result, policy: str) -> list[str]
     if len(means) == 1:
         return ["All lesion slices are of one patient: nothing here says how another would come out."]
     sentences = [f"Between the {len(means)} patients the mean IoU ranges from {means.min():.3f} to {means.max():.3f}."]
-    if len(means) < FEW_PATIENTS:
-        sentences.append(f"Fewer than {FEW_PATIENTS} patients make the intervals too narrow: they hold the truth less "
-                         "often than they say.")
-    return sentences
+    return sentences + tables.few_patients(inputs.metrics)
 
 
 def failures(inputs: ReportInputs, result: Result, policy: str) -> list[str]:
@@ -118,6 +114,6 @@ def unconvinced(result: Result) -> list[str]:
     told = []
     for rate, role in (("success_rate", "classifier"), ("judge_flip_rate", "judge")):
         if rate in result.metrics:
-            asked = tables.count(result.metrics, rate)
+            asked = glossary.count(result.metrics, rate)
             told.append(f"{asked - round(result.metrics[rate] * asked)} of {asked} by the {role}")
     return [f"Counterfactuals still called abnormal: {', '.join(told)}."] if told else []

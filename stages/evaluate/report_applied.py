@@ -12,8 +12,9 @@ from stages.common.explanations import CALLED_ABNORMAL
 from stages.common.files import atomic_file, read_json
 from stages.common.params import announce, load_section, stage_main
 from stages.evaluate.figures import ReportParams, draw_comparison, rank_metric, save_figure
+from stages.evaluate.glossary import POLICIES
 from stages.evaluate.report_inputs import ReportInputs, needed, read_inputs
-from stages.evaluate.tables import MISSING, POLICIES, markdown_table, number, plain_table, ranking
+from stages.evaluate.tables import MISSING, markdown_table, number, plain_table, ranking
 
 REPORTS = Path("reports")
 

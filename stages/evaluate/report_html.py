@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from stages.common.params import value_at
-from stages.evaluate import charts, pictures, report_tables, tables
+from stages.evaluate import charts, glossary, pictures, report_tables, tables
 from stages.evaluate.figures import ReportParams, rank_metric
 from stages.evaluate.report_answer import answer
 from stages.evaluate.report_cases import comparison, method_section
@@ -42,13 +42,14 @@ def render(inputs: ReportInputs, params: ReportParams) -> str:
         title=params.title, dataset=inputs.parameters["dataset"], profile=inputs.parameters["profile"],
         answer=answer(inputs, rank_by, order, params.policy), counts=case_counts(inputs),
         confidence=100 * value_at(inputs.parameters, "evaluate.confidence"),
-        rank_label=tables.label(rank_by), rank_meaning=tables.meaning(rank_by), policy=params.policy,
-        policies=tables.POLICIES, has_lesion_masks=inputs.has_lesion_masks,
+        rank_label=glossary.label(rank_by), rank_meaning=glossary.meaning(rank_by), policy=params.policy,
+        policies=glossary.POLICIES, has_lesion_masks=inputs.has_lesion_masks,
         controls=[name for name in order if name in params.controls],
-        table=report_tables.ranked_table(inputs, rank_by, order),
+        table=report_tables.ranked_table(inputs, rank_by, order), unchanged=tables.UNCHANGED,
+        warnings=tables.warnings(inputs.metrics),
         patients=report_tables.patients_table(inputs, order, params.policy),
         subgroups=report_tables.subgroup_table(inputs, order), all_metrics=report_tables.all_metrics(inputs, order),
-        glossary=report_tables.glossary(inputs, order), comparison=comparison(inputs, params, order),
+        glossary=report_tables.meanings(inputs, order), comparison=comparison(inputs, params, order),
         methods=[method_section(inputs, params, name) for name in order],
         realism=report_tables.realism(inputs, order),
         quality=report_tables.quality_table(inputs), confusion=report_tables.confusion_tables(inputs),

@@ -20,10 +20,12 @@ ROLES = ("classifier", "judge")
 SUBGROUP_COLUMNS = ("method", "size_group", "low_mm2", "high_mm2", "n_cases", "n_patients", "iou_val",
                     "iou_val_ci_low", "iou_val_ci_high", "pixel_ap")
 POPULATION_COLUMNS = ("population", "meaning", "n_slices", "n_patients", "dropped", "reason")
+RANDOMISATION = ("sanity_randomisation_passed", "randomisation_similarity", "randomisation_ssim",
+                 "randomisation_similarity_head")
 # What the report prints of params.yaml; `runtime` is left out, no result's meaning hangs on it.
 PARAMETERS = ("profile", "dataset", "seed", "image_size", "phantom", "extract", "filter", "anomalies",
-              "offline_augmentation", "classifiers", "generators", "explain", "methods", "realism", "masks",
-              "segment_scans", "evaluate", "report")
+              "offline_augmentation", "classifiers", "generators", "explain", "methods", "realism", "sanity",
+              "masks", "segment_scans", "evaluate", "report")
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Result:
     thresholds: dict[str, float]
     row_of: dict[str, int]
     cases: pd.DataFrame  # this method's rows of reports/cases.csv
-    missing: dict[str, str]  # distance between scans and counterfactuals -> why it was not measured
+    missing: dict[str, str]  # metric -> why the stage that measures it did not
     cautions: dict[str, str]  # the same -> what limits it
 
     @property
@@ -132,8 +134,10 @@ def _read_result(name: str, metrics: dict, policy: str | None, is_control: bool,
     realism = {"missing": {}, "cautions": {}}
     if explanations.counterfactual is not None:
         realism = read_json(needed(f"data/realism/{name}.json", "measure_realism"))
-    return Result(name, metrics, is_control, explanations, masks, thresholds, row_of, own, realism["missing"],
-                  realism["cautions"])
+    sanity = read_json(needed(f"data/sanity/{name}.json", f"check_randomisation@{name}"))
+    unchecked = dict.fromkeys(RANDOMISATION, sanity["reason"]) if "reason" in sanity else {}
+    return Result(name, metrics, is_control, explanations, masks, thresholds, row_of, own,
+                  realism["missing"] | unchecked, realism["cautions"])
 
 
 def _read_table(path: str, columns: tuple[str, ...], stage: str = "evaluate") -> pd.DataFrame:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages.evaluate import charts, tables
+from stages.evaluate import charts, glossary, tables
 from stages.evaluate.report_inputs import ReportInputs, Result
 
 # Where a metric stands in the table of all metrics: the first theme with a matching beginning of its name.
@@ -58,9 +58,9 @@ def ranked_table(inputs: ReportInputs, rank_by: str, order: list[str]) -> dict[s
         cells = [cell(result, metric) for metric in names]
         cells[0] |= {"drawing": drawn_interval(values, rank_by, largest)}
         rows.append({"place": place, "name": name, "control": result.is_control, "cells": cells,
-                     "n": tables.count(values, rank_by)})
-    head = [{"label": tables.label(name), "higher": tables.higher_is_better(name), "oracle": name.endswith("oracle"),
-             "meaning": tables.meaning(name)} for name in names]
+                     "unchanged": tables.is_unchanged(values), "n": glossary.count(values, rank_by)})
+    head = [{"label": glossary.label(name), "higher": glossary.higher_is_better(name),
+             "oracle": name.endswith("oracle"), "meaning": glossary.meaning(name)} for name in names]
     return {"head": head, "rows": rows}
 
 
@@ -69,9 +69,10 @@ def cell(result: Result, metric: str) -> dict[str, Any]:
     value = result.metrics.get(metric)
     if value is None:
         return {"text": tables.MISSING, "value": None, "bounds": "",
-                "title": tables.why_missing(metric, result.has_counterfactual, result.missing)}
-    n = result.explanations.timing["images"] if metric == "seconds_per_image" else tables.count(result.metrics, metric)
-    title = f"{tables.label(metric)} of {result.name}"
+                "title": glossary.why_missing(metric, result.has_counterfactual, result.missing)}
+    images = result.explanations.timing["images"]
+    n = images if metric == "seconds_per_image" else glossary.count(result.metrics, metric)
+    title = f"{glossary.label(metric)} of {result.name}"
     if n is not None and not metric.startswith("n_"):
         title += f", n = {n}"
     bounds = tables.interval(result.metrics, metric)
@@ -102,17 +103,17 @@ def all_metrics(inputs: ReportInputs, order: list[str]) -> dict[str, Any]:
             "themes": [{"title": title, "rows": found} for title, found in rows.items() if found]}
 
 
-def glossary(inputs: ReportInputs, order: list[str]) -> dict[str, Any]:
+def meanings(inputs: ReportInputs, order: list[str]) -> dict[str, Any]:
     """What each metric means, and why methods lack it; that maps alone can't be asked for counterfactuals goes once."""
     explained = []
-    for name, metric in tables.METRICS.items():
+    for name, metric in glossary.METRICS.items():
         gaps: dict[str, list[str]] = {}
         asked = [method for method in order
                  if inputs.results[method].has_counterfactual or not metric.needs_counterfactual]
         for method in asked:
             result = inputs.results[method]
             if name not in result.metrics:
-                reason = tables.why_missing(name, result.has_counterfactual, result.missing)
+                reason = glossary.why_missing(name, result.has_counterfactual, result.missing)
                 gaps.setdefault(reason, []).append(method)
         explained.append({"name": name, "label": metric.label, "meaning": metric.meaning,
                           "higher": metric.higher_is_better, "counterfactual": metric.needs_counterfactual, "gaps": [
@@ -126,20 +127,20 @@ def realism(inputs: ReportInputs, order: list[str]) -> dict[str, Any]:
     across; below them what was not measured and what limits the numbers, each reason once."""
     makers = [name for name in order if inputs.results[name].has_counterfactual]
     names = ["l1", "ssim", "perceptual_clf", "lpips"]
-    names += [name for name in tables.METRICS if name.removesuffix("_coin") in tables.DISTANCES]
+    names += [name for name in glossary.METRICS if name.removesuffix("_coin") in glossary.DISTANCES]
     rows = []
     for name in (name for name in names if any(name in inputs.metrics[maker] for maker in makers)):
         unchanged = next((inputs.metrics[maker][f"{name}_unchanged"] for maker in makers
                           if f"{name}_unchanged" in inputs.metrics[maker]), None)
-        rows.append({"label": tables.label(name), "meaning": tables.METRICS[name].meaning,
-                     "higher": tables.higher_is_better(name), "unchanged": tables.number(unchanged),
+        rows.append({"label": glossary.label(name), "meaning": glossary.METRICS[name].meaning,
+                     "higher": glossary.higher_is_better(name), "unchanged": tables.number(unchanged),
                      "cells": [cell(inputs.results[maker], name) for maker in makers]})
     remarks: dict[str, dict[str, None]] = {}  # text -> labels of the metrics that it is about
     for maker in makers:
         result = inputs.results[maker]
         for start, about in (("not measured", result.missing), ("* read with care", result.cautions)):
             for name in (name for name in names if name in about):
-                remarks.setdefault(f"{start}: {about[name]}", {})[tables.label(name)] = None
+                remarks.setdefault(f"{start}: {about[name]}", {})[glossary.label(name)] = None
     return {"methods": makers, "rows": rows, "remarks": {text: list(of) for text, of in remarks.items()}}
 
 

@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from stages.common.params import stage_main
 from stages.evaluate.comparison import METRICS_FILE
 from stages.evaluate.figures import save_figure
+from stages.evaluate.glossary import higher_is_better, label
 from stages.evaluate.lockfile import DVC, run
-from stages.evaluate.tables import higher_is_better, label
 
 WIDE = 50  # a ratio of largest to smallest value from which the axis is logarithmic
 

@@ -2,147 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from stages.evaluate.glossary import METRICS, count, higher_is_better, label
+from stages.evaluate.statistics import COVERAGE_OF_95
 
 Metrics = dict[str, dict[str, float]]  # {method: {metric: value}}, the content of reports/metrics.json
 MISSING = "–"
-POLICIES = {
-    "fixed": "one threshold set beforehand",
-    "otsu": "Otsu's threshold, no labels",
-    "val": "best threshold on the validation split",
-    "oracle": "best threshold on the test split itself: an upper bound, not a result",
-}
-
-PERCENTILES = (50, 75, 90)  # of the attribution maps, see saliency.py
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How one metric is called, read, sorted and counted."""
-
-    label: str
-    meaning: str
-    higher_is_better: bool
-    n: str = "n_cases"  # the metric that says on how many test slices (lesions, patients) this one rests
-    needs_counterfactual: bool = False
-
-
-# Distances between populations (stages/explain/realism.py): metric -> its label and meaning.
-DISTANCES = {
-    "fd_clf": ("FD clf", "Fréchet distance in the explained classifier's pooled features, which a change that only "
-                         "fools it makes small too; not FID"),
-    "kid_clf": ("KD clf", "kernel distance in the explained classifier's pooled features, may be below 0; not KID"),
-    **{f"fid_{dims}": (f"FID {dims}", f"Fréchet Inception distance in {dims} features; compares with no other number "
-                                      "of features") for dims in (64, 768, 2048)},
-    "kid": ("KID", "kernel Inception distance in 2048 features, may be below 0"),
-}
-# Suffix of their names -> addition to the label, between what they are measured, count of images.
-POPULATIONS = {
-    "": ("", "counterfactuals of slices called abnormal, from real healthy slices", "n_realism"),
-    "_unchanged": (" unchanged", "slices called abnormal as they are, from real healthy slices: what changing nothing "
-                                  "gets", "n_realism"),
-    "_coin": (" (all slices)", "counterfactuals of all slices, from all slices, as COIN's code measures it: "
-                              "near-copies make it small", "n_realism_coin"),
-}
-METRICS: dict[str, Metric] = {
-    **{f"iou_{name}": Metric(f"IoU {name}", f"IoU per image, mean; {text}", True) for name, text in POLICIES.items()},
-    **{f"dice_{name}": Metric(f"Dice {name}", f"Dice per image, mean; {text}", True)
-       for name, text in POLICIES.items()},
-    "pixel_ap": Metric("pixel AP", "pixel average precision, free of any threshold", True),
-    "per_fixed": Metric("PER", "pixel error rate at the fixed threshold", False),
-    "per_fixed_raw": Metric("PER raw", "pixel error rate at the fixed threshold, without morphology; at 0.25 the PER "
-                            "of the COIN-Aligned thesis", False),
-    **{f"iou_{name}_raw": Metric(f"IoU {name} raw", f"IoU per image, mean, without morphology; {text}", True)
-       for name, text in POLICIES.items()},
-    **{f"iou_pooled_{name}": Metric(f"IoU pooled {name}", f"IoU of all lesion slices' pixels together; {text}", True)
-       for name, text in POLICIES.items()},
-    **{f"iou_pooled_{name}_raw": Metric(
-        f"IoU pooled {name} raw", f"IoU of all lesion slices' pixels together, without morphology; {text}", True)
-       for name, text in POLICIES.items()},
-    "iou_fixed_raw": Metric("IoU fixed raw", "IoU per image, mean, without morphology, fixed threshold; at 0.25 the "
-                            "IoU of the COIN-Aligned thesis", True),
-    "iou_pooled_fixed": Metric("IoU pooled fixed", "IoU of all lesion slices' pixels together, fixed threshold; at "
-                               "0.25 the IoU of COIN (Shvetsov et al., 2024) as its code computes it with "
-                               "post-processing", True),
-    "iou_pooled_fixed_raw": Metric("IoU pooled fixed raw", "IoU of all lesion slices' pixels together, without "
-                                   "morphology, fixed threshold; at 0.25 the IoU of COIN as its code computes it "
-                                   "without post-processing, which is all that it has for dual-condition models", True),
-    **{f"{name}_per_patient": Metric(f"{text} per patient", f"{text}: mean over each patient's cases, then over "
-                                     "patients", up, "n_patients")
-       for name, text, up in (("iou_val", "IoU val", True), ("dice_val", "Dice val", True),
-                              ("pixel_ap", "pixel AP", True), ("hd95_mm_val", "HD95 mm", False),
-                              ("asd_mm_val", "ASD mm", False))},
-    "hd95_mm_val": Metric("HD95 mm", "95th percentile of the distance between the borders of mask and lesion, policy "
-                          "val; an empty mask scores the image's diagonal", False),
-    "asd_mm_val": Metric("ASD mm", "average symmetric distance between the borders of mask and lesion, policy val; an "
-                         "empty mask scores the image's diagonal", False),
-    "lesion_sensitivity": Metric("lesions found", "share of single lesions (not slices) that one marked component "
-                                 "covers with an IoU of at least 0.1, policy val; where masks are cleaned to their "
-                                 "largest component, there is one per slice at most", True, "n_lesions"),
-    "lesion_fp_per_slice": Metric("false components", "marked components per lesion or healthy slice that touch no "
-                                  "lesion, policy val", False, "n_lesion_fp_per_slice"),
-    **{f"centre_distance_mm_p{p}": Metric(
-        f"D p{p}", "D of Major et al. (2020), there in pixels: distance between the centres of marked components and "
-        f"lesions, median per image; map cut at its {p}th percentile", False) for p in PERCENTILES},
-    **{f"hausdorff_mm_p{p}": Metric(
-        f"H p{p}", "H of Major et al. (2020), there in pixels: Hausdorff distance between marked area and lesion; map "
-        f"cut at its {p}th percentile", False) for p in PERCENTILES},
-    **{f"area_to_organ_p{p}": Metric(
-        f"A p{p}", "A of Major et al. (2020): marked area / area of the organ, above 1 where more is marked than the "
-        f"organ covers; map cut at its {p}th percentile", False) for p in PERCENTILES},
-    **{f"overlap_reference_p{p}": Metric(
-        f"O p{p}", "O of Major et al. (2020): overlap coefficient with the map of evaluate.reference_method, likeness "
-        f"and not quality; both cut at their {p}th percentile", True) for p in PERCENTILES},
-    "fp_area_healthy": Metric("FP healthy", "share of a healthy slice that is marked, where nothing should be", False,
-                              "n_healthy"),
-    "success_rate": Metric("flipped", "of the slices called abnormal, share whose counterfactual is called healthy",
-                           True, "n_success_rate", True),
-    "cv": Metric("CV", "counterfactual validity: share whose probability moves by more than evaluate.cv_tau", True,
-                 "n_cv", True),
-    "judge_flip_rate": Metric("judge flipped", "share that a second, independent classifier calls healthy too", True,
-                              "n_judge_flip_rate", True),
-    "l1": Metric("L1", "mean absolute change of the image, scale 0 to 1", False, "n_success_rate", True),
-    "ssim": Metric("SSIM", "structural similarity of scan and counterfactual", True, "n_success_rate", True),
-    "perceptual_clf": Metric("perceptual clf", "distance of scan and counterfactual in the explained classifier's "
-                             "maps; not LPIPS", False, "n_success_rate", True),
-    "lpips": Metric("LPIPS", "learned perceptual distance of scan and counterfactual (AlexNet, version 0.1)", False,
-                    "n_success_rate", True),
-    **{name + suffix: Metric(label + short, f"{meaning}; {populations}", False, n, True)
-       for name, (label, meaning) in DISTANCES.items() for suffix, (short, populations, n) in POPULATIONS.items()
-       if suffix != "_coin" or name.startswith("fid_")},
-    **{f"change_{name}": Metric(
-        f"change {name}", f"mean |x - x_cf| {text}, scale 0 to 1; lesion slices called abnormal", name == "inside",
-        f"n_change_{name}", True)
-       for name, text in (("inside", "inside the lesion"), ("outside", "outside the lesion"),
-                          ("organ", "in the organ, outside the lesion"), ("background", "outside organ and lesion"))},
-    "change_inside_share": Metric("share inside", "change summed inside the lesion / summed over the slice, 0 where "
-                                  "nothing changes; lesion slices called abnormal", True, "n_change_inside_share",
-                                  True),
-    "seconds_per_image": Metric("s/image", "seconds for one explanation", False, "images"),
-}
-# Metrics beyond the list above (distances, rates of error, p values): a smaller number is the better one.
-LOWER_PREFIXES = ("per_", "fp_", "hd95", "assd", "asd", "surface", "l1", "lpips", "fid", "kid", "fd_", "kid_",
-                  "perceptual", "seconds", "ece", "p_", "wilcoxon", "peak_memory", "change_outside")
+UNCHANGED = "†"  # stands behind a method whose map does not depend on the classifier's weights
 TABLE = ["iou_fixed", "iou_otsu", "iou_val", "iou_oracle", "dice_val", "pixel_ap", "per_fixed", "fp_area_healthy",
          "success_rate", "cv", "judge_flip_rate", "l1", "ssim", "seconds_per_image"]
 TERMINAL = ["iou_fixed", "iou_otsu", "iou_oracle", "dice_val", "pixel_ap", "fp_area_healthy", "success_rate",
             "judge_flip_rate", "seconds_per_image"]
-
-
-def label(metric: str) -> str:
-    """A metric's short name for a column."""
-    return METRICS[metric].label if metric in METRICS else metric.replace("_", " ")
-
-
-def meaning(metric: str) -> str:
-    """What a metric measures, in a few words; its name where this file doesn't know it."""
-    return METRICS[metric].meaning if metric in METRICS else metric
-
-
-def higher_is_better(metric: str) -> bool:
-    """The direction in which a metric is sorted."""
-    return METRICS[metric].higher_is_better if metric in METRICS else not metric.startswith(LOWER_PREFIXES)
 
 
 def ranking(metrics: Metrics, rank_by: str) -> list[str]:
@@ -183,18 +54,6 @@ def interval(values: dict[str, float], metric: str) -> tuple[float, float] | Non
     return None if low is None or high is None else (low, high)
 
 
-def why_missing(metric: str, has_counterfactual: bool, reasons: dict[str, str]) -> str:
-    """Why a method has no such number, for the reader who wonders; `reasons` are those of the stage that measures."""
-    known = METRICS.get(metric)
-    if known and known.needs_counterfactual and not has_counterfactual:
-        return "needs a counterfactual image; this method gives an attribution map only"
-    if metric in reasons:
-        return f"not measured: {reasons[metric]}"
-    if metric.startswith("overlap_reference"):
-        return "this is the method that the others' maps are compared with"
-    return "not computed for this method in reports/metrics.json"
-
-
 def markdown_table(metrics: Metrics, rank_by: str, controls: list[str], note: str) -> str:
     """reports/metrics.md: one line on what was run, the ranked table, its legend. The same input, the same bytes."""
     names = columns(rank_by, TABLE)
@@ -205,24 +64,51 @@ def markdown_table(metrics: Metrics, rank_by: str, controls: list[str], note: st
         first = number(values.get(rank_by))
         if bounds := interval(values, rank_by):
             first += f" ({bounds[0]:.3f} to {bounds[1]:.3f})"
-        name = method.replace("|", "\\|") + (" *(control)*" if method in controls else "")
+        name = method.replace("|", "\\|") + (" *(control)*" if method in controls else "") + _mark(values)
         lines.append(_row([str(place), name, first, *(number(values.get(metric)) for metric in names[1:]),
                            _counted(values, rank_by)]))
     lines += ["", f"Ranked by {label(rank_by)}, with its interval; n: test slices that it rests on. ↑ more is better, "
               "↓ less is better. `oracle` picks the threshold on the test split itself: an upper bound. "
               f"{MISSING}: the method has no such number.", ""]
+    for text in warnings(metrics):
+        lines += [text, ""]
     return "\n".join(lines)
+
+
+def is_unchanged(values: dict[str, float]) -> bool:
+    """Whether a method's map stays the same when the classifier's weights are shuffled; False where not checked."""
+    return values.get("sanity_randomisation_passed") == 0
+
+
+def _mark(values: dict[str, float]) -> str:
+    return f" {UNCHANGED}" if is_unchanged(values) else ""
+
+
+def warnings(metrics: Metrics) -> list[str]:
+    """What a reader must know before believing the table: marked methods, unchecked ones, intervals on few patients."""
+    checked = [values for values in metrics.values() if "sanity_randomisation_passed" in values]
+    unchecked = [method for method, values in metrics.items() if "sanity_randomisation_passed" not in values]
+    lines = []
+    if any(map(is_unchanged, checked)):
+        lines.append(f"{UNCHANGED}: does not depend on the classifier's weights; the map stays the same when they are "
+                     "shuffled, so it explains nothing of this classifier.")
+    if checked and unchecked:
+        lines.append(f"Not put to that test: {', '.join(unchecked)}, whose generator would have to be trained again.")
+    return lines + few_patients(metrics)
+
+
+def few_patients(metrics: Metrics) -> list[str]:
+    """What intervals over patients are worth where there are few of them; nothing where there are enough."""
+    patients = next((values["n_patients"] for values in metrics.values() if "n_patients" in values), None)
+    if patients not in COVERAGE_OF_95:
+        return []
+    low, high = COVERAGE_OF_95[patients]
+    return [f"The intervals over patients rest on only {patients}, and are too narrow: in simulations with so few "
+            f"patients a nominal 95 % interval held the true mean in {100 * low:.0f} to {100 * high:.0f} % of cases."]
 
 
 def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def count(values: dict[str, float], metric: str) -> int | None:
-    """On how many test slices a metric of one method rests, if the evaluation says so."""
-    known = METRICS.get(metric)
-    n = values.get(known.n if known else f"n_{metric}", values.get("n_cases"))
-    return None if n is None or metric == "seconds_per_image" else int(n)
 
 
 def _counted(values: dict[str, float], rank_by: str) -> str:
@@ -237,8 +123,9 @@ def plain_table(metrics: Metrics, rank_by: str, controls: list[str]) -> str:
     for place, method in enumerate(ranking(metrics, rank_by), start=1):
         values = metrics[method]
         bounds = interval(values, rank_by)
+        name = method + (" (control)" if method in controls else "") + _mark(values)
         rows.append([
-            str(place), method + (" (control)" if method in controls else ""), number(values.get(rank_by)),
+            str(place), name, number(values.get(rank_by)),
             f"{bounds[0]:.3f}..{bounds[1]:.3f}" if bounds else MISSING,
             *(number(values.get(name)) for name in names[1:]), _counted(values, rank_by),
         ])
@@ -246,7 +133,7 @@ def plain_table(metrics: Metrics, rank_by: str, controls: list[str]) -> str:
     lines = ["  ".join(cell.ljust(width) if i == 1 else cell.rjust(width)
                        for i, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"\n{text}" for text in warnings(metrics))])
 
 
 def leader(metrics: Metrics, rank_by: str, controls: list[str]) -> list[str]:
@@ -260,6 +147,9 @@ def leader(metrics: Metrics, rank_by: str, controls: list[str]) -> list[str]:
     if order[0] in controls:
         sentences = [f"No method beats the controls by {label(rank_by)}.",
                      f"The best method is {methods[0]}: {_stated(metrics[methods[0]], rank_by)}."]
+    if is_unchanged(metrics[methods[0]]):
+        sentences.append("Its maps stay the same when the classifier's weights are shuffled, so they explain nothing "
+                         "of this classifier.")
     if len(methods) > 1:
         sentences.append(f"Next is {methods[1]}, {number(metrics[methods[1]][rank_by])}: "
                          + _apart(metrics[methods[0]], metrics[methods[1]], rank_by))

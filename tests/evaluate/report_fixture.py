@@ -86,7 +86,7 @@ def build_project(root: Path, images: np.ndarray, methods: dict[str, float], cou
             "iou_otsu": mean * 0.7, "iou_oracle": mean * 1.05, "dice_val": mean * 1.2, "pixel_ap": mean,
             "per_fixed": 0.1, "fp_area_healthy": float(np.nanmean(cases[-1]["fp_area"])),
             "seconds_per_image": 2.0 / count, "n_cases": int(labels.sum()),
-            "n_healthy": int((~labels).sum()),
+            "n_healthy": int((~labels).sum()), "n_patients": int(index["patient_id"][labels].nunique()),
         }
         if makes:
             metrics[name] |= {"n_success_rate": 5, "success_rate": 0.8, "n_cv": 5, "cv": 0.8, "n_judge_flip_rate": 4,
@@ -94,6 +94,9 @@ def build_project(root: Path, images: np.ndarray, methods: dict[str, float], cou
                               "fd_clf_unchanged": 44.25, "n_realism": 5}
             (root / "data/realism").mkdir(exist_ok=True)
             (root / f"data/realism/{name}.json").write_text(json.dumps(REALISM))
+        (root / "data/sanity").mkdir(exist_ok=True)
+        (root / f"data/sanity/{name}.json").write_text(json.dumps(
+            {"reason": "it explains with a trained generator"} if makes else {"changed": True}))
         subgroups += size_groups(name, cases[-1])
         threshold = np.linspace(0, 1, 21)
         curves.append(pd.DataFrame({"method": name, "threshold": threshold,

@@ -12,9 +12,10 @@ from scipy import ndimage
 from skimage import measure
 
 from stages.common.explanations import write_explanations
+from stages.common.files import write_json
 from stages.common.store import INDEX_COLUMNS, write_store
 from stages.common.truth import write_truth
-from stages.evaluate import evaluate, tables
+from stages.evaluate import evaluate, glossary
 from stages.segment import extract_masks
 
 SIZE, METHODS = 32, ("good", "blind")
@@ -77,6 +78,10 @@ def write_project(masks: bool = True):
     distances.sample(frac=1, random_state=1).to_csv("data/realism/good.csv", index=False)
     Path("data/realism/good.json").write_text(json.dumps(
         {"metrics": {"fd_clf": 1.25, "n_realism": 24}, "missing": {"lpips": "no weights"}, "cautions": {}}))
+    write_json("data/sanity/good.json", {"reason": "it explains with a generator"})
+    write_json("data/sanity/blind.json", {
+        "changed": False, "spearman_all": 0.97, "ssim_all": 0.96, "spearman_head": 0.98, "ssim_head": 0.99,
+        "threshold": 0.8, "draws": 2, "n_slices": 16, "n_patients": 4})
 
 
 def run(stage, *arguments):
@@ -135,10 +140,52 @@ def test_the_project_is_scored_from_maps_to_metrics(project):
     assert good["perceptual_clf"] == pytest.approx(called["perceptual_clf"].mean())
     assert (good["fd_clf"], good["n_realism"]) == (1.25, 24)
     assert blind["wilcoxon_p_holm"] < 0.001 and blind["iou_val_difference"] < -0.5
+    assert (blind["sanity_randomisation_passed"], blind["randomisation_similarity"]) == (0, 0.97)
+    assert (blind["randomisation_ssim"], blind["n_randomisation"]) == (0.96, 16)
     # What a method can't have is absent.
     assert not {"success_rate", "cv", "judge_flip_rate", "l1", "ssim", "n_cv", "fd_clf", "perceptual_clf"} & set(blind)
     assert "lpips" not in good
-    assert "wilcoxon_p_holm" not in good
+    assert not {"wilcoxon_p_holm", "sanity_randomisation_passed", "randomisation_similarity"} & set(good)
+
+
+def test_methods_are_compared_with_the_reference_on_the_same_cases(project):
+    blind = run_all()["blind"]
+    cases = pd.read_csv("reports/cases.csv", dtype={"patient_id": str}).dropna(subset="iou_val")
+    ious = cases.pivot(index=["slice_id", "patient_id"], columns="method", values="iou_val")
+    difference = ious["blind"] - ious["good"]
+    assert blind["iou_val_difference"] == pytest.approx(difference.mean(), abs=1e-5)
+    assert blind["iou_val_difference_ci_low"] <= blind["iou_val_difference"] <= blind["iou_val_difference_ci_high"]
+    assert blind["rank_biserial"] == pytest.approx(-1)  # worse in every case
+    # Every one of 4 patients speaks for the reference: over patients that is no more than two sides of a coin, 4 times.
+    assert blind["wilcoxon_patients_p_holm"] == pytest.approx(2 / 2**4)
+
+
+def test_populations_are_counted_with_what_is_left_out(project):
+    _, lesion, index = slices()
+    lesion[index.index[index["split"] == "test"][1]] = 0  # as if it had vanished in the resize
+    write_truth("data/truth", lesion)
+    metrics = run_all()
+    table = pd.read_csv("reports/populations.csv").set_index("population")
+    assert list(table.columns) == ["meaning", "n_slices", "n_patients", "dropped", "reason"]
+    assert (table["n_patients"] == 4).all()
+    counts = table[["n_slices", "dropped"]].to_dict("index")
+    assert counts == {
+        "test": {"n_slices": 32, "dropped": 0}, "lesion": {"n_slices": 23, "dropped": 1},
+        "healthy": {"n_slices": 8, "dropped": 0}, "called_abnormal": {"n_slices": 24, "dropped": 8},
+        "validity": {"n_slices": 24, "dropped": 8}, "judged": {"n_slices": 24, "dropped": 0}}
+    assert table["reason"].isna().tolist() == [dropped == 0 for dropped in table["dropped"]]
+    good = metrics["good"]
+    assert (good["n_cases"], good["n_healthy"], good["n_success_rate"], good["n_cv"], good["n_judge_flip_rate"]) == (
+        23, 8, 24, 24, 24)
+
+
+def test_methods_that_heard_another_classifier_are_refused(project):
+    for method in METHODS:
+        run(extract_masks, "--method", method)
+    rewrite_index("data/explanations/blind", lambda table: table.assign(f_x=table["f_x"].where(
+        table["slice_id"] != "scan8:7", 0.4)))
+    with pytest.raises(ValueError, match="method blind: f_x of slice scan8:7 is not that of good.*explain@blind"):
+        run(evaluate)
 
 
 def test_distances_detection_and_change_tell_the_good_method_from_the_blind_one(project):
@@ -166,10 +213,10 @@ def test_distances_detection_and_change_tell_the_good_method_from_the_blind_one(
 def test_every_metric_is_explained(project):
     metrics = run_all()
     for values in metrics.values():
-        unknown = {name for name in values if not name.startswith("n_") and "_ci_" not in name} - set(tables.METRICS)
+        unknown = {name for name in values if not name.startswith("n_") and "_ci_" not in name} - set(glossary.METRICS)
         assert unknown <= {"iou_val_difference", "wilcoxon_p_holm"}
-        for name in set(values) & set(tables.METRICS) - {"seconds_per_image"}:
-            assert tables.count(values, name) == values[tables.METRICS[name].n] > 0
+        for name in set(values) & set(glossary.METRICS) - {"seconds_per_image"}:
+            assert glossary.count(values, name) == values[glossary.METRICS[name].n] > 0
 
 
 def test_the_published_ious_are_pooled_with_and_without_morphology_and_per_image_without(project):
@@ -354,6 +401,7 @@ def test_explanations_of_other_slices_are_refused_before_masks_are_made(project,
 @pytest.mark.parametrize(("gone", "remedy"), [
     ("data/explanations/blind", "dvc repro explain@blind"), ("data/masks/blind", "dvc repro extract_masks@blind"),
     ("data/judgements", "dvc repro judge_counterfactuals"), ("data/realism", "dvc repro measure_realism"),
+    ("data/judgements", "dvc repro judge_counterfactuals"), ("data/sanity", "dvc repro check_randomisation@good"),
 ])
 def test_a_missing_folder_is_named_with_the_stage_that_writes_it(project, gone, remedy):
     for method in METHODS:

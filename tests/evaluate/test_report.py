@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.evaluate import charts, pictures, report, show, tables
+from stages.evaluate import charts, glossary, pictures, report, show, tables
 from stages.evaluate.figures import ReportParams
 from stages.evaluate.report_answer import worst_cases
 from stages.evaluate.report_html import git_revision
@@ -39,7 +39,7 @@ def test_ranking_follows_each_metrics_own_direction_and_puts_missing_last():
     metrics = {"a": {"iou_val": 0.2, "l1": 0.5}, "b": {"iou_val": 0.6}, "c": {"iou_val": 0.4, "l1": 0.1}}
     assert tables.ranking(metrics, "iou_val") == ["b", "c", "a"]
     assert tables.ranking(metrics, "l1") == ["c", "a", "b"]
-    assert not tables.higher_is_better("hd95_val") and not tables.higher_is_better("kid_clf")
+    assert not glossary.higher_is_better("hd95_val") and not glossary.higher_is_better("kid_clf")
     with pytest.raises(ValueError, match="rank_by.*'nonsense'.*iou_val"):
         tables.ranking(metrics, "nonsense")
 
@@ -66,6 +66,36 @@ def test_markdown_and_terminal_tables_agree_with_the_metrics():
     assert len({line.count("|") for line in markdown.splitlines() if line.startswith("|")}) == 1
     plain = tables.plain_table(metrics, "iou_val", ["rise"]).splitlines()
     assert "coin" in plain[2] and "rise (control)" in plain[3] and len(plain) == 4
+
+
+def test_a_map_that_ignores_the_weights_is_marked_wherever_methods_are_ranked(project):
+    metrics = {"coin": {"iou_val": 0.5, "n_cases": 7}, "rise": {"iou_val": 0.6, "sanity_randomisation_passed": 0},
+               "cam": {"iou_val": 0.4, "sanity_randomisation_passed": 1}}
+    for text in (tables.markdown_table(metrics, "iou_val", [], ""), tables.plain_table(metrics, "iou_val", [])):
+        assert "rise †" in text and "coin †" not in text and "cam †" not in text
+        assert "does not depend on the classifier's weights" in text
+        assert "Not put to that test: coin, whose" in text
+    assert "explain nothing of this classifier" in " ".join(tables.answer(metrics, "iou_val", []))
+    unmarked = {name: {"iou_val": 0.5, "sanity_randomisation_passed": 1} for name in metrics}
+    assert "†" not in tables.markdown_table(unmarked, "iou_val", [], "") and tables.warnings(unmarked) == []
+
+    file = Path("reports/metrics.json")
+    written = json.loads(file.read_text())
+    written["rise"]["sanity_randomisation_passed"] = 0
+    file.write_text(json.dumps(written))
+    report.main()
+    page = (project / "reports/report.html").read_text()
+    assert re.search(r'href="#method-rise">rise</a> †', page) and not re.search(r"coin</a> †", page)
+    assert "does not depend on the classifier" in page
+    assert "Missing for coin: not measured: it explains with a trained generator." in page
+
+
+@pytest.mark.parametrize(("patients", "told"), [(4, "83 to 89 %"), (7, "90 to 93 %"), (8, None), (30, None)])
+def test_intervals_over_few_patients_come_with_their_coverage(patients, told):
+    metrics = {"coin": {"iou_val": 0.5, "n_patients": patients}}
+    for text in (tables.markdown_table(metrics, "iou_val", [], ""), tables.plain_table(metrics, "iou_val", [])):
+        assert (f"rest on only {patients}, and are too narrow" in text) == bool(told)
+        assert told is None or told in text
 
 
 def test_report_is_one_page_without_outside_references_that_shows_every_method(project, capsys):
@@ -138,10 +168,10 @@ def test_distances_that_were_not_measured_are_listed_with_the_reason_and_doubtfu
 
 
 def test_every_distance_is_better_when_small_and_knows_its_count():
-    for name in (*tables.DISTANCES, "fid_768_coin", "fd_clf_unchanged", "perceptual_clf", "lpips"):
-        assert not tables.higher_is_better(name) and tables.METRICS[name].needs_counterfactual
+    for name in (*glossary.DISTANCES, "fid_768_coin", "fd_clf_unchanged", "perceptual_clf", "lpips"):
+        assert not glossary.higher_is_better(name) and glossary.METRICS[name].needs_counterfactual
     values = {"n_realism": 3, "n_realism_coin": 9, "n_success_rate": 4}
-    counts = [tables.count(values, name) for name in ("kid", "fid_768", "fid_768_coin", "lpips")]
+    counts = [glossary.count(values, name) for name in ("kid", "fid_768", "fid_768_coin", "lpips")]
     assert counts == [3, 3, 9, 4]
 
 
@@ -175,7 +205,7 @@ def test_the_first_screen_counts_what_goes_wrong(project):
     assert "Marks something on 1 of 6 healthy slices." in page
     assert re.search(r"Worst on small lesions \(\d+ to \d+ mm²\): IoU 0\.\d+, n = 3; best on large lesions", page)
     assert "still called abnormal: 1 of 5 by the classifier, 1 of 4 by the judge." in page
-    assert "Between the 3 patients the mean IoU ranges" in page and "Fewer than 8 patients" in page
+    assert "Between the 3 patients the mean IoU ranges" in page and "rest on only 3, and" in page
 
 
 def test_the_worst_cases_are_misses_of_large_lesions_and_of_different_patients():
