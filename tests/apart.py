@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ ROOT = Path(__file__).parents[1]
 PRELOADED = ["stages.classify.train_classifier", "stages.generate.train_generator", "stages.generate.coin",
              "stages.explain.explain", "stages.explain.judge_counterfactuals", "stages.segment.extract_masks",
              "stages.segment.segment_scans", "stages.evaluate.evaluate", "stages.evaluate.report",
-             "stages.prepare.extract_slices", "stages.prepare.filter_slices", "stages.prepare.augment_slices"]
+             "stages.prepare.extract_slices", "stages.prepare.filter_slices", "stages.prepare.augment_slices",
+             "dvc.repo", "torch._dynamo"]  # the last two are imported in the middle of a training
 
 
 @dataclass(frozen=True)
@@ -53,23 +55,24 @@ def server() -> ForkServerContext:
     return context
 
 
-def run_apart(log: Path, function: Callable[..., Any], *arguments: Any, timeout: float = 120,
-              kill_after: float | None = None) -> Ended:
+def run_apart(function: Callable[..., Any], *arguments: Any, timeout: float = 120, kill_after: float | None = None
+              ) -> Ended:
     """Call a function of an importable module in a process of its own and wait for its end.
 
-    `log` takes what it prints. `kill_after` seconds it gets SIGKILL. Raises TimeoutError with the last lines printed.
+    After `kill_after` seconds it gets SIGKILL. Raises TimeoutError with the last lines that it printed.
     """
-    log.write_text("")
-    process = server().Process(target=_child, args=(str(log), function, arguments), daemon=True)
-    process.start()
-    process.join(timeout if kill_after is None else kill_after)
-    if process.is_alive():
+    with tempfile.NamedTemporaryFile("r") as log:
+        process = server().Process(target=_child, args=(log.name, function, arguments), daemon=True)
+        process.start()
+        process.join(timeout if kill_after is None else kill_after)
+        hung = process.is_alive() and kill_after is None
         process.kill()
         process.join()
-        if kill_after is None:
-            raise TimeoutError(f"{function.__name__}{arguments} hung for {timeout} s; it last said:\n"
-                               + "\n".join(log.read_text().splitlines()[-5:]))
-    return Ended(process.exitcode, log.read_text())
+        output = log.read()
+    if hung:
+        raise TimeoutError(f"{function.__name__}{arguments} hung for {timeout} s; it last said:\n"
+                           + "\n".join(output.splitlines()[-5:]))
+    return Ended(process.exitcode, output)
 
 
 def _child(log: str, function: Callable[..., Any], arguments: tuple) -> None:

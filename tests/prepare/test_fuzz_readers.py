@@ -17,22 +17,22 @@ REAL = ["odd_dicom/MR_small_RLE.dcm", "odd_dicom/MR_small_implicit.dcm", "odd_di
 @pytest.mark.parametrize(("fuzz", "amount"), [
     (mutations.odd_nifti_headers, 300), (mutations.odd_dicom_tags, 300)], ids=["nifti", "dicom"])
 def test_headers_that_say_anything(tmp_path, fuzz, amount):
-    ended = run_apart(tmp_path / "log", fuzz, tmp_path, amount)
+    ended = run_apart(fuzz, tmp_path, amount)
     assert ended.status == 0, ended.output[-3000:]
 
 
 def test_damaged_bytes(tmp_path):
-    ended = run_apart(tmp_path / "log", mutations.damage_bytes, tmp_path, [], 60)
+    ended = run_apart(mutations.damage_bytes, tmp_path, [], 60)
     assert ended.status == 0, ended.output[-3000:]
 
 
 @needs_data
 def test_damaged_bytes_of_real_files(tmp_path):
-    ended = run_apart(tmp_path / "log", mutations.damage_bytes, tmp_path, [DATA / name for name in REAL], 30)
+    ended = run_apart(mutations.damage_bytes, tmp_path, [DATA / name for name in REAL], 30)
     assert ended.status == 0, ended.output[-3000:]
 
 
-def test_a_hang_or_a_crash_would_be_noticed(tmp_path):
+def test_a_hang_or_a_crash_would_be_noticed():
     with pytest.raises(TimeoutError, match="hung for 0.5 s"):
-        run_apart(tmp_path / "log", mutations.hang, timeout=0.5)
-    assert run_apart(tmp_path / "log", mutations.crash).status == -11
+        run_apart(mutations.hang, timeout=0.5)
+    assert run_apart(mutations.crash).status == -11

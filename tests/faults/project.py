@@ -1,0 +1,178 @@
+"""A whole project in a few megabytes, and its stages in processes of their own.
+
+Its scans are DICOM series of invented patients, whose names stand in the headers and in the folders' names; one of the
+series is torn.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from stages.common.params import stage_main
+from tests.apart import Ended, run_apart
+from tests.prepare.scans_fixture import SERIES, write_nifti, write_slice
+from tests.test_dvc_yaml import BLIND_ROOMS, STAGES, paths, script_of
+
+ROOT = Path(__file__).parents[2]
+RAW = "data/raw/clinic"
+SIZE = 32
+PATIENTS = 8
+# What of a patient stands in the headers; none of it may stand in any artifact.
+PATIENT = {
+    "PatientName": "Geheimrat^Zacharias{n}^von", "PatientID": "KLINIK-08{n}15", "PatientBirthDate": "1938021{n}",
+    "AccessionNumber": "ACC77{n}88", "InstitutionName": "Sankt Nirgendwo", "ReferringPhysicianName": "Doktorow^Adaline",
+    "StudyInstanceUID": "1.2.826.0.777{n}", "OtherPatientIDs": "Zweitakte{n}",
+}
+FOLDER = "Zacharias{n}_Geheimrat_1938-02-1{n}_ACC77{n}88"
+ROOM_OF = {name: script_of(stage).split("/")[1] for name, stage in STAGES.items()}
+
+
+def secrets() -> set[str]:
+    """Every word that is a patient's, in lower case."""
+    words = {word for n in range(PATIENTS + 1) for value in (*PATIENT.values(), FOLDER)
+             for word in [value.format(n=n), *value.format(n=n).replace("^", " ").replace("_", " ").split()]}
+    return {word.lower() for word in words if word != "von"}
+
+
+def write_project(root: Path) -> None:
+    """params.yaml and the raw scans."""
+    (root / "params.yaml").write_text(yaml.safe_dump(small_params(), sort_keys=False))
+    rng = np.random.default_rng(5)
+    for n in range(PATIENTS):
+        write_patient(root, n, rng)
+    write_patient(root, PATIENTS, rng)
+    torn = sorted((root / RAW / FOLDER.format(n=PATIENTS)).glob("dicom/*"))[1]
+    torn.write_bytes(torn.read_bytes()[:-900])
+
+
+def write_patient(root: Path, n: int, rng: np.random.Generator) -> None:
+    folder = root / RAW / FOLDER.format(n=n)
+    smooth = np.kron(rng.normal(0, 60, (4, SIZE // 8, SIZE // 8)), np.ones((1, 8, 8))) + rng.normal(0, 10, (4, 1, 1))
+    for z, pixels in enumerate(smooth.astype(np.int16)):
+        header = {keyword: value.format(n=n) for keyword, value in PATIENT.items()}
+        write_slice(folder / f"dicom/{z}", pixels, (0.0, 0.0, 3.0 * z), f"1.2.777.{n}", RescaleSlope=1,
+                    RescaleIntercept=20, PixelSpacing=[1, 1], **header)
+    organ = np.zeros((SIZE, SIZE, 4), np.uint8)
+    organ[6:26, 4 + n:24, :] = 1
+    affine = np.diag([-1.0, -1.0, 3.0, 1.0])
+    write_nifti(folder / "organ.nii.gz", organ, affine)
+
+
+def small_params() -> dict[str, Any]:
+    """The project's own params.yaml with everything in it made small."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["datasets"] = {"clinic": SERIES | {
+        "root": RAW, "anomalies": True, "series": "{case}/dicom",
+        "organ": {"files": ["{case}/organ.nii.gz"], "values": None}}}
+    params |= {"dataset": "clinic", "image_size": SIZE, "seed": 1}
+    params["runtime"] = {"device": "cpu", "precision": "float32", "threads": 1}
+    params["extract"]["on_error"] = "skip"
+    params["filter"] |= {"min_organ_px": 0, "val_fraction": 0.25, "test_fraction": 0.25}
+    params["anomalies"] |= {"draws_per_slice": 2}
+    small = {"width": 8, "epochs": 3, "steps_per_epoch": 3, "channels": [8, 16], "discriminator_channels": [8, 16],
+             "skips": 1, "steps": 12, "masks": 16}
+    for block in (block for section in ("classifiers", "generators", "methods") for block in params[section].values()):
+        block |= {key: value for key, value in small.items() if key in block}
+        block |= {"batch_size": 8} if "batch_size" in block else {}
+    params["evaluate"]["bootstrap_samples"] = 100
+    return params
+
+
+def run_stage(project: Path, name: str, **patches: Any) -> Ended:
+    """A stage of dvc.yaml, as its command line runs it, in a process of its own. `patches`: see `_stage`."""
+    words = STAGES[name]["cmd"].split()
+    module, *arguments = words[words.index("-m") + 1:]
+    return run_apart(_stage, str(project), module, arguments, patches)
+
+
+def _stage(project: str, module: str, arguments: list[str], patches: dict[str, Any]) -> None:
+    """Run by the child. `kill_at`: (module, function, n), SIGKILL at the n-th call; `file_limit`: bytes per file."""
+    os.chdir(project)
+    sys.argv = [module, *arguments]
+    adversarial = importlib.import_module("stages.generate.adversarial")
+    adversarial.SAVE_EVERY_SECONDS, adversarial.RECORD_EVERY = 0.0, 4
+    if module.split(".")[1] in BLIND_ROOMS:
+        sys.addaudithook(_no_truth)
+    if "kill_at" in patches:
+        _kill_at(*patches["kill_at"])
+    if "file_limit" in patches:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (patches["file_limit"],) * 2)
+    stage_main(importlib.import_module(module).main)
+
+
+def _no_truth(event: str, arguments: tuple) -> None:
+    if event == "open" and any(word in str(arguments[0]) for word in ("truth", "lesion", "extracted")):
+        print(f"opens {arguments[0]}", flush=True)
+        os._exit(97)
+
+
+def _kill_at(module: str, function: str, number: int) -> None:
+    owner, left = importlib.import_module(module), [number]
+    real = getattr(owner, function)
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments, **named)
+
+    setattr(owner, function, counted)
+
+
+def done(project: Path, name: str) -> Ended:
+    """The same for a stage that must succeed."""
+    ended = run_stage(project, name)
+    assert ended.status == 0, f"{name}: {ended.output[-3000:]}"
+    return ended
+
+
+def outputs(name: str) -> list[str]:
+    """Paths that a stage declares to write."""
+    return paths(STAGES[name].get("outs", []) + STAGES[name].get("metrics", []))
+
+
+def content(project: Path, name: str) -> dict[str, bytes]:
+    """Every file of a stage's outputs, without the seconds that it took."""
+    found = {}
+    for output in outputs(name):
+        path = project / output
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            if file.is_file() and file.name != "timing.json":
+                found[file.relative_to(project).as_posix()] = untimed(file)
+    return found
+
+
+def untimed(file: Path) -> bytes:
+    if file.name != "metrics.json":
+        return file.read_bytes()
+    metrics = json.loads(file.read_text())
+    for values in metrics.values():
+        if isinstance(values, dict):
+            values.pop("seconds_per_image", None)
+    return json.dumps(metrics).encode()
+
+
+def snapshot(path: Path) -> dict[str, bytes]:
+    """Every file of an output as it stands; {} where nothing stands there."""
+    return {file.relative_to(path.parent).as_posix(): file.read_bytes()
+            for file in ([path] if path.is_file() else sorted(path.rglob("*"))) if file.is_file()}
+
+
+def copied(project: Path, target: Path, *names: str) -> Path:
+    """A project of its own with params.yaml and some of another's folders."""
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copy(project / "params.yaml", target)
+    for name in names:
+        shutil.copytree(project / name, target / name, dirs_exist_ok=True)
+    return target

@@ -1,0 +1,77 @@
+"""kill -9 at any moment: nothing half-written is taken for whole, and the stage run again ends with the same bytes."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.apart import run_apart
+from tests.faults import writers
+from tests.faults.project import STAGES, content, copied, done, outputs, run_stage, snapshot
+
+METHODS = [name for name in STAGES if name.startswith("explain@")]
+GENERATORS = [name for name in STAGES if name.startswith("train_generator@")]
+
+
+def started(finished, tmp_path, name):
+    """A finished project in which one stage's outputs are those of an older run."""
+    project = copied(finished, tmp_path / "project", "data", "models", "reports")
+    for output in outputs(name):
+        path = project / output
+        if path.is_dir():
+            (path / "old").write_text("of an older run")
+        else:
+            path.write_text("{}")
+    return project
+
+
+@pytest.mark.parametrize("name", [
+    "train_classifier@classifier", *GENERATORS, "judge_counterfactuals", "extract_masks@coin", "segment_scans",
+    "evaluate"])
+def test_killed_whenever_something_is_about_to_take_its_name(finished, tmp_path, name):
+    """One run dies before its second rename (the first is of no artifact), the next later, until one gets through."""
+    project = started(finished, tmp_path, name)
+    whole = {output: [{}, snapshot(project / output), snapshot(finished / output)] for output in outputs(name)}
+    for number in range(2, 40, 2 if name.startswith("train") else 1):
+        ended = run_stage(project, name, kill_at=("os", "replace", number))
+        if not ended.killed:
+            break
+        for output, states in whole.items():
+            assert snapshot(project / output) in states, f"{output} is half-written after kill {number}"
+    assert ended.status == 0 and number >= 4, ended.output
+    assert content(project, name) == content(finished, name)
+    left = [path for folder in ("data", "models", "reports") for path in (project / folder).rglob("*partial*")]
+    assert not left
+    if name.startswith("train"):
+        assert "resuming" in ended.output and not list((project / ".scratch").glob("train*"))
+
+
+@pytest.mark.parametrize(("name", "moment"), [
+    *((name, ("stages.generate.adversarial", "_update", 13)) for name in GENERATORS),  # in step 7, saved at step 4
+    ("train_classifier@judge", ("stages.classify.training", "draw_batch", 5)),  # in epoch 2, saved after each
+    *((name, ("stages.explain.explain", "now", 4)) for name in METHODS),  # in the second of four batches
+])
+def test_killed_in_the_middle_of_its_work(finished, tmp_path, name, moment):
+    project = copied(finished, tmp_path / "project", "data/slices", "models")
+    for output in outputs(name):
+        shutil.rmtree(project / output, ignore_errors=True)
+    assert run_stage(project, name, kill_at=moment).killed
+    assert not any((project / output).exists() for output in outputs(name))
+    ended = done(project, name)
+    assert "resuming" in ended.output or name in METHODS
+    assert content(project, name) == content(finished, name)
+
+
+def test_a_writer_killed_at_random_leaves_whole_versions(tmp_path):
+    rng = np.random.default_rng(11)
+    seen = set()
+    for _ in range(12):
+        run_apart(writers.write_versions, tmp_path / "out", kill_after=float(rng.uniform(0.05, 0.25)))
+        if (tmp_path / "out/folder").is_dir():
+            versions = [file.read_text() for file in (tmp_path / "out/folder").iterdir()]
+            assert len(versions) == writers.FILES and len(set(versions)) == 1
+            seen.add(versions[0])
+        if (tmp_path / "out/file.json").is_file():
+            assert len(json.loads((tmp_path / "out/file.json").read_text())) == 1000
+    assert len(seen) > 3  # it did write between the kills

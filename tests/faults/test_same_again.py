@@ -1,0 +1,29 @@
+"""Two runs with one seed on a CPU, in other processes and another folder, give the same numbers to the last digit."""
+
+import json
+
+import yaml
+
+from tests.faults.project import ROOM_OF, content, copied, done
+
+METHODS = ("coin", "rise", "centre")
+OF_ALL_METHODS = ("wilcoxon_p_holm",)  # corrected for how many methods there are
+
+
+def test_the_same_seed_gives_the_same_metrics(finished, prepared, tmp_path):
+    project = copied(prepared, tmp_path / "project", "data/raw")
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["methods"] = {name: params["methods"][name] for name in METHODS}
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    ran = [name for name in ROOM_OF if name not in ("simulate_scans", "segment_scans", "report")
+           and (not name.startswith(("explain@", "extract_masks@")) or name.partition("@")[2] in METHODS)]
+    for name in ran:
+        done(project, name)
+    for name in ran:
+        if name not in ("judge_counterfactuals", "evaluate"):  # which hold the other methods too
+            assert content(project, name) == content(finished, name), name
+    metrics = [json.loads((root / "reports/metrics.json").read_text()) for root in (project, finished)]
+    for method in METHODS:
+        first, second = ({name: value for name, value in found[method].items()
+                          if name not in ("seconds_per_image", *OF_ALL_METHODS)} for found in metrics)
+        assert first == second and first["n_cases"] > 0
