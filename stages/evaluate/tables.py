@@ -179,7 +179,16 @@ def _ranked(metrics: Metrics, rank_by: str) -> list[str]:
 
 
 def _apart(ours: dict[str, float], others: dict[str, float], metric: str) -> str:
-    """Whether two intervals overlap, as the end of a sentence."""
+    """How sure the difference of two methods is, as the end of a sentence: by the paired difference where one of them
+    is the reference (the one without a difference to it), else by whether their intervals overlap."""
+    paired = f"{metric}_difference"
+    for values, sign in ((others, 1), (ours, -1)):
+        if (bounds := interval(values, paired)) and paired not in (ours if values is others else others):
+            low, high = sorted(sign * bound for bound in bounds)
+            difference = sign * values[paired]
+            told = (f"{number(abs(difference))} {'less' if difference < 0 else 'more'} in pairs of the same slices "
+                    f"(interval of the difference {low:+.3f} to {high:+.3f})")
+            return f"{told}, which may be chance." if low <= 0 <= high else f"{told}."
     first, second = interval(ours, metric), interval(others, metric)
     if not first or not second:
         return "no intervals to compare."

@@ -57,6 +57,22 @@ def test_the_answer_names_a_control_never_as_winner_and_says_when_intervals_over
     assert following == "Next is rise, 0.880: the intervals overlap, the difference may be chance."
 
 
+def test_the_answer_goes_by_pairs_where_one_of_the_two_is_the_reference():
+    def compared(value, low, high):
+        return {"iou_val": 0.5 + value, "iou_val_difference": value, "iou_val_difference_ci_low": low,
+                "iou_val_difference_ci_high": high}
+    metrics = {"coin": {"iou_val": 0.5}, "rise": compared(-0.1, -0.14, -0.05), "centre": compared(-0.3, -0.5, 0.01)}
+    _, following, control = tables.answer(metrics, "iou_val", ["centre"])
+    assert following == ("Next is rise, 0.400: 0.100 less in pairs of the same slices (interval of the difference "
+                         "-0.140 to -0.050).")
+    assert control.endswith("0.300 less in pairs of the same slices (interval of the difference -0.500 to +0.010), "
+                            "which may be chance.")
+    metrics["rise"] = compared(0.1, 0.05, 0.14)
+    _, following, control = tables.answer(metrics, "iou_val", ["centre"])
+    assert following.startswith("Next is coin, 0.500: 0.100 less in pairs") and "-0.140 to -0.050)." in following
+    assert "intervals to compare" in control  # of two methods that are both no reference
+
+
 def test_markdown_and_terminal_tables_agree_with_the_metrics():
     metrics = {"rise": {"iou_val": 0.25, "n_cases": 7}, "coin": {"iou_val": 0.5, "ssim": 0.9123456, "n_cases": 7}}
     markdown = tables.markdown_table(metrics, "iou_val", ["rise"], "the run")
