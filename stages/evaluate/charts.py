@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 MAX_POINTS = 300  # longer curves are shown as means of equal runs of steps
 WIDTH, HEIGHT = 260, 170
-LEFT, RIGHT, TOP, BOTTOM = 46, 8, 8, 32
+LEFT, RIGHT, TOP, BOTTOM = 46, 15, 8, 32  # the last number on the x axis is centred on the frame
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,8 @@ def patients_table(inputs: ReportInputs, order: list[str], policy: str) -> dict[
 
 def size_range(group: Any) -> str:
     """The lesion areas of one row of reports/subgroups.csv in words."""
-    return f"{group.low_mm2:.3g} to {group.high_mm2:.3g} mm²"
+    low, high = (f"{area:.0f}" if area >= 10 else f"{area:.2g}" for area in (group.low_mm2, group.high_mm2))
+    return f"{low} to {high} mm²"
 
 
 def subgroup_table(inputs: ReportInputs, order: list[str]) -> dict[str, Any] | None:
