@@ -213,26 +213,29 @@ def add_counterfactual_metrics(table: pd.DataFrame, explanations: Explanations, 
     if table["f_x_cf"].isna().any():
         raise EvaluationError(f"data/explanations/{method}/index.csv lacks f_x_cf of {table['f_x_cf'].isna().sum()} "
                               f"test slices though there are counterfactuals: run `dvc repro explain@{method}`")
-    file = Path("data/judgements") / f"{method}.csv"
-    if not file.is_file():
-        raise EvaluationError(f"{file} not found: run `dvc repro judge_counterfactuals`")
-    judgements = pd.read_csv(file, dtype={"slice_id": str})
-    judged = positions(judgements["slice_id"], table["slice_id"], str(file), method, "judge_counterfactuals")
-    table[["judge_x", "judge_x_cf"]] = judgements[["judge_x", "judge_x_cf"]].to_numpy(float)[judged]
+    table[["judge_x", "judge_x_cf"]] = of_test_slices("judgements", ["judge_x", "judge_x_cf"], table, method,
+                                                      "judge_counterfactuals")
     if table[["judge_x", "judge_x_cf"]].isna().any(axis=None):
-        raise EvaluationError(f"{file} has empty values for a method with counterfactuals: "
+        raise EvaluationError(f"data/judgements/{method}.csv has empty values for a method with counterfactuals: "
                               "run `dvc repro judge_counterfactuals`")
-    file = Path("data/realism") / f"{method}.csv"
-    if not file.is_file():
-        raise EvaluationError(f"{file} not found: run `dvc repro measure_realism`")
-    distances = pd.read_csv(file, dtype={"slice_id": str})
-    measured = positions(distances["slice_id"], table["slice_id"], str(file), method, "measure_realism")
-    table[["perceptual_clf", "lpips"]] = distances[["perceptual_clf", "lpips"]].to_numpy(float)[measured]
+    table[["perceptual_clf", "lpips"]] = of_test_slices("realism", ["perceptual_clf", "lpips"], table, method,
+                                                        "measure_realism")
     if table["perceptual_clf"].isna().any() or table["lpips"].isna().nunique() > 1:
-        raise EvaluationError(f"{file} lacks distances of some test slices: run `dvc repro measure_realism`")
+        raise EvaluationError(f"data/realism/{method}.csv lacks distances of some test slices: "
+                              "run `dvc repro measure_realism`")
     images, counterfactuals = test.store.images[test.rows], explanations.counterfactual[at]
     table["l1"], table["ssim"] = change(images, counterfactuals)
     lesion_cases = is_lesion_case(table).to_numpy()
     changes = localisation.change_by_region(images[lesion_cases], counterfactuals[lesion_cases],
                                             test.lesion[lesion_cases], test.organ[lesion_cases])
     table.loc[lesion_cases, list(changes)] = np.stack(list(changes.values()), axis=1)
+
+
+def of_test_slices(folder: str, columns: list[str], table: pd.DataFrame, method: str, stage: str) -> np.ndarray:
+    """Columns (N,len(columns)) float of data/<folder>/<method>.csv, which `stage` writes, for the table's slices."""
+    file = Path("data") / folder / f"{method}.csv"
+    if not file.is_file():
+        raise EvaluationError(f"{file} not found: run `dvc repro {stage}`")
+    found = pd.read_csv(file, dtype={"slice_id": str})
+    at = positions(found["slice_id"], table["slice_id"], str(file), method, stage)
+    return found[columns].to_numpy(float)[at]

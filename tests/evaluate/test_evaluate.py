@@ -401,7 +401,7 @@ def test_explanations_of_other_slices_are_refused_before_masks_are_made(project,
 @pytest.mark.parametrize(("gone", "remedy"), [
     ("data/explanations/blind", "dvc repro explain@blind"), ("data/masks/blind", "dvc repro extract_masks@blind"),
     ("data/judgements", "dvc repro judge_counterfactuals"), ("data/realism", "dvc repro measure_realism"),
-    ("data/judgements", "dvc repro judge_counterfactuals"), ("data/sanity", "dvc repro check_randomisation@good"),
+    ("data/sanity", "dvc repro check_randomisation@good"),
 ])
 def test_a_missing_folder_is_named_with_the_stage_that_writes_it(project, gone, remedy):
     for method in METHODS:
