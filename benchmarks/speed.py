@@ -22,16 +22,16 @@ from typing import Any
 import nibabel
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from benchmarks.rise import median_seconds, rise_rates
 from stages.classify.backbones import build_classifier
 from stages.common.checkpoint import Scratch
 from stages.common.params import load_section, read_params
 from stages.common.profile import read_profile
-from stages.common.runtime import Runtime, RuntimeParams, seed_everything
+from stages.common.runtime import Runtime, RuntimeParams, generator_for, seed_everything
 from stages.generate import coin
 from stages.generate.adversarial import train_adversarial
+from stages.generate.batches import TrainingSlices
 from stages.prepare.datasets import NiftiCases
 from stages.prepare.slices import ExtractParams, extract
 
@@ -59,9 +59,8 @@ def quiet_folder() -> Iterator[None]:
 # COIN's training.
 
 
-def coin_setting(runtime: Runtime, steps: int, changes: dict[str, Any]
-                 ) -> tuple[coin.GeneratorParams, nn.Module, Tensor, Tensor]:
-    """Parameters of params.yaml with dotted `changes`, a classifier, images (N,H,W) float16 and random logits (N,)."""
+def coin_setting(runtime: Runtime, steps: int, changes: dict[str, Any]) -> tuple[coin.GeneratorParams, TrainingSlices]:
+    """Parameters of params.yaml with dotted `changes`, and random slices (N,H,W) float16 with a random classifier."""
     values = read_params()
     for key, value in changes.items():
         *parents, leaf = key.split(".")
@@ -69,40 +68,40 @@ def coin_setting(runtime: Runtime, steps: int, changes: dict[str, Any]
     params = coin.GeneratorParams(**values["generators"]["coin"] | {"steps": steps})
     explained = values["classifiers"]["classifier"]
     classifier = runtime.place(build_classifier(explained["architecture"], explained["width"], pretrained=False))
-    images = torch.rand(SLICES, values["image_size"], values["image_size"]).mul(2).sub(1).half()
-    return params, classifier.eval().requires_grad_(False), images, torch.randn(SLICES)
+    images = torch.rand(SLICES, values["image_size"], values["image_size"]).mul(2).sub(1).half().to(runtime.device)
+    data = TrainingSlices(images, torch.ones_like(images, dtype=torch.uint8), torch.arange(SLICES) % 2 == 1,
+                          torch.rand(SLICES), classifier.eval().requires_grad_(False), runtime)
+    assert len(data.logits) == SLICES  # computed here once and kept: no part of the training that is measured
+    return params, data
 
 
-def full_training(params: coin.GeneratorParams, classifier: nn.Module, images: Tensor, logits: Tensor,
-                  runtime: Runtime) -> None:
+def full_training(params: coin.GeneratorParams, data: TrainingSlices) -> None:
     with quiet_folder():
-        train_adversarial(coin, params, classifier, images, logits, 0, runtime, Scratch("speed", 0))
+        train_adversarial(coin, params, data, 0, Scratch("speed", 0))
 
 
-def bare_training(params: coin.GeneratorParams, classifier: nn.Module, images: Tensor, logits: Tensor,
-                  runtime: Runtime) -> None:
+def bare_training(params: coin.GeneratorParams, data: TrainingSlices) -> None:
     """The same networks, losses and updates on one batch over and over; nothing is drawn, checked or recorded."""
-    networks = coin.build_networks(params, classifier)
+    runtime = data.runtime
+    networks = coin.build_networks(params, data.classifier)
     optimizers = [torch.optim.Adam(runtime.place(network).train().parameters(), params.learning_rate, params.betas,
                                    fused=runtime.device.type == "cuda")
                   for network in (networks.generator, networks.discriminator)]
-    batch = images[: params.batch_size].to(runtime.device).float().unsqueeze(1)  # (B,1,H,W)
-    batch = batch.contiguous(memory_format=runtime.memory_format)
-    logits = logits[: params.batch_size].to(runtime.device)
+    batch = coin.draw(params, data, generator_for(0))
     for step in range(params.steps):
         updates_generator = step % params.generator_every == params.generator_every - 1
         with torch.set_grad_enabled(updates_generator), runtime.autocast():
-            counterfactual = networks.generator(batch)
+            counterfactual = coin.generate(networks, params, batch)
         networks.discriminator.requires_grad_(True)
         with runtime.autocast():
-            loss = coin.discriminator_step(networks, params, batch, logits, counterfactual.float())
+            loss = coin.discriminator_step(networks, params, batch, counterfactual.float())
         optimizers[1].zero_grad()
         loss.backward()
         optimizers[1].step()
         if updates_generator:
             networks.discriminator.requires_grad_(False)
             with runtime.autocast():
-                terms = coin.generator_step(networks, params, batch, logits, counterfactual.float())
+                terms = coin.generator_step(networks, params, batch, counterfactual.float())
             optimizers[0].zero_grad()
             sum(terms.values()).backward()
             optimizers[0].step()
@@ -111,7 +110,7 @@ def bare_training(params: coin.GeneratorParams, classifier: nn.Module, images: T
 def coin_peak_gb(steps: int) -> float:
     """Peak memory of a process that trains COIN as the cpu profile says, on a CPU."""
     runtime = Runtime(RuntimeParams(device="cpu"))
-    full_training(*coin_setting(runtime, steps, read_profile("cpu")), runtime)
+    full_training(*coin_setting(runtime, steps, read_profile("cpu")))
     return runtime.peak_memory_gb()
 
 
@@ -190,8 +189,8 @@ def main() -> None:
            1.5, at_least=False)
 
     setting = coin_setting(runtime, arguments.steps, {})
-    seconds = median_seconds(runtime, arguments.repeats, bare=lambda: bare_training(*setting, runtime),
-                             coin=lambda: full_training(*setting, runtime))
+    seconds = median_seconds(runtime, arguments.repeats, bare=lambda: bare_training(*setting),
+                             coin=lambda: full_training(*setting))
     rate = setting[0].batch_size * arguments.steps / seconds["coin"]
     report(f"COIN's training ({rate:.0f} images/s), images/s / bare loop", seconds["bare"] / seconds["coin"], "", 0.9,
            at_least=True)

@@ -171,6 +171,16 @@ def predict_logits(classifier: Classifier, images: Any, runtime: Runtime, batch_
     return torch.cat(logits)
 
 
+@torch.no_grad()
+def predict_features(classifier: Classifier, images: Any, runtime: Runtime, batch_size: int = 256) -> Tensor:
+    """Penultimate features (N,F) on the CPU of a stack (N,H,W) of slices in [-1,1], as `predict_logits`."""
+    features = []
+    for start in range(0, len(images), batch_size):
+        batch = torch.as_tensor(images[start : start + batch_size], device=runtime.device).float().unsqueeze(1)
+        features.append(classifier.pooled(classifier.features(batch)).float().cpu())  # (B,1,H,W) -> (B,F)
+    return torch.cat(features)
+
+
 def predict_probabilities(classifier: Classifier, images: Any, runtime: Runtime) -> np.ndarray:
     """Probability of abnormal (N,) of a stack (N,H,W) of slices in [-1,1]."""
     return torch.sigmoid(predict_logits(classifier, images, runtime)).numpy()

@@ -6,34 +6,35 @@ import copy
 import math
 import time
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stages.common.checkpoint import Scratch, check_finite
 from stages.common.progress import Ticker
-from stages.common.runtime import Runtime, draw_batch, generator_for
+from stages.common.runtime import generator_for
+from stages.generate.batches import TrainingParams, TrainingSlices
 
 SAVE_EVERY_SECONDS = 60.0
 RECORD_EVERY = 25  # steps between rows of the learning curves
 
 
-def learning_rate(params: Any, step: int) -> float:
+def learning_rate(params: TrainingParams, step: int) -> float:
     """Of both optimisers at a step: constant, or a half cosine from `learning_rate` down to 0 at the last step."""
     if params.schedule == "constant":
         return params.learning_rate
     return params.learning_rate * 0.5 * (1 + math.cos(math.pi * step / params.steps))
 
 
-def train_adversarial(method: ModuleType, params: Any, classifier: nn.Module, images: Tensor, logits: Tensor,
-                      seed: int, runtime: Runtime, scratch: Scratch) -> tuple[nn.Module, list[dict[str, float]]]:
+def train_adversarial(method: ModuleType, params: TrainingParams, data: TrainingSlices, seed: int,
+                      scratch: Scratch) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train a method's generator and return it (its EMA where asked for), frozen, with the learning curves.
 
-    `method` offers build_networks, discriminator_step and generator_step. `images` (N,H,W) float16 in [-1,1] and the
-    classifier's `logits` (N,) on them stay on the device; what is seen at a step depends on seed and step alone.
+    `method` offers build_networks, draw, generate, discriminator_step and generator_step. What is seen at a step
+    depends on seed and step alone.
     """
-    networks = method.build_networks(params, classifier)
+    runtime = data.runtime
+    networks = method.build_networks(params, data.classifier)
     generator = runtime.place(networks.generator).train()
     discriminator = runtime.place(networks.discriminator).train()
     average = copy.deepcopy(generator).requires_grad_(False) if params.ema_decay else None
@@ -52,30 +53,27 @@ def train_adversarial(method: ModuleType, params: Any, classifier: nn.Module, im
             optimizer.load_state_dict(state[f"{name}_optimizer"])
         history, first_step = state["history"], state["step"]
 
-    images, logits = images.to(runtime.device), logits.to(runtime.device)
-    decisions = (logits >= 0).cpu()
     ticker, saved = Ticker(f"train {scratch.folder.name}", params.steps, first_step), time.monotonic()
     losses, unchecked = {}, []
     for step in range(first_step, params.steps):
-        rows = draw_batch(decisions, params.batch_size, params.balance, generator_for(seed, step)).to(runtime.device)
-        batch = images[rows].float().unsqueeze(1)  # (B,H,W) -> (B,1,H,W)
-        batch = batch.contiguous(memory_format=runtime.memory_format)
+        batch = method.draw(params, data, generator_for(seed, step))
         for optimizer in optimizers.values():
             optimizer.param_groups[0]["lr"] = learning_rate(params, step)
         updates_generator = step % params.generator_every == params.generator_every - 1
 
         with torch.set_grad_enabled(updates_generator), runtime.autocast():
-            counterfactual = generator(batch)  # its batch-norm statistics follow every step, its weights don't
+            # The generator's batch-norm statistics follow every step, its weights don't.
+            counterfactual = method.generate(networks, params, batch)
         discriminator.requires_grad_(True)
         with runtime.autocast():
-            loss = method.discriminator_step(networks, params, batch, logits[rows], counterfactual.float())
+            loss = method.discriminator_step(networks, params, batch, counterfactual.float())
         _update(optimizers["discriminator"], loss)
         losses["discriminator"] = loss.detach()
 
         if updates_generator:
             discriminator.requires_grad_(False)
             with runtime.autocast():
-                terms = method.generator_step(networks, params, batch, logits[rows], counterfactual.float())
+                terms = method.generator_step(networks, params, batch, counterfactual.float())
             _update(optimizers["generator"], sum(terms.values()))
             losses |= {name: term.detach() for name, term in terms.items()}
             if average is not None:

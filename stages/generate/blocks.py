@@ -5,6 +5,9 @@ Sources: Shvetsov et al. 2024 (COIN) section 3.2, Singla et al. 2021, Miyato et 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,6 +39,25 @@ class ConditionalBatchNorm(nn.Module):
         return self.norm(x) * scale[:, :, None, None] + shift[:, :, None, None]
 
 
+class FeatureBatchNorm(nn.Module):
+    """Batch norm whose scale and shift are linear in a feature vector: (B,C,h,w), (B,F) -> (B,C,h,w).
+
+    COIN-Aligned, section 3.8. `initial_scale` one: the scale starts about 1; default: about 0, as the linear layer has
+    it in the published code, which at first lets next to nothing of the maps through.
+    """
+
+    def __init__(self, channels: int, features: int, initial_scale: Literal["one", "default"]):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.linear = nn.Linear(features, 2 * channels)
+        if initial_scale == "one":
+            nn.init.ones_(self.linear.bias[:channels])
+
+    def forward(self, x: Tensor, features: Tensor) -> Tensor:
+        scale, shift = self.linear(features).chunk(2, dim=1)  # (B,2C) -> (B,C) each
+        return self.norm(x) * scale[:, :, None, None] + shift[:, :, None, None]
+
+
 class DownBlock(nn.Module):
     """Encoder block, half the size: shortcut pool-conv1; main BN-ReLU-pool-conv3-BN-ReLU-conv3."""
 
@@ -53,12 +75,13 @@ class DownBlock(nn.Module):
 class UpBlock(nn.Module):
     """Decoder block, twice the size: shortcut up-conv1; main CBN-ReLU-up-conv3-CBN-ReLU-conv3."""
 
-    def __init__(self, inputs: int, outputs: int, conditions: int, upsampling: str, spectral_shortcut: bool):
+    def __init__(self, inputs: int, outputs: int, norm: Callable[[int], nn.Module], upsampling: str,
+                 spectral_shortcut: bool):
         super().__init__()
         self.upsampling = upsampling
         self.shortcut = conv1(inputs, outputs, spectral_shortcut)
-        self.norm1, self.conv1 = ConditionalBatchNorm(inputs, conditions), conv3(inputs, outputs)
-        self.norm2, self.conv2 = ConditionalBatchNorm(outputs, conditions), conv3(outputs, outputs)
+        self.norm1, self.conv1 = norm(inputs), conv3(inputs, outputs)
+        self.norm2, self.conv2 = norm(outputs), conv3(outputs, outputs)
 
     def up(self, x: Tensor) -> Tensor:
         return F.interpolate(x, scale_factor=2, mode=self.upsampling)
@@ -88,12 +111,13 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Encoder maps and a condition (B,) -> one map (B,1,H,W), unbounded.
+    """Encoder maps and a condition, (B,) or (B,F) as the norms made by `norm` take it -> one map (B,1,H,W), unbounded.
 
     `skips` = how many encoder maps, counted up from the bottleneck, are joined before the blocks 2, 3, ...
     """
 
-    def __init__(self, channels: list[int], skips: int, conditions: int, upsampling: str, spectral_shortcut: bool):
+    def __init__(self, channels: list[int], skips: int, norm: Callable[[int], nn.Module], upsampling: str,
+                 spectral_shortcut: bool):
         super().__init__()
         if not 0 <= skips < len(channels):
             raise ValueError(f"generators: `skips` is {skips}; {len(channels)} blocks allow 0 to {len(channels) - 1}")
@@ -103,7 +127,7 @@ class Decoder(nn.Module):
         for block in range(1, skips + 1):
             inputs[block] += outputs[block]
         self.blocks = nn.ModuleList(
-            UpBlock(i, o, conditions, upsampling, spectral_shortcut) for i, o in zip(inputs, outputs, strict=True)
+            UpBlock(i, o, norm, upsampling, spectral_shortcut) for i, o in zip(inputs, outputs, strict=True)
         )
         self.norm, self.head = nn.BatchNorm2d(outputs[-1]), conv3(outputs[-1], 1)
 
@@ -140,10 +164,13 @@ class ProjectionDiscriminator(nn.Module):
     """Images (B,1,H,W), condition (B,) integers or None -> realness logits (B,) (Miyato & Koyama 2018, equation 6).
 
     Global sum pool; linear output plus <embedding(condition), h>. Without a condition the embedding is left out.
+    `ordinal`: a condition's embedding is the sum of the vectors 1 to condition, so that neighbours share most of it and
+    0 has none (Singla et al. 2021, section 3.2).
     """
 
-    def __init__(self, channels: list[int], conditions: int, last_block: bool):
+    def __init__(self, channels: list[int], conditions: int, last_block: bool, ordinal: bool = False):
         super().__init__()
+        self.ordinal = ordinal
         inputs = [1, *channels[:-1]]
         blocks = [DiscriminatorBlock(i, o, first=n == 0) for n, (i, o) in enumerate(zip(inputs, channels, strict=True))]
         if last_block:
@@ -158,7 +185,15 @@ class ProjectionDiscriminator(nn.Module):
         logits = self.linear(h).squeeze(1)
         if condition is None:
             return logits
-        return logits + (self.embedding(condition) * h).sum(dim=1)
+        return logits + (self.embed(condition) * h).sum(dim=1)
+
+    def embed(self, condition: Tensor) -> Tensor:
+        """Conditions (B,) -> (B,C)."""
+        if not self.ordinal:
+            return self.embedding(condition)
+        thresholds = torch.arange(1, self.embedding.num_embeddings, device=condition.device)
+        passed = (condition[:, None] >= thresholds).to(self.embedding.weight.dtype)  # (B,conditions-1)
+        return passed @ self.embedding.weight[1:]
 
 
 def initialise_discriminator(discriminator: nn.Module) -> None:

@@ -30,6 +30,25 @@ def generator_loss(fake: Tensor, kind: AdversarialLoss) -> Tensor:
     return ((fake - 1) ** 2).mean()
 
 
+def relativistic_loss(higher: Tensor, lower: Tensor) -> Tensor:
+    """How far logits (B,) that should be higher are from standing above their partners (B,): softplus(lower - higher).
+
+    RpGAN (Jolicoeur-Martineau 2019; Huang et al. 2024): the discriminator wants real above fake, the generator fake
+    above real.
+    """
+    return F.softplus(lower - higher).mean()
+
+
+def squared_gradient_norms(logits: Tensor, images: Tensor) -> Tensor:
+    """||d logit / d image||^2 of each image, summed over its pixels, (B,); differentiable.
+
+    `images` (B,1,H,W) are the leaf that the logits (B,) were computed from. Half its mean times gamma is R1 on real and
+    R2 on generated images (Mescheder et al. 2018; Huang et al. 2024, equation 3).
+    """
+    (gradients,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradients.square().sum(dim=(1, 2, 3))
+
+
 def kl_to_target(logits: Tensor, target: Tensor, kind: KullbackLeibler) -> Tensor:
     """KL(target || sigmoid(logits)) between Bernoulli distributions; both (B,), target in [0,1]. COIN equation 3.
 
@@ -53,3 +72,26 @@ def total_variation(difference: Tensor, scale: float) -> Tensor:
     rows = (scaled[..., 1:, :] - scaled[..., :-1, :]) ** 2
     columns = (scaled[..., :, 1:] - scaled[..., :, :-1]) ** 2
     return rows.mean() + columns.mean()
+
+
+def masked_l1(images: Tensor, others: Tensor, organ: Tensor) -> Tensor:
+    """CARL: the mean |x - x'| inside the organ plus the one outside of it, each image's own, averaged (COIN eq. 11).
+
+    Images (B,1,H,W), organ (B,1,H,W) bool. A part that an image lacks counts 0. The published code leaves a lesion's
+    own pixels out of both masks; that would tell where the lesion is, so here it belongs to the organ or the rest.
+    """
+    difference, terms = (images - others).abs(), []
+    for mask in (organ, ~organ):
+        area = mask.sum(dim=(1, 2, 3)).clamp(min=1)
+        terms.append((difference * mask).sum(dim=(1, 2, 3)) / area)  # (B,)
+    return (terms[0] + terms[1]).mean()
+
+
+def dilated_difference(images: Tensor, others: Tensor, kernel: int) -> Tensor:
+    """|x - x'| on the scale [0,1], dilated by a square of `kernel` pixels, summed, over the number of pixels.
+
+    COIN-Aligned, section 3.7.2: scattered changes cost more than the same changes side by side. Images (B,1,H,W) in
+    [-1,1]; unpadded, as the published code.
+    """
+    difference = (images - others).abs() / 2
+    return F.max_pool2d(difference, kernel, stride=1).sum() / difference.numel()

@@ -6,9 +6,7 @@ import argparse
 import importlib
 import time
 
-import torch
-
-from stages.classify.backbones import load_classifier, predict_logits
+from stages.classify.backbones import load_classifier
 from stages.common import runtime as runtimes
 from stages.common.checkpoint import Scratch, read_description, save_model
 from stages.common.files import atomic_folder
@@ -16,6 +14,7 @@ from stages.common.history import write_history
 from stages.common.params import announce, load_section, load_value, stage_main
 from stages.common.store import SliceStore
 from stages.generate.adversarial import train_adversarial
+from stages.generate.batches import TrainingSlices
 
 CLASSIFIER = "models/classifiers/classifier"
 
@@ -34,20 +33,19 @@ def main() -> None:
     store = SliceStore.open("data/slices")
     classifier = load_classifier(CLASSIFIER, runtime)
 
-    # Training on the training split's images; f(x) is computed once.
-    images = torch.as_tensor(store.images[store.rows("train")])
-    logits = predict_logits(classifier, images, runtime)
-    classifier_fingerprint = read_description(CLASSIFIER)["data_fingerprint"], float(logits.sum())
+    # Training on the training split's images.
+    data = TrainingSlices.from_store(store, classifier, runtime)
+    classifier_fingerprint = read_description(CLASSIFIER)["data_fingerprint"], float(data.logits.cpu().sum())
     scratch = Scratch(f"train_generator/{name}", [params.model_dump(), seed, store.fingerprint, classifier_fingerprint])
     started = time.monotonic()
-    generator, history = train_adversarial(method, params, classifier, images, logits, seed, runtime, scratch)
+    generator, history = train_adversarial(method, params, data, seed, scratch)
     seconds = time.monotonic() - started
 
     # Outputs.
     with atomic_folder(f"reports/training/{name}") as curves:
         write_history(curves, history, step="step")
     save_model(f"models/generators/{name}", generator, {
-        "architecture": method.architecture_of(params), "parameters": params.model_dump(), "seed": seed,
+        "architecture": method.architecture_of(params, classifier), "parameters": params.model_dump(), "seed": seed,
         "data_fingerprint": store.fingerprint, "final": history[-1],
     })
     scratch.clear()

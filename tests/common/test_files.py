@@ -94,6 +94,16 @@ def test_explanations_round_trip(tmp_path):
     assert read.index["slice_id"].tolist() == ["s0", "s1"] and read.timing == {"seconds": 1.0}
 
 
+def test_images_made_abnormal_are_kept_apart_from_the_counterfactuals(tmp_path):
+    maps, counterfactual, abnormal = np.zeros((2, 4, 4)), np.full((2, 4, 4), -0.5), np.full((2, 4, 4), 0.5)
+    write_explanations(tmp_path / "singla", maps, counterfactual, explained(2).assign(f_x_ab=[0.9, 0.8]), {}, abnormal)
+    read = Explanations.open(tmp_path / "singla")
+    assert (read.counterfactual == -0.5).all() and (read.abnormal == 0.5).all()
+    assert read.index["f_x_ab"].tolist() == [0.9, 0.8]
+    with pytest.raises(ValueError, match="abnormal_counterfactual of slice s0"):
+        write_explanations(tmp_path / "singla", maps, counterfactual, explained(2), {}, abnormal + 1)
+
+
 @pytest.mark.parametrize("bad", [np.nan, -0.1, 1.1])
 def test_explanations_out_of_range_name_the_slice(tmp_path, bad):
     maps = np.zeros((2, 4, 4))

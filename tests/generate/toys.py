@@ -1,0 +1,82 @@
+"""Small slices with a bright blob in every other one, a classifier that sees it, and short trainings on them."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from stages.common.checkpoint import Scratch
+from stages.common.runtime import Runtime, RuntimeParams, generator_for
+from stages.generate.adversarial import train_adversarial
+from stages.generate.batches import Batch, TrainingSlices
+
+COUNT, SIZE = 32, 16
+NETWORKS = {
+    "channels": [8, 16], "discriminator_channels": [8, 16], "discriminator_last_block": False, "skips": 1,
+    "upsampling": "nearest", "spectral_norm": False,
+}
+TRAINING = {
+    "generator_every": 2, "learning_rate": "2e-3", "schedule": "constant", "betas": [0.0, 0.9], "batch_size": 8,
+    "steps": 12, "balance": "none", "ema_decay": 0.0,
+}
+COIN = NETWORKS | TRAINING | {
+    "fuse": "clamp", "adversarial_loss": "bce", "discriminator_condition": "predicted", "kl": "logits",
+    "kl_target": "own_if_healthy", "cycle_target": "input", "lambda_adversarial": 0.1, "lambda_classifier": 1.0,
+    "lambda_reconstruction": 3.0, "lambda_total_variation": 0.0001, "total_variation_scale": 127.5,
+}
+SINGLA = NETWORKS | TRAINING | {
+    "fuse": "clamp", "bins": 2, "target": "opposite", "projection": "nominal", "adversarial_loss": "bce",
+    "kl": "logits", "reconstruction": "l1", "lambda_adversarial": 0.1, "lambda_classifier": 1.0,
+    "lambda_reconstruction": 3.0, "lambda_cycle": 3.0, "lambda_total_variation": 0.0, "total_variation_scale": 127.5,
+}
+ALIGNED = COIN | {
+    "fuse": "tanh", "alignment": "tanh", "classifier_sees": "input_range", "data": "paired", "height_bins": 4,
+    "discriminator_condition": "none", "adversarial_loss": "relativistic", "gamma": 1.0, "classifier_features": True,
+    "feature_scale": "one", "kl_target": "always_healthy", "reconstruction": "dilated", "dilation_px": 3,
+    "lambda_reconstruction": 0.0, "lambda_total_variation": 0.001,
+}
+
+
+class BlobClassifier(torch.nn.Module):
+    """Abnormal where the brightest 3 x 3 patch is bright; its penultimate features: that, and the mean."""
+
+    def features(self, images):
+        return F.avg_pool2d(images, 3, 1)  # (B,1,H-2,W-2)
+
+    def pooled(self, features):
+        return torch.stack([features.amax(dim=(1, 2, 3)), features.mean(dim=(1, 2, 3))], dim=1)  # (B,2)
+
+    def classifying_weights(self):
+        return torch.tensor([20.0, 0.0])
+
+    def forward(self, images):
+        return self.pooled(self.features(images)) @ self.classifying_weights() - 8
+
+
+def slices():
+    """Images (COUNT,SIZE,SIZE); those of even number have a blob."""
+    images = torch.rand(COUNT, SIZE, SIZE, generator=generator_for(1)) * 0.2 - 0.3
+    for i in range(0, COUNT, 2):
+        images[i, 4:8, (i % 10):(i % 10) + 4] = 0.9
+    return images
+
+
+def toy_data(classifier=None):
+    """The slices with their labels, heights from 0 to 1, and an organ in the upper half."""
+    organ = torch.zeros(COUNT, SIZE, SIZE, dtype=torch.uint8)
+    organ[:, : SIZE // 2] = 1
+    return TrainingSlices(slices(), organ, torch.arange(COUNT) % 2 == 0, torch.linspace(0, 1, COUNT),
+                          classifier or BlobClassifier(), Runtime(RuntimeParams(device="cpu", threads=1)))
+
+
+def batch_of(images, logits=0.0, **more):
+    """A batch of images (B,1,H,W) of which the classifier says `logits`; the organ is the upper half."""
+    organ = torch.zeros_like(images, dtype=torch.bool)
+    organ[:, :, : images.shape[2] // 2] = True
+    return Batch(images, torch.zeros(len(images)) + logits, organ, torch.zeros(len(images)), **more)
+
+
+def train(method, params, scratch="s"):
+    """A generator of the method, trained on the toy slices from a fixed start, and its learning curves."""
+    torch.manual_seed(0)
+    return train_adversarial(method, params, toy_data(), 3, Scratch(scratch, params.model_dump()))
