@@ -19,34 +19,43 @@ class Explanations:
 
     attribution: np.ndarray  # (N,H,W) float16 in [0,1]
     counterfactual: np.ndarray | None  # (N,H,W) float16 in [-1,1], where the method makes one
-    index: pd.DataFrame  # slice_id, f_x, f_x_cf (classifier's probability of abnormal; f_x_cf may be empty), steps
+    index: pd.DataFrame  # slice_id, f_x, f_x_cf, f_x_ab (classifier's probability of abnormal; may be empty), steps
     timing: dict  # seconds, images, seconds_per_image, device, peak_memory_gb
+    abnormal: np.ndarray | None = None  # (N,H,W) float16 in [-1,1], where the method also makes images abnormal
 
     @classmethod
     def open(cls, path: Path | str) -> Explanations:
         path = Path(path)
         if not (path / "attribution.npy").is_file():
             raise FileNotFoundError(f"{path}/attribution.npy not found: run `dvc repro explain@{path.name}`")
-        counterfactual = path / "counterfactual.npy"
+        images = {name: np.load(path / f"{name}.npy", mmap_mode="r") if (path / f"{name}.npy").is_file() else None
+                  for name in ("counterfactual", "abnormal_counterfactual")}
         return cls(
             np.load(path / "attribution.npy", mmap_mode="r"),
-            np.load(counterfactual, mmap_mode="r") if counterfactual.is_file() else None,
+            images["counterfactual"],
             pd.read_csv(path / "index.csv", dtype={"slice_id": str}),
             read_json(path / "timing.json"),
+            images["abnormal_counterfactual"],
         )
 
 
 def write_explanations(path: Path | str, attribution: np.ndarray, counterfactual: np.ndarray | None,
-                       index: pd.DataFrame, timing: dict) -> None:
-    """Write one method's explanations whole; refuses NaN and values out of range, naming the first slice."""
+                       index: pd.DataFrame, timing: dict, abnormal: np.ndarray | None = None) -> None:
+    """Write one method's explanations whole; refuses NaN and values out of range, naming the first slice.
+
+    `abnormal` (N,H,W) in [-1,1]: the images made abnormal, whose f stands in the index as `f_x_ab`; else that is empty.
+    """
     _check(attribution, 0.0, 1.0, "attribution", index)
-    if counterfactual is not None:
-        _check(counterfactual, -1.0, 1.0, "counterfactual", index)
+    images = {"counterfactual": counterfactual, "abnormal_counterfactual": abnormal}
+    images = {name: values for name, values in images.items() if values is not None}
+    for name, values in images.items():
+        _check(values, -1.0, 1.0, name, index)
     with atomic_folder(path) as folder:
         np.save(folder / "attribution.npy", attribution.astype(np.float16))
-        if counterfactual is not None:
-            np.save(folder / "counterfactual.npy", counterfactual.astype(np.float16))
-        index[["slice_id", "f_x", "f_x_cf", "steps"]].to_csv(folder / "index.csv", index=False)
+        for name, values in images.items():
+            np.save(folder / f"{name}.npy", values.astype(np.float16))
+        table = index.assign(f_x_ab=index.get("f_x_ab", np.nan))[["slice_id", "f_x", "f_x_cf", "f_x_ab", "steps"]]
+        table.to_csv(folder / "index.csv", index=False)
         write_json(folder / "timing.json", timing)
 
 

@@ -18,6 +18,7 @@ from stages.evaluate.metrics import (
     POLICIES,
     EvaluationError,
     change,
+    change_in_organ,
     confusion,
     dice,
     iou,
@@ -45,6 +46,9 @@ COLUMNS = [
     "f_x", "f_x_cf", "judge_x", "judge_x_cf", "l1", "ssim",
     "perceptual_clf", "lpips",  # scan to counterfactual; lpips only where its weights were found
     *localisation.CHANGE,  # lesion cases only, whatever the classifier calls them
+    "f_x_ab",  # of the image made abnormal, where the method makes one
+    "added_in_organ", "added_peak_in_organ",  # share of its change that lies in the organ; whether the largest does
+    "organ_area",  # organ pixels / all pixels, on the store's grid: what both would be by chance
 ]
 
 
@@ -110,6 +114,8 @@ def measure(method: str, test: TestSplit, reference: str) -> tuple[pd.DataFrame,
         add_saliency_metrics(table, explanations, at, test, None if method == reference else reference)
     if explanations.counterfactual is not None:
         add_counterfactual_metrics(table, explanations, at, test, method)
+    if explanations.abnormal is not None:
+        add_abnormal_metrics(table, explanations, at, test, method)
     return table, pooled, explanations.timing
 
 
@@ -239,3 +245,15 @@ def of_test_slices(folder: str, columns: list[str], table: pd.DataFrame, method:
     found = pd.read_csv(file, dtype={"slice_id": str})
     at = positions(found["slice_id"], table["slice_id"], str(file), method, stage)
     return found[columns].to_numpy(float)[at]
+
+
+def add_abnormal_metrics(table: pd.DataFrame, explanations: Explanations, at: np.ndarray, test: TestSplit,
+                         method: str) -> None:
+    """Fill what a method that also makes images abnormal reaches there, and where it puts the abnormality."""
+    table["f_x_ab"] = explanations.index["f_x_ab"].to_numpy(float)[at]
+    if table["f_x_ab"].isna().any():
+        raise EvaluationError(f"data/explanations/{method}/index.csv lacks f_x_ab of {table['f_x_ab'].isna().sum()} "
+                              f"test slices though there are images made abnormal: run `dvc repro explain@{method}`")
+    table["organ_area"] = (test.organ > 0).mean(axis=(1, 2))
+    table["added_in_organ"], table["added_peak_in_organ"] = change_in_organ(
+        test.store.images[test.rows], explanations.abnormal[at], test.organ)

@@ -12,10 +12,19 @@ from stages.common.params import ParamsError, announce, load_section, load_value
 from stages.common.progress import progress
 from stages.evaluate.cases import TestSplit, measure
 from stages.evaluate.localisation import change_metrics, localisation_metrics
-from stages.evaluate.metrics import EvaluateParams, EvaluationError, counterfactual_metrics, segmentation_metrics
+from stages.evaluate.metrics import (
+    EvaluateParams,
+    EvaluationError,
+    abnormal_metrics,
+    counterfactual_metrics,
+    segmentation_metrics,
+)
 from stages.evaluate.paired import check_same_cases, compare
 from stages.evaluate.populations import population_table
 from stages.evaluate.subgroups import subgroups
+
+# Counts without which there is no number of the same name.
+RATES = ("n_success_rate", "n_cv", "n_judge_flip_rate", "n_change", "n_added")
 
 
 def main() -> None:
@@ -42,6 +51,8 @@ def main() -> None:
             metrics[method] |= counterfactual_metrics(cases, params)
             metrics[method] |= read_json(f"data/realism/{method}.json")["metrics"]
             metrics[method] |= change_metrics(cases) if test.annotated else {}
+        if cases["f_x_ab"].notna().any():
+            metrics[method] |= abnormal_metrics(cases, params)
         metrics[method] |= randomisation_metrics(method)
         tables[method] = cases
     check_same_cases(tables, params.reference_method)
@@ -103,7 +114,7 @@ def notes(metrics: dict[str, dict[str, float]], test: TestSplit) -> list[str]:
             lines.append("no bootstrap intervals: all lesion cases are of one patient")
     for method, values in metrics.items():
         lines += [f"{method}: no {name[2:]}, no test case qualifies for it" for name, value in values.items()
-                  if name.startswith(("n_success_rate", "n_cv", "n_judge_flip_rate", "n_change")) and value == 0]
+                  if name.startswith(RATES) and value == 0]
         if "sanity_randomisation_passed" not in values:
             reason = read_json(f"data/sanity/{method}.json")["reason"]
             lines.append(f"{method}: no sanity_randomisation_passed, {reason}")

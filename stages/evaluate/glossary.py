@@ -99,6 +99,17 @@ METRICS: dict[str, Metric] = {
                  "n_cv", True),
     "judge_flip_rate": Metric("judge flipped", "share that a second, independent classifier calls healthy too", True,
                               "n_judge_flip_rate", True),
+    "success_rate_to_abnormal": Metric(
+        "flipped to abnormal", "of the slices called healthy, share that the method makes the classifier call abnormal",
+        True, "n_success_rate_to_abnormal", True),
+    "cv_to_abnormal": Metric("CV to abnormal", "counterfactual validity of the slices made abnormal", True,
+                             "n_cv_to_abnormal", True),
+    "added_in_organ": Metric("added in organ", "of what making a healthy slice abnormal changes, share in the organ",
+                             True, "n_added_in_organ", True),
+    "added_in_organ_chance": Metric("in organ by chance", "the organ's share of those slices: what `added in organ` "
+                                    "would be if the change fell anywhere", True, "n_added_in_organ", True),
+    "added_peak_in_organ": Metric("peak in organ", "of the slices made abnormal, share with the largest change in the "
+                                  "organ", True, "n_added_peak_in_organ", True),
     "l1": Metric("L1", "mean absolute change of the image, scale 0 to 1", False, "n_success_rate", True),
     "ssim": Metric("SSIM", "structural similarity of scan and counterfactual", True, "n_success_rate", True),
     "perceptual_clf": Metric("perceptual clf", "distance of scan and counterfactual in the explained classifier's "
@@ -161,6 +172,8 @@ def why_missing(metric: str, has_counterfactual: bool, reasons: dict[str, str]) 
     known = METRICS.get(metric)
     if known and known.needs_counterfactual and not has_counterfactual:
         return "needs a counterfactual image; this method gives an attribution map only"
+    if metric.endswith("_to_abnormal") or metric.startswith("added_"):
+        return "this method makes no healthy slice abnormal"
     if metric in reasons:
         return f"not measured: {reasons[metric]}"
     if metric.startswith("overlap_reference"):

@@ -102,6 +102,22 @@ def change(images: np.ndarray, counterfactuals: np.ndarray) -> tuple[np.ndarray,
     return l1, ssim
 
 
+def change_in_organ(images: np.ndarray, others: np.ndarray, organ: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far the change of images (N,H,W) into others (N,H,W) lies in the organ (N,H,W) 0/1: two arrays (N,).
+
+    The share of the summed |x - x'| inside; and 1 where a pixel of the largest change is inside, else 0 (the pointing
+    game, Zhang et al. 2018). NaN where nothing changes.
+    """
+    share, peak = np.full((2, len(images)), np.nan)
+    for row, (x, x_other, mask) in enumerate(zip(images, others, organ, strict=True)):
+        difference = np.abs(np.asarray(x, np.float64) - np.asarray(x_other, np.float64))  # (H,W)
+        if difference.any():
+            inside = np.asarray(mask) > 0
+            share[row] = difference[inside].sum() / difference.sum()
+            peak[row] = (difference[inside] == difference.max()).any()
+    return share, peak
+
+
 def is_lesion_case(cases: pd.DataFrame) -> pd.Series:
     """Rows of cases.csv that segmentation is scored on: labelled abnormal, with a lesion left after the resize."""
     return (cases["label"] == 1) & (cases["lesion_px"] > 0)
@@ -154,15 +170,46 @@ def counterfactual_metrics(cases: pd.DataFrame, params: EvaluateParams) -> dict[
         "cv": (f_x > params.cv_tau, (f_x - f_cf).abs() > params.cv_tau),
         "judge_flip_rate": (called & (judge >= CALLED_ABNORMAL), judge_cf < CALLED_ABNORMAL),
     }
+    metrics = rates_with_intervals(rates, params.confidence)
+    if called.any():
+        means = cases.loc[called, ["l1", "ssim", "perceptual_clf", "lpips"]].mean()
+        metrics |= means.dropna().to_dict()  # without LPIPS' weights that column is empty
+    return metrics
+
+
+def abnormal_metrics(cases: pd.DataFrame, params: EvaluateParams) -> dict[str, float]:
+    """What a method reaches that also makes images abnormal, over the slices that the classifier calls healthy.
+
+    success_rate_to_abnormal: of f(x) < 0.5, how many have f(x_ab) >= 0.5. cv_to_abnormal: of f(x) < 1 - tau, how many
+    have |f(x) - f(x_ab)| > tau. Of those whose image changes at all: added_in_organ, the mean share of the change that
+    lies in the organ; added_peak_in_organ, how many have their largest change there; added_in_organ_chance, the organ's
+    mean share of the slice, which both would be if the change fell anywhere.
+    """
+    f_x, f_ab = cases["f_x"], cases["f_x_ab"]
+    called_healthy = f_x < CALLED_ABNORMAL
+    changed = called_healthy & cases["added_in_organ"].notna()
+    metrics = rates_with_intervals({
+        "success_rate_to_abnormal": (called_healthy, f_ab >= CALLED_ABNORMAL),
+        "cv_to_abnormal": (f_x < 1 - params.cv_tau, (f_x - f_ab).abs() > params.cv_tau),
+        "added_peak_in_organ": (changed, cases["added_peak_in_organ"] == 1),
+    }, params.confidence)
+    metrics["n_added_in_organ"] = int(changed.sum())
+    if changed.any():
+        metrics["added_in_organ"] = cases.loc[changed, "added_in_organ"].mean()
+        metrics["added_in_organ_chance"] = cases.loc[changed, "organ_area"].mean()
+    return metrics
+
+
+def rates_with_intervals(rates: dict[str, tuple[pd.Series, pd.Series]], confidence: float) -> dict[str, float]:
+    """Each rate (population, success; both bool over the cases) with its count and Wilson's interval.
+
+    Over no case there is no rate: then only the count, 0, is given.
+    """
     metrics: dict[str, float] = {}
     for name, (population, success) in rates.items():
         trials, successes = int(population.sum()), int((population & success).sum())
         metrics[f"n_{name}"] = trials
         if trials:
             metrics[name] = successes / trials
-            low, high = wilson_interval(successes, trials, params.confidence)
-            metrics[f"{name}_ci_low"], metrics[f"{name}_ci_high"] = low, high
-    if called.any():
-        means = cases.loc[called, ["l1", "ssim", "perceptual_clf", "lpips"]].mean()
-        metrics |= means.dropna().to_dict()  # without LPIPS' weights that column is empty
+            metrics[f"{name}_ci_low"], metrics[f"{name}_ci_high"] = wilson_interval(successes, trials, confidence)
     return metrics

@@ -40,11 +40,12 @@ def main() -> None:
         raise ValueError(f"data/slices has no slice of the splits {params.splits}: see `explain.splits` in params.yaml")
 
     # Explanations, and the classifier's answer to what is stored.
-    maps, counterfactuals, steps, seconds = explain_rows(method, store, rows, params.batch_size, runtime, name)
+    maps, images, steps, seconds = explain_rows(method, store, rows, params.batch_size, runtime, name)
     index = pd.DataFrame({
         "slice_id": store.index["slice_id"].to_numpy()[rows],
         "f_x": predict_probabilities(classifier, store.images[rows], runtime),
-        "f_x_cf": np.nan if counterfactuals is None else predict_probabilities(classifier, counterfactuals, runtime),
+        **{column: predict_probabilities(classifier, images[kind], runtime) if kind in images else np.nan
+           for kind, column in {"counterfactual": "f_x_cf", "abnormal": "f_x_ab"}.items()},
         "steps": np.nan if steps is None else steps,
     })
 
@@ -53,7 +54,8 @@ def main() -> None:
         "seconds": seconds, "images": len(rows), "seconds_per_image": seconds / len(rows),
         "device": runtime.describe(), "peak_memory_gb": runtime.peak_memory_gb(),
     }
-    write_explanations(f"data/explanations/{name}", maps, counterfactuals, index, timing)
+    write_explanations(f"data/explanations/{name}", maps, images.get("counterfactual"), index, timing,
+                       images.get("abnormal"))
     print(f"{name}: {len(rows)} slices explained, {seconds / len(rows):.4f} s per slice; {timing['device']}, "
           f"peak memory {timing['peak_memory_gb']:.2f} GB")
 
@@ -61,27 +63,30 @@ def main() -> None:
 def explain_rows(
     method: Callable[..., ExplanationBatch], store: SliceStore, rows: np.ndarray, batch_size: int, runtime: Runtime,
     name: str,
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, float]:
-    """Attribution (N,H,W) and counterfactuals (N,H,W) as float16, steps (N,), and the seconds spent in the method."""
+) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None, float]:
+    """Attribution (N,H,W); the images that the method makes, by field of `ExplanationBatch`, each (N,H,W), all float16;
+    steps (N,), where it counts them; the seconds spent in the method."""
     maps = np.empty((len(rows), *store.images.shape[1:]), np.float16)
-    counterfactuals, steps, seconds = [], [], 0.0
+    images: dict[str, list[np.ndarray]] = {}
+    steps, seconds = [], 0.0
     ticker = Ticker(f"explain {name}", total=len(rows))
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
-        images = torch.as_tensor(store.images[part], device=runtime.device).float().unsqueeze(1)  # (B,H,W) -> (B,1,H,W)
+        scans = torch.as_tensor(store.images[part], device=runtime.device).float().unsqueeze(1)  # (B,H,W) -> (B,1,H,W)
         organ = torch.as_tensor(store.organ[part], device=runtime.device)  # (B,H,W)
 
         began = now(runtime)
-        batch = method(images, torch.as_tensor(part), organ)
+        batch = method(scans, torch.as_tensor(part), organ)
         seconds += now(runtime) - began
 
         maps[start : start + len(part)] = batch.attribution.float().cpu().numpy()
-        if batch.counterfactual is not None:
-            counterfactuals.append(batch.counterfactual.squeeze(1).float().cpu().numpy().astype(np.float16))
+        for kind in ("counterfactual", "abnormal"):
+            if (made := getattr(batch, kind)) is not None:
+                images.setdefault(kind, []).append(made.squeeze(1).float().cpu().numpy().astype(np.float16))
         if batch.steps is not None:
             steps.append(batch.steps.cpu().numpy())
         ticker.tick(start + len(part))
-    return (maps, np.concatenate(counterfactuals) if counterfactuals else None,
+    return (maps, {kind: np.concatenate(parts) for kind, parts in images.items()},
             np.concatenate(steps) if steps else None, seconds)
 
 

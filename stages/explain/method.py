@@ -47,6 +47,7 @@ class ExplanationBatch:
     attribution: Tensor  # (B,H,W) in [0,1], higher means more to do with the decision "abnormal"
     counterfactual: Tensor | None = None  # (B,1,H,W) in [-1,1], the image that should be called healthy
     steps: Tensor | None = None  # (B,) optimisation steps spent, where the method optimises per image
+    abnormal: Tensor | None = None  # (B,1,H,W) in [-1,1], the image that should be called abnormal: an extra of some
 
     @classmethod
     def from_maps(cls, maps: Tensor) -> ExplanationBatch:
@@ -55,10 +56,10 @@ class ExplanationBatch:
 
     @classmethod
     def from_counterfactual(cls, images: Tensor, counterfactual: Tensor,
-                            steps: Tensor | None = None) -> ExplanationBatch:
+                            steps: Tensor | None = None, abnormal: Tensor | None = None) -> ExplanationBatch:
         """Attribution |x - x_cf| / 2, the change with both images mapped to [0,1]; not scaled per image."""
         difference = (images - counterfactual).abs().squeeze(1) / 2  # (B,1,H,W) -> (B,H,W)
-        return cls(difference, counterfactual, steps)
+        return cls(difference, counterfactual, steps, abnormal)
 
 
 class AttributionParams(Params):

@@ -11,7 +11,7 @@ import yaml
 from scipy import ndimage
 from skimage import measure
 
-from stages.common.explanations import write_explanations
+from stages.common.explanations import Explanations, write_explanations
 from stages.common.files import write_json
 from stages.common.store import INDEX_COLUMNS, write_store
 from stages.common.truth import write_truth
@@ -361,6 +361,56 @@ def test_a_data_set_without_lesion_masks_is_scored_on_its_counterfactuals(projec
     assert metrics["good"]["success_rate"] == 1 and "iou_val" not in metrics["good"]
     assert "no segmentation metrics" in capsys.readouterr().out
     assert len(pd.read_csv("reports/subgroups.csv")) == 0
+
+
+def write_left_organ():
+    """The left half of every slice is the organ."""
+    images, _, index = slices()
+    organ = np.zeros(images.shape, np.uint8)
+    organ[:, :, : SIZE // 2] = 1
+    write_store("data/slices", images, organ, index)
+
+
+def write_abnormal(missing=0):
+    """Let `good` also make images abnormal: of the healthy slices all but the first, by a square left or right.
+
+    `missing`: so many slices lack their f.
+    """
+    images, _, index = slices()
+    written = Explanations.open("data/explanations/good")
+    rows = index.set_index("slice_id").index.get_indexer(written.index["slice_id"])
+    abnormal = images[rows].copy()
+    abnormal[0::8, 4:8, 4:8] = 1
+    abnormal[4::8, 4:8, -8:-4] = 1
+    f_ab = np.where(np.arange(len(rows)) % 4 == 0, 0.9, 0.05)
+    f_ab[np.flatnonzero(index["split"].iloc[rows] == "test")[0]] = 0.1
+    f_ab[len(rows) - missing :] = np.nan
+    write_explanations("data/explanations/good", np.array(written.attribution), np.array(written.counterfactual),
+                       written.index.assign(f_x_ab=f_ab), written.timing, abnormal)
+
+
+def test_images_made_abnormal_are_measured_where_a_method_makes_them(project):
+    write_left_organ()
+    before = run_all()
+    write_abnormal()
+    after = run_all()
+    assert after["blind"] == before["blind"]
+    added = {name: value for name, value in after["good"].items() if name not in before["good"]}
+    assert {name: value for name, value in after["good"].items() if name in before["good"]} == before["good"]
+    # 8 healthy test slices, every other one in each scan with a square in the organ; one is not convincing
+    assert added["n_success_rate_to_abnormal"] == added["n_cv_to_abnormal"] == added["n_added_in_organ"] == 8
+    assert added["success_rate_to_abnormal"] == added["cv_to_abnormal"] == 7 / 8
+    assert added["added_in_organ"] == added["added_peak_in_organ"] == added["added_in_organ_chance"] == 0.5
+    cases = pd.read_csv("reports/cases.csv")
+    assert cases[cases["method"] == "good"]["f_x_ab"].notna().all()
+    assert cases[cases["method"] == "blind"][["f_x_ab", "added_in_organ"]].isna().all(axis=None)
+
+
+def test_images_made_abnormal_without_their_probability_are_refused(project):
+    run_all()
+    write_abnormal(missing=2)
+    with pytest.raises(ValueError, match="lacks f_x_ab of 2 test slices.*explain@good"):
+        run(evaluate)
 
 
 def rewrite_index(folder, change):

@@ -108,6 +108,26 @@ def test_counterfactuals_are_scored_as_they_are_stored(folder, monkeypatch, clas
     assert list(written.index["steps"]) == [10, 20, 30, 50, 60, 70, 80]
 
 
+def test_a_method_that_also_makes_images_abnormal_has_both(folder, monkeypatch, classifier, images):
+    class Both(Halving):
+        class Method(Halving.Method):
+            def __call__(self, images, rows, organ):
+                return ExplanationBatch.from_counterfactual(images, images / 2, abnormal=(images + 1) / 2)
+
+    run(explain, monkeypatch, "--method", "random")
+    without = Explanations.open("data/explanations/random")
+    assert without.abnormal is None and without.index["f_x_ab"].isna().all()
+    monkeypatch.setattr(explain, "load_method", lambda name: Both)
+    run(explain, monkeypatch, "--method", "gradient")
+    written = Explanations.open("data/explanations/gradient")
+    stored = np.array(written.abnormal)
+    np.testing.assert_allclose(stored, (images[[1, 2, 3, 5, 6, 7, 8]] + 1) / 2, atol=1e-3)
+    np.testing.assert_allclose(written.index["f_x_ab"], probabilities(classifier, stored), atol=1e-6)
+    np.testing.assert_allclose(written.index["f_x_cf"], probabilities(classifier, np.array(written.counterfactual)),
+                               atol=1e-6)
+    np.testing.assert_allclose(written.attribution, np.abs(images[[1, 2, 3, 5, 6, 7, 8]]) / 4, atol=1e-3)
+
+
 def test_a_map_with_nan_is_refused_and_the_old_one_stays(folder, monkeypatch):
     run(explain, monkeypatch, "--method", "random")
     before = np.array(Explanations.open("data/explanations/random").attribution)
