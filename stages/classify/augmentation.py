@@ -104,8 +104,53 @@ class Gamma(Transform):
         return 2 * ((images + 1) / 2).clamp(0, 1) ** exponent.to(images.device)[:, None, None, None] - 1
 
 
+class Tanh(Transform):
+    """x -> tanh(x), the range that a generator's closing tanh leaves (COIN-Aligned, section 3.3).
+
+    Its code has it on every training image (probability 1) and on no other. A classifier that is also asked about
+    images as they are needs both: a probability below 1.
+    """
+
+    name: Literal["tanh"]
+
+    def apply(self, images: Tensor, generator: Generator) -> Tensor:
+        return torch.tanh(images)
+
+
+class BlackHoles(Transform):
+    """Darkened discs that may overlap, each by an amount of its own (COIN-Aligned, section 3.3).
+
+    A classifier trained with them is not led to "healthy" by a hole where the lesion was.
+    """
+
+    name: Literal["black_holes"]
+    discs: tuple[int, int]  # least and largest number in an image
+    radius: tuple[float, float]  # least and largest, as a fraction of the height; whole pixels, rounded down
+    depth: float  # largest amount, on the [-1,1] scale; what overlaps adds up
+    margin: float = Field(ge=0, lt=0.5)  # no centre is nearer to an edge than this fraction of the size
+
+    def apply(self, images: Tensor, generator: Generator) -> Tensor:
+        count, (height, width) = len(images), images.shape[2:]
+        discs = torch.randint(self.discs[0], self.discs[1] + 1, (count,), generator=generator)
+
+        def drawn(low: float, high: float) -> Tensor:
+            return uniform(count * self.discs[1], low, high, generator).view(-1, count, 1, 1).to(images.device)
+
+        row = (drawn(self.margin, 1 - self.margin) * height).floor()  # (D,B,1,1), the largest number of discs each
+        column = (drawn(self.margin, 1 - self.margin) * width).floor()
+        radius = (drawn(*self.radius) * height).floor()
+        amount = drawn(0, self.depth)
+        rows, columns = (torch.arange(size, device=images.device) for size in (height, width))
+        total = torch.zeros_like(images[:, 0])  # (B,H,W)
+        for disc in range(self.discs[1]):
+            inside = (rows[:, None] - row[disc]) ** 2 + (columns - column[disc]) ** 2 <= radius[disc] ** 2  # (B,H,W)
+            inside &= (discs > disc).to(images.device)[:, None, None]
+            total += amount[disc] * inside
+        return (images - total.unsqueeze(1)).clamp(-1, 1)
+
+
 AnyTransform = Annotated[
-    HorizontalFlip | VerticalFlip | Affine | Noise | Blur | Gamma, Field(discriminator="name")
+    HorizontalFlip | VerticalFlip | Affine | Noise | Blur | Gamma | Tanh | BlackHoles, Field(discriminator="name")
 ]
 
 

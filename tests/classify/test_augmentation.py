@@ -10,6 +10,7 @@ from stages.common.runtime import generator_for
 BLOCKS = {
     "horizontal_flip": {}, "vertical_flip": {}, "affine": {"shift": 0.1, "scale": 0.1, "rotate_degrees": 10},
     "noise": {"deviation": 0.1}, "blur": {"sigma_px": 1.5}, "gamma": {"strength": 0.3},
+    "tanh": {}, "black_holes": {"discs": [3, 6], "radius": [0.05, 0.2], "depth": 2.0, "margin": 0.2},
 }
 
 
@@ -59,3 +60,38 @@ def test_identity_affine_is_the_image():
 def test_blur_keeps_the_mean_of_a_constant_image():
     images = torch.full((2, 1, 16, 16), 0.3)
     assert torch.allclose(transform("blur")(images, generator_for(0)), images, atol=1e-5)
+
+
+def test_tanh_is_tanh():
+    images = torch.rand(2, 1, 8, 8) * 2 - 1
+    assert torch.equal(transform("tanh")(images, generator_for(0)), torch.tanh(images))
+
+
+def test_black_holes_are_discs_of_one_darkening_each_away_from_the_edges():
+    images = torch.full((40, 1, 64, 64), 0.9)
+    holes = transform("black_holes", discs=[1, 1], radius=[0.05, 0.2], depth=1.0)(images, generator_for(0))[:, 0]
+    rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    radii = set()
+    for image in holes:
+        inside = image < 0.9 - 1e-6
+        assert len(image[inside].unique()) == 1 and image.min() >= -0.1 - 1e-6
+        row, column = rows[inside].float().mean(), columns[inside].float().mean()
+        assert 0.2 * 64 - 1 <= row <= 0.8 * 64 and 0.2 * 64 - 1 <= column <= 0.8 * 64
+        radius = int((rows[inside] - row).abs().max())
+        radii.add(radius)
+        assert torch.equal(inside, (rows - row) ** 2 + (columns - column) ** 2 <= radius**2)
+    assert min(radii) >= 3 and max(radii) <= 12 and len(radii) > 4
+
+
+def test_overlapping_black_holes_add_up():
+    images = torch.full((1, 1, 32, 32), 1.0)
+    one = transform("black_holes", discs=[1, 1], radius=[0.4, 0.5], depth=0.3)(images, generator_for(2))
+    many = transform("black_holes", discs=[8, 8], radius=[0.4, 0.5], depth=0.3)(images, generator_for(2))
+    assert 0.7 <= one.min() < 1 and many.min() < 0.5
+
+
+def test_the_number_of_black_holes_is_each_images_own():
+    images = torch.full((64, 1, 64, 64), 0.0)
+    holes = transform("black_holes", discs=[0, 2], radius=[0.0, 0.01], depth=1.0)(images, generator_for(4))
+    pixels = (holes < 0).sum(dim=(1, 2, 3))  # radius 0: a pixel each
+    assert set(pixels.tolist()) == {0, 1, 2}

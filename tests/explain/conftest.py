@@ -16,6 +16,7 @@ from stages.common.params import load_section
 from stages.common.runtime import Runtime, RuntimeParams, generator_for, seed_everything
 from stages.explain.method import CLASSIFIER, Context
 from stages.generate.adversarial import train_adversarial
+from stages.generate.batches import TrainingSlices
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 TOY_GENERATOR = {
@@ -41,8 +42,11 @@ class BlobClassifier(nn.Module):
         maps = torch.cat([F.relu(smooth - 0.2), F.relu(-0.5 - smooth), edges], dim=1)
         return F.avg_pool2d(maps, 4)  # (B,1,H,W) -> (B,3,H/4,W/4)
 
+    def pooled(self, features: Tensor) -> Tensor:
+        return features.mean(dim=(2, 3))  # (B,3,h,w) -> (B,3)
+
     def head(self, features: Tensor) -> Tensor:
-        return features.mean(dim=(2, 3)) @ self.weights + self.bias  # (B,)
+        return self.pooled(features) @ self.weights + self.bias  # (B,)
 
     def classifying_weights(self) -> Tensor:
         return self.weights
@@ -111,11 +115,13 @@ def train_toy_generator(name: str, root: Path) -> None:
     healthy = images.masked_fill(lesions[:, None], -0.3)
     both = torch.cat([images, healthy])[:, 0].half()  # (N,H,W)
     classifier = BlobClassifier().eval()
-    logits = classifier(both.float().unsqueeze(1))
     runtime = Runtime(RuntimeParams(device="cpu", precision="float32", threads=1))
+    data = TrainingSlices(both, torch.ones_like(both, dtype=torch.uint8), torch.arange(len(both)) < len(images),
+                          torch.linspace(0, 1, len(images)).repeat(2), classifier, runtime)
     seed_everything(0)
-    generator, _ = train_adversarial(module, params, classifier, both, logits, 0, runtime, Scratch("toy", name))
-    save_model(root / "models/generators" / name, generator, {"architecture": module.architecture_of(params)})
+    generator, _ = train_adversarial(module, params, data, 0, Scratch("toy", name))
+    architecture = module.architecture_of(params, classifier)
+    save_model(root / "models/generators" / name, generator, {"architecture": architecture})
 
 
 @pytest.fixture

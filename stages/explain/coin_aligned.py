@@ -1,0 +1,38 @@
+"""COIN-Aligned: one pass of the aligned generator; the change is the map."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from stages.common.params import Params
+from stages.explain.method import Context, ExplanationBatch
+from stages.generate.loading import load_generator
+
+
+class MethodParams(Params):
+    needs: Literal["models/generators/coin_aligned"]  # folder of the trained generator
+    # Counterfactual and map: like the scan, or after tanh as in the thesis, where the map is |tanh(x) - x_cf| / 2.
+    compare: Literal["input_range", "aligned"]
+
+
+class Method:
+    def __init__(self, params: MethodParams, context: Context):
+        self.params, self.context = params, context
+        self.generator = load_generator(params.needs, context.runtime)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, rows: Tensor, organ: Tensor) -> ExplanationBatch:
+        """Counterfactuals of images (B,1,H,W) in [-1,1]; the classifier's features of them steer the generator."""
+        classifier, features = self.context.classifier, None
+        with self.context.runtime.autocast():
+            if self.generator.features:
+                features = classifier.pooled(classifier.features(images))
+            total = self.generator.total(images, features).float()
+        if self.params.compare == "input_range":
+            return ExplanationBatch.from_counterfactual(images, self.generator.in_input_range(total).clamp(-1, 1))
+        counterfactual = self.generator.aligned(total).clamp(-1, 1)
+        difference = (self.generator.align(images) - counterfactual).abs().squeeze(1) / 2  # (B,1,H,W) -> (B,H,W)
+        return ExplanationBatch(difference, counterfactual)

@@ -1,0 +1,78 @@
+"""The training loop, whatever the method: seeded, resumable, finite."""
+
+import pytest
+import torch
+
+from stages.common.checkpoint import Scratch
+from stages.generate import adversarial, coin, coin_aligned, singla
+from tests.generate.toys import ALIGNED, COIN, SINGLA, toy_data, train
+
+METHODS = {
+    "coin": (coin, COIN), "singla": (singla, SINGLA | {"target": "random", "bins": 4}),
+    "coin_aligned": (coin_aligned, ALIGNED),
+}
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def params(name="coin", **changes):
+    method, values = METHODS[name]
+    return method.GeneratorParams(**values | changes)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_interrupted_training_ends_with_the_same_weights(name, monkeypatch):
+    method, chosen = METHODS[name][0], params(name, ema_decay=0.5)
+    monkeypatch.setattr(adversarial, "RECORD_EVERY", 3)
+    monkeypatch.setattr(adversarial, "SAVE_EVERY_SECONDS", 0.0)
+    straight, straight_history = train(method, chosen, "straight")
+
+    steps = []
+    step = method.discriminator_step
+
+    def dies_at_step_eight(*args):
+        steps.append(1)
+        if len(steps) == 8:
+            raise KeyboardInterrupt
+        return step(*args)
+
+    monkeypatch.setattr(method, "discriminator_step", dies_at_step_eight)
+    with pytest.raises(KeyboardInterrupt):
+        train(method, chosen, "killed")
+    monkeypatch.setattr(method, "discriminator_step", step)
+    torch.manual_seed(99)  # nothing may hang on the global state that the killed run left behind
+    resumed, resumed_history = adversarial.train_adversarial(
+        method, chosen, toy_data(), 3, Scratch("killed", chosen.model_dump()))
+    assert resumed_history == straight_history
+    for key, tensor in straight.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[key]), key
+
+
+def test_changed_parameter_starts_afresh_and_says_so(capsys):
+    Scratch("coin", {"lambda": 1}).save({"step": 5})
+    assert Scratch("coin", {"lambda": 2}).load() is None
+    assert "starting afresh" in capsys.readouterr().out
+    assert Scratch("coin", {"lambda": 1}).load()["step"] == 5
+
+
+def test_infinite_loss_stops_and_names_loss_and_step(monkeypatch):
+    monkeypatch.setattr(adversarial, "RECORD_EVERY", 2)
+    with pytest.raises(FloatingPointError, match=r"`\w+` became \w+ at step \d+"):
+        train(coin, params(lambda_total_variation=1e38, total_variation_scale=1e20))
+
+
+def test_generator_learns_every_nth_step_only(monkeypatch):
+    calls = []
+    step = coin.generator_step
+    monkeypatch.setattr(coin, "generator_step", lambda *args: calls.append(1) or step(*args))
+    train(coin, params(generator_every=5, steps=12))
+    assert len(calls) == 2
+
+
+def test_cosine_schedule_ends_at_zero():
+    chosen = params(schedule="cosine", steps=10, learning_rate=2.0)
+    assert [adversarial.learning_rate(chosen, step) for step in (0, 5, 10)] == pytest.approx([2.0, 1.0, 0.0], abs=1e-9)
+    assert adversarial.learning_rate(params(learning_rate=2.0), 9) == 2.0
