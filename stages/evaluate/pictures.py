@@ -11,12 +11,15 @@ import pandas as pd
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from PIL import Image
 
+from stages.common.explanations import CALLED_ABNORMAL
 from stages.evaluate.report_inputs import ReportInputs, Result
 
 DIFFERENCE_LIMIT = 0.5  # of the range -1..1; the same in every picture, so that a weak change looks weak
 MAX_SIDE = 160  # pixels; larger slices are shrunk for the report
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = (52, 199, 89), (235, 64, 60), (250, 210, 40)
+ORGAN = (70, 140, 235)
 PANELS = ("scan", "counterfactual", "difference", "mask")
+ABNORMAL_PANELS = ("scan", "made abnormal", "difference", "organ")
 ATTRIBUTION_PANELS = ("scan", "over the scan", "attribution", "mask")
 CHANGE = LinearSegmentedColormap.from_list("change", ["#b9d2ff", "#3a78dc", "#000000", "#dd4b36", "#ffc4b5"], N=257)
 
@@ -70,6 +73,22 @@ def case_panels(inputs: ReportInputs, result: Result, slice_id: str) -> dict[str
         return dict(zip(ATTRIBUTION_PANELS, pictures, strict=True))
     pictures = (grey(scan), grey(counterfactual[at]), difference(scan, counterfactual[at]), mask)
     return dict(zip(PANELS, pictures, strict=True))
+
+
+def abnormal_panels(inputs: ReportInputs, result: Result, slice_id: str) -> dict[str, np.ndarray]:
+    """The four pictures (H,W,3) of one slice and the image that a method made abnormal, by name (`ABNORMAL_PANELS`)."""
+    row = inputs.row_of[slice_id]
+    scan, made = inputs.store.images[row], result.explanations.abnormal[result.row_of[slice_id]]
+    pictures = (grey(scan), grey(made), difference(scan, made), organ_overlay(scan, inputs.store.organ[row]))
+    return dict(zip(ABNORMAL_PANELS, pictures, strict=True))
+
+
+def organ_overlay(scan: np.ndarray, organ: np.ndarray) -> np.ndarray:
+    """The organ (H,W) 0/1 tinted blue over the scan: (H,W,3) uint8."""
+    picture = grey(scan).astype(np.float32)
+    inside = organ > 0
+    picture[inside] = 0.6 * picture[inside] + 0.4 * np.array(ORGAN, np.float32)
+    return np.round(picture).astype(np.uint8)
 
 
 def mask_picture(inputs: ReportInputs, result: Result, slice_id: str) -> np.ndarray:
@@ -137,3 +156,9 @@ def healthy_cases(cases: pd.DataFrame, count: int) -> list[tuple[str, str]]:
     """Healthy slices from the least to the most falsely marked area, mean over the methods in `cases`."""
     healthy = cases[cases["label"] == 0].dropna(subset=["fp_area"])
     return spread_cases(healthy.groupby("slice_id")["fp_area"].mean(), count, best_is_high=False)
+
+
+def abnormal_cases(result: Result, count: int) -> list[tuple[str, str]]:
+    """Of the slices called healthy, from the most to the least of what is added lying in the organ."""
+    called_healthy = result.cases[result.cases["f_x"] < CALLED_ABNORMAL].dropna(subset=["added_in_organ"])
+    return spread_cases(called_healthy.set_index("slice_id")["added_in_organ"], count)

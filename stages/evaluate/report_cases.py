@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.evaluate import charts, pictures, tables
+from stages.evaluate import charts, glossary, pictures, tables
 from stages.evaluate.figures import ReportParams
 from stages.evaluate.report_inputs import ReportInputs, Result
 
 HEALTHY_PLACES = {"best": "least marked", "worst": "most marked"}
+ABNORMAL_METRICS = ("success_rate_to_abnormal", "cv_to_abnormal", "added_in_organ", "added_in_organ_chance",
+                    "added_peak_in_organ")
+ABNORMAL_PLACES = {"best": "most in the organ", "worst": "least in the organ"}
 
 
 def comparison(inputs: ReportInputs, params: ReportParams, order: list[str]) -> dict[str, Any]:
@@ -55,10 +58,31 @@ def method_section(inputs: ReportInputs, params: ReportParams, name: str) -> dic
     column = f"iou_{params.policy}"
     scores = result.cases.loc[result.cases["label"] == 1, column].dropna().to_numpy() if column in result.cases else []
     return {
+        "abnormal": abnormal_section(inputs, result),
         "name": name, "control": result.is_control, "has_counterfactual": result.has_counterfactual, "lesion": lesion,
         "healthy": healthy, "n": len(scores), "threshold": result.thresholds.get(params.policy),
         "strip": charts.draw_strip(np.asarray(scores), f"IoU {params.policy}") if len(scores) else "",
     }
+
+
+def abnormal_section(inputs: ReportInputs, result: Result) -> dict[str, Any]:
+    """Slices called healthy that the method made abnormal, and where it put the lesion; empty where it makes none."""
+    if result.explanations.abnormal is None:
+        return {}
+    shown, cases = [], result.cases.set_index("slice_id")
+    for place, slice_id in pictures.abnormal_cases(result, 3):
+        case = cases.loc[slice_id]
+        shown.append({
+            "place": ABNORMAL_PLACES.get(place, place), "slice_id": slice_id,
+            "score": f"{case['added_in_organ']:.3f} of the change in the organ; f(x) {case['f_x']:.3f}, made abnormal "
+                     f"{case['f_x_ab']:.3f}",
+            "panels": [{"name": panel, "uri": pictures.data_uri(picture)}
+                       for panel, picture in pictures.abnormal_panels(inputs, result, slice_id).items()],
+        })
+    numbers = [{"label": glossary.label(name), "meaning": glossary.meaning(name),
+                "text": tables.number(result.metrics[name]), "n": glossary.count(result.metrics, name)}
+               for name in ABNORMAL_METRICS if name in result.metrics]
+    return {"cases": shown, "numbers": numbers}
 
 
 def shown_case(inputs: ReportInputs, result: Result, place: str, slice_id: str, policy: str) -> dict[str, Any]:
