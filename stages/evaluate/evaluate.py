@@ -14,13 +14,13 @@ from stages.evaluate.cases import TestSplit, measure
 from stages.evaluate.localisation import change_metrics, localisation_metrics
 from stages.evaluate.metrics import (
     EvaluateParams,
-    EvaluationError,
     abnormal_metrics,
     counterfactual_metrics,
     segmentation_metrics,
 )
 from stages.evaluate.paired import check_same_cases, compare
 from stages.evaluate.populations import population_table
+from stages.evaluate.recorded import randomisation_metrics, training_metrics
 from stages.evaluate.subgroups import subgroups
 
 # Counts without which there is no number of the same name.
@@ -33,7 +33,8 @@ def main() -> None:
     # Parameters, slices, truth.
     params = load_section("evaluate", EvaluateParams)
     seed = load_value("seed", int)
-    methods = list(value_at(read_params(), "methods"))
+    needs = {name: block["needs"] for name, block in value_at(read_params(), "methods").items()}
+    methods = list(needs)
     if params.reference_method not in methods:
         raise ParamsError(f"params.yaml: `evaluate.reference_method` is {params.reference_method!r}, which has no "
                           f"block under `methods`; there are: {', '.join(methods)}")
@@ -53,7 +54,7 @@ def main() -> None:
             metrics[method] |= change_metrics(cases) if test.annotated else {}
         if cases["f_x_ab"].notna().any():
             metrics[method] |= abnormal_metrics(cases, params)
-        metrics[method] |= randomisation_metrics(method)
+        metrics[method] |= training_metrics(needs[method]) | randomisation_metrics(method)
         tables[method] = cases
     check_same_cases(tables, params.reference_method)
     if test.annotated:
@@ -73,19 +74,6 @@ def main() -> None:
     with atomic_folder("reports/curves") as folder:
         threshold_curves(methods if test.annotated else []).to_csv(folder / "thresholds.csv", index=False)
     print("\n".join(notes(metrics, test)))
-
-
-def randomisation_metrics(method: str) -> dict[str, float]:
-    """What data/sanity says of a method; nothing where the check does not apply (the file holds the reason)."""
-    file = Path("data/sanity") / f"{method}.json"
-    if not file.is_file():
-        raise EvaluationError(f"{file} not found: run `dvc repro check_randomisation@{method}`")
-    found = read_json(file)
-    if "reason" in found:
-        return {}
-    return {"sanity_randomisation_passed": int(found["changed"]), "randomisation_similarity": found["spearman_all"],
-            "randomisation_ssim": found["ssim_all"], "randomisation_similarity_head": found["spearman_head"],
-            "n_randomisation": found["n_slices"]}
 
 
 def threshold_curves(methods: list[str]) -> pd.DataFrame:

@@ -104,6 +104,9 @@ METRICS: dict[str, Metric] = {
         True, "n_success_rate_to_abnormal", True),
     "cv_to_abnormal": Metric("CV to abnormal", "counterfactual validity of the slices made abnormal", True,
                              "n_cv_to_abnormal", True),
+    "cv_both_directions": Metric("CV both directions", "counterfactual validity of the slices called abnormal and of "
+                                 "those called healthy together; at a cv_tau of 0.8 the CV that COIN (Shvetsov et al., "
+                                 "2024) gives for Singla*", True, "n_cv_both_directions", True),
     "added_in_organ": Metric("added in organ", "of what making a healthy slice abnormal changes, share in the organ",
                              True, "n_added_in_organ", True),
     "added_in_organ_chance": Metric("in organ by chance", "the organ's share of those slices: what `added in organ` "
@@ -128,6 +131,8 @@ METRICS: dict[str, Metric] = {
                                   "nothing changes; lesion slices called abnormal", True, "n_change_inside_share",
                                   True),
     "seconds_per_image": Metric("s/image", "seconds for one explanation", False, "images"),
+    "seconds_training": Metric("training s", "seconds for which the method's own generator was trained, on the device "
+                               "of the run", False, "images"),
     "iou_val_difference": Metric("IoU val, difference", "mean difference to evaluate.reference_method on the same "
                                  "slices, above 0 where this method is better; interval over patients", True),
     "rank_biserial": Metric("rank-biserial", "effect size of the IoU's differences to the reference over slices: 1 "
@@ -174,6 +179,8 @@ def why_missing(metric: str, has_counterfactual: bool, reasons: dict[str, str]) 
         return "needs a counterfactual image; this method gives an attribution map only"
     if metric.endswith("_to_abnormal") or metric.startswith("added_"):
         return "this method makes no healthy slice abnormal"
+    if metric == "seconds_training":
+        return "this method trains nothing of its own"
     if metric in reasons:
         return f"not measured: {reasons[metric]}"
     if metric.startswith("overlap_reference"):
@@ -185,4 +192,4 @@ def count(values: dict[str, float], metric: str) -> int | None:
     """On how many test slices a metric of one method rests, if the evaluation says so."""
     known = METRICS.get(metric)
     n = values.get(known.n if known else f"n_{metric}", values.get("n_cases"))
-    return None if n is None or metric == "seconds_per_image" else int(n)
+    return None if n is None or metric.startswith("seconds") else int(n)

@@ -181,16 +181,21 @@ def abnormal_metrics(cases: pd.DataFrame, params: EvaluateParams) -> dict[str, f
     """What a method reaches that also makes images abnormal, over the slices that the classifier calls healthy.
 
     success_rate_to_abnormal: of f(x) < 0.5, how many have f(x_ab) >= 0.5. cv_to_abnormal: of f(x) < 1 - tau, how many
-    have |f(x) - f(x_ab)| > tau. Of those whose image changes at all: added_in_organ, the mean share of the change that
-    lies in the organ; added_peak_in_organ, how many have their largest change there; added_in_organ_chance, the organ's
-    mean share of the slice, which both would be if the change fell anywhere.
+    have |f(x) - f(x_ab)| > tau. cv_both_directions: of f(x) > tau, whose counterfactual is x_cf, and of f(x) < 1 - tau,
+    whose it is x_ab, together, how many move by more than tau: what COIN's code counts for Singla*.
+    Of those whose image changes at all: added_in_organ, the mean share of the change that lies in the organ;
+    added_peak_in_organ, how many have their largest change there; added_in_organ_chance, the organ's mean share of the
+    slice, which both would be if the change fell anywhere.
     """
-    f_x, f_ab = cases["f_x"], cases["f_x_ab"]
+    f_x, f_cf, f_ab = (cases[name] for name in ("f_x", "f_x_cf", "f_x_ab"))
     called_healthy = f_x < CALLED_ABNORMAL
+    raised, lowered = ((f_x - f_after).abs() > params.cv_tau for f_after in (f_ab, f_cf))
     changed = called_healthy & cases["added_in_organ"].notna()
     metrics = rates_with_intervals({
         "success_rate_to_abnormal": (called_healthy, f_ab >= CALLED_ABNORMAL),
-        "cv_to_abnormal": (f_x < 1 - params.cv_tau, (f_x - f_ab).abs() > params.cv_tau),
+        "cv_to_abnormal": (f_x < 1 - params.cv_tau, raised),
+        "cv_both_directions": ((f_x > params.cv_tau) | (f_x < 1 - params.cv_tau),
+                               raised.where(called_healthy, lowered)),
         "added_peak_in_organ": (changed, cases["added_peak_in_organ"] == 1),
     }, params.confidence)
     metrics["n_added_in_organ"] = int(changed.sum())

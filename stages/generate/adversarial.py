@@ -27,9 +27,10 @@ def learning_rate(params: TrainingParams, step: int) -> float:
 
 
 def train_adversarial(method: ModuleType, params: TrainingParams, data: TrainingSlices, seed: int,
-                      scratch: Scratch) -> tuple[nn.Module, list[dict[str, float]]]:
-    """Train a method's generator and return it (its EMA where asked for), frozen, with the learning curves.
+                      scratch: Scratch) -> tuple[nn.Module, list[dict[str, float]], float]:
+    """Train a method's generator and return it (its EMA where asked for), frozen, the learning curves and the seconds.
 
+    The seconds are those of the steps that count: of a killed training, those up to the state that it went on from.
     `method` offers build_networks, draw, generate, discriminator_step and generator_step. What is seen at a step
     depends on seed and step alone.
     """
@@ -45,15 +46,16 @@ def train_adversarial(method: ModuleType, params: TrainingParams, data: Training
     }
     modules = {"generator": generator, "discriminator": discriminator} | ({"average": average} if average else {})
     history: list[dict[str, float]] = []
-    first_step = 0
+    first_step, seconds_before = 0, 0.0
     if state := scratch.load():
         for name, module in modules.items():
             module.load_state_dict(state[name])
         for name, optimizer in optimizers.items():
             optimizer.load_state_dict(state[f"{name}_optimizer"])
-        history, first_step = state["history"], state["step"]
+        history, first_step, seconds_before = state["history"], state["step"], state["seconds"]
 
-    ticker, saved = Ticker(f"train {scratch.folder.name}", params.steps, first_step), time.monotonic()
+    ticker = Ticker(f"train {scratch.folder.name}", params.steps, first_step)
+    started = saved = time.monotonic()
     losses, unchecked = {}, []
     for step in range(first_step, params.steps):
         batch = method.draw(params, data, generator_for(seed, step))
@@ -91,10 +93,10 @@ def train_adversarial(method: ModuleType, params: TrainingParams, data: Training
         if time.monotonic() - saved > SAVE_EVERY_SECONDS and done % RECORD_EVERY == 0:
             scratch.save({name: module.state_dict() for name, module in modules.items()}
                          | {f"{name}_optimizer": optimizer.state_dict() for name, optimizer in optimizers.items()}
-                         | {"history": history, "step": done})
+                         | {"history": history, "step": done, "seconds": seconds_before + time.monotonic() - started})
             saved = time.monotonic()
     final = average if average is not None else generator
-    return final.eval().requires_grad_(False), history
+    return final.eval().requires_grad_(False), history, seconds_before + time.monotonic() - started
 
 
 def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -27,6 +27,7 @@ class TrainingParams(Params):
     steps: int
     balance: Literal["sampler", "none"]  # sampler: slices called healthy and abnormal equally often
     ema_decay: float = Field(ge=0, lt=1)  # 0: off
+    seed_offset: int = Field(ge=0)  # added to `seed`: the same training once more with other random numbers
 
 
 @dataclass(frozen=True)

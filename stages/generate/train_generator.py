@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import time
 
 from stages.classify.backbones import load_classifier
 from stages.common import runtime as runtimes
 from stages.common.checkpoint import Scratch, read_description, save_model
-from stages.common.files import atomic_folder
+from stages.common.files import atomic_folder, write_json
 from stages.common.history import write_history
 from stages.common.params import announce, load_section, load_value, stage_main
 from stages.common.store import SliceStore
@@ -27,7 +26,7 @@ def main() -> None:
     # Parameters.
     method = importlib.import_module(f"stages.generate.{name}")
     params = load_section(f"generators.{name}", method.GeneratorParams)
-    seed = load_value("seed", int)
+    seed = load_value("seed", int) + params.seed_offset
     announce(f"train_generator {name}", seed=seed, **{name: params})
     runtime = runtimes.start(seed)
     store = SliceStore.open("data/slices")
@@ -37,13 +36,12 @@ def main() -> None:
     data = TrainingSlices.from_store(store, classifier, runtime)
     classifier_fingerprint = read_description(CLASSIFIER)["data_fingerprint"], float(data.logits.cpu().sum())
     scratch = Scratch(f"train_generator/{name}", [params.model_dump(), seed, store.fingerprint, classifier_fingerprint])
-    started = time.monotonic()
-    generator, history = train_adversarial(method, params, data, seed, scratch)
-    seconds = time.monotonic() - started
+    generator, history, seconds = train_adversarial(method, params, data, seed, scratch)
 
     # Outputs.
     with atomic_folder(f"reports/training/{name}") as curves:
         write_history(curves, history, step="step")
+        write_json(curves / "timing.json", {"seconds": seconds, "steps": params.steps, "device": runtime.describe()})
     save_model(f"models/generators/{name}", generator, {
         "architecture": method.architecture_of(params, classifier), "parameters": params.model_dump(), "seed": seed,
         "data_fingerprint": store.fingerprint, "final": history[-1],

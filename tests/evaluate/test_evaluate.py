@@ -21,7 +21,8 @@ from stages.segment import extract_masks
 SIZE, METHODS = 32, ("good", "blind")
 POLICIES = ("fixed", "otsu", "val", "oracle")
 SECTIONS = {
-    "seed": 3, "methods": {name: {} for name in METHODS},
+    "seed": 3,
+    "methods": {"good": {"needs": "models/generators/good"}, "blind": {"needs": "models/classifiers/classifier"}},
     "masks": {"fixed": 0.25, "sweep_step": 0.01, "morphology": ["open", "close", "largest_component"]},
     "evaluate": {"cv_tau": 0.8, "bootstrap_samples": 300, "confidence": 0.95, "reference_method": "good"},
 }
@@ -78,6 +79,7 @@ def write_project(masks: bool = True):
     distances.sample(frac=1, random_state=1).to_csv("data/realism/good.csv", index=False)
     Path("data/realism/good.json").write_text(json.dumps(
         {"metrics": {"fd_clf": 1.25, "n_realism": 24}, "missing": {"lpips": "no weights"}, "cautions": {}}))
+    write_json("reports/training/good/timing.json", {"seconds": 12.5, "steps": 10, "device": "CPU"})
     write_json("data/sanity/good.json", {"reason": "it explains with a generator"})
     write_json("data/sanity/blind.json", {
         "changed": False, "spearman_all": 0.97, "ssim_all": 0.96, "spearman_head": 0.98, "ssim_head": 0.99,
@@ -142,8 +144,10 @@ def test_the_project_is_scored_from_maps_to_metrics(project):
     assert blind["wilcoxon_p_holm"] < 0.001 and blind["iou_val_difference"] < -0.5
     assert (blind["sanity_randomisation_passed"], blind["randomisation_similarity"]) == (0, 0.97)
     assert (blind["randomisation_ssim"], blind["n_randomisation"]) == (0.96, 16)
+    assert good["seconds_training"] == 12.5
     # What a method can't have is absent.
-    assert not {"success_rate", "cv", "judge_flip_rate", "l1", "ssim", "n_cv", "fd_clf", "perceptual_clf"} & set(blind)
+    assert not {"success_rate", "cv", "judge_flip_rate", "l1", "ssim", "n_cv", "fd_clf", "perceptual_clf",
+                "seconds_training"} & set(blind)
     assert "lpips" not in good
     assert not {"wilcoxon_p_holm", "sanity_randomisation_passed", "randomisation_similarity"} & set(good)
 
@@ -215,7 +219,7 @@ def test_every_metric_is_explained(project):
     for values in metrics.values():
         unknown = {name for name in values if not name.startswith("n_") and "_ci_" not in name} - set(glossary.METRICS)
         assert unknown <= {"iou_val_difference", "wilcoxon_p_holm"}
-        for name in set(values) & set(glossary.METRICS) - {"seconds_per_image"}:
+        for name in set(values) & set(glossary.METRICS) - {"seconds_per_image", "seconds_training"}:
             assert glossary.count(values, name) == values[glossary.METRICS[name].n] > 0
 
 
@@ -397,6 +401,7 @@ def test_images_made_abnormal_are_measured_where_a_method_makes_them(project):
     assert after["blind"] == before["blind"]
     added = {name: value for name, value in after["good"].items() if name not in before["good"]}
     assert {name: value for name, value in after["good"].items() if name in before["good"]} == before["good"]
+    assert {name for name in added if not name.startswith("n_") and "_ci_" not in name} <= set(glossary.METRICS)
     # 8 healthy test slices, every other one in each scan with a square in the organ; one is not convincing
     assert added["n_success_rate_to_abnormal"] == added["n_cv_to_abnormal"] == added["n_added_in_organ"] == 8
     assert added["success_rate_to_abnormal"] == added["cv_to_abnormal"] == 7 / 8
@@ -450,6 +455,7 @@ def test_explanations_of_other_slices_are_refused_before_masks_are_made(project,
 
 @pytest.mark.parametrize(("gone", "remedy"), [
     ("data/explanations/blind", "dvc repro explain@blind"), ("data/masks/blind", "dvc repro extract_masks@blind"),
+    ("reports/training", "dvc repro train_generator@good"),
     ("data/judgements", "dvc repro judge_counterfactuals"), ("data/realism", "dvc repro measure_realism"),
     ("data/sanity", "dvc repro check_randomisation@good"),
 ])

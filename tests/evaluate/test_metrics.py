@@ -144,19 +144,22 @@ def test_change_in_the_organ_by_hand():
 
 
 def abnormal_cases(rows):
-    return pd.DataFrame(rows, columns=["f_x", "f_x_ab", "added_in_organ", "added_peak_in_organ", "organ_area"])
+    return pd.DataFrame(rows, columns=["f_x", "f_x_cf", "f_x_ab", "added_in_organ", "added_peak_in_organ",
+                                       "organ_area"])
 
 
 def test_rates_toward_abnormal_rest_on_the_slices_called_healthy():
     found = abnormal_metrics(abnormal_cases([
-        (0.05, 0.95, 0.8, 1, 0.1),  # flipped, rises by 0.9
-        (0.10, 0.70, 0.4, 0, 0.2),  # flipped, rises by 0.6
-        (0.30, 0.50, 0.6, 1, 0.3),  # exactly on the border is flipped; f(x) too high for the population of CV
-        (0.02, 0.02, np.nan, np.nan, 0.9),  # not changed at all
-        (0.50, 0.99, 0.0, 0, 0.9),  # called abnormal already: in no population
+        (0.05, 0.01, 0.95, 0.8, 1, 0.1),  # flipped, rises by 0.9
+        (0.10, 0.99, 0.70, 0.4, 0, 0.2),  # flipped, rises by 0.6
+        (0.30, 0.10, 0.50, 0.6, 1, 0.3),  # exactly on the border is flipped; f(x) too high for the population of CV
+        (0.02, 0.02, 0.02, np.nan, np.nan, 0.9),  # not changed at all
+        (0.50, 0.10, 0.99, 0.0, 0, 0.9),  # called abnormal already: in no population
+        (0.95, 0.05, 0.95, 0.0, 0, 0.9),  # in that of both directions alone, where it falls by 0.9
     ]), PARAMS)
     assert (found["n_success_rate_to_abnormal"], found["success_rate_to_abnormal"]) == (4, 3 / 4)
     assert (found["n_cv_to_abnormal"], found["cv_to_abnormal"]) == (3, 1 / 3)
+    assert (found["n_cv_both_directions"], found["cv_both_directions"]) == (4, 2 / 4)
     assert (found["n_added_in_organ"], found["added_in_organ"]) == (3, pytest.approx(0.6))
     assert (found["n_added_peak_in_organ"], found["added_peak_in_organ"]) == (3, pytest.approx(2 / 3))
     assert found["added_in_organ_chance"] == pytest.approx(0.2)
@@ -164,9 +167,9 @@ def test_rates_toward_abnormal_rest_on_the_slices_called_healthy():
 
 
 def test_without_slices_called_healthy_there_are_only_counts():
-    found = abnormal_metrics(abnormal_cases([(0.9, 0.9, 0.5, 1, 0.5)]), PARAMS)
-    assert found == {"n_success_rate_to_abnormal": 0, "n_cv_to_abnormal": 0, "n_added_in_organ": 0,
-                     "n_added_peak_in_organ": 0}
+    found = abnormal_metrics(abnormal_cases([(0.6, 0.1, 0.9, 0.5, 1, 0.5)]), PARAMS)
+    assert found == {"n_success_rate_to_abnormal": 0, "n_cv_to_abnormal": 0, "n_cv_both_directions": 0,
+                     "n_added_in_organ": 0, "n_added_peak_in_organ": 0}
 
 
 def segmentation_cases():

@@ -119,7 +119,7 @@ def train_toy_generator(name: str, root: Path) -> None:
     data = TrainingSlices(both, torch.ones_like(both, dtype=torch.uint8), torch.arange(len(both)) < len(images),
                           torch.linspace(0, 1, len(images)).repeat(2), classifier, runtime)
     seed_everything(0)
-    generator, _ = train_adversarial(module, params, data, 0, Scratch("toy", name))
+    generator, _, _ = train_adversarial(module, params, data, 0, Scratch("toy", name))
     architecture = module.architecture_of(params, classifier)
     save_model(root / "models/generators" / name, generator, {"architecture": architecture})
 

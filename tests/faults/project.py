@@ -160,12 +160,13 @@ def untimed(file: Path) -> bytes:
     for values in metrics.values():
         if isinstance(values, dict):
             values.pop("seconds_per_image", None)
+            values.pop("seconds_training", None)
     return json.dumps(metrics).encode()
 
 
 def snapshot(path: Path) -> dict[str, bytes]:
-    """Every file of an output as it stands; {} where nothing stands there."""
-    return {file.relative_to(path.parent).as_posix(): file.read_bytes()
+    """Every file of an output as it stands, but for the seconds it took; {} where nothing stands there."""
+    return {file.relative_to(path.parent).as_posix(): b"" if file.name == "timing.json" else file.read_bytes()
             for file in ([path] if path.is_file() else sorted(path.rglob("*"))) if file.is_file()}
 
 

@@ -44,8 +44,10 @@ def test_interrupted_training_ends_with_the_same_weights(name, monkeypatch):
         train(method, chosen, "killed")
     monkeypatch.setattr(method, "discriminator_step", step)
     torch.manual_seed(99)  # nothing may hang on the global state that the killed run left behind
-    resumed, resumed_history = adversarial.train_adversarial(
-        method, chosen, toy_data(), 3, Scratch("killed", chosen.model_dump()))
+    scratch = Scratch("killed", chosen.model_dump())
+    scratch.save(scratch.load() | {"seconds": 1000.0})
+    resumed, resumed_history, seconds = adversarial.train_adversarial(method, chosen, toy_data(), 3, scratch)
+    assert 1000 < seconds < 2000  # those before the kill count
     assert resumed_history == straight_history
     for key, tensor in straight.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[key]), key

@@ -18,6 +18,7 @@ NETWORKS = {
 TRAINING = {
     "generator_every": 2, "learning_rate": "2e-3", "schedule": "constant", "betas": [0.0, 0.9], "batch_size": 8,
     "steps": 12, "balance": "none", "ema_decay": 0.0,
+    "seed_offset": 0,
 }
 COIN = NETWORKS | TRAINING | {
     "fuse": "clamp", "adversarial_loss": "bce", "discriminator_condition": "predicted", "kl": "logits",
@@ -79,4 +80,4 @@ def batch_of(images, logits=0.0, **more):
 def train(method, params, scratch="s"):
     """A generator of the method, trained on the toy slices from a fixed start, and its learning curves."""
     torch.manual_seed(0)
-    return train_adversarial(method, params, toy_data(), 3, Scratch(scratch, params.model_dump()))
+    return train_adversarial(method, params, toy_data(), 3, Scratch(scratch, params.model_dump()))[:2]
