@@ -50,7 +50,7 @@ def sweep(shown: list[dict[str, Any]], param: str, metrics: list[str]) -> tuple[
     """
     bounds = [f"{metric}_ci_{side}" for metric in metrics for side in ("low", "high")]
     wanted, rows, left_out, known = {param, *metrics}, [], [], set()
-    for name, data in _results(shown):
+    for name, data in results(shown):
         values = {} if data is None else dict(_flat(data["metrics"].get(METRICS_FILE, {}).get("data") or {}))
         parameters = {} if data is None else dict(_flat(data["params"]["params.yaml"]["data"]))
         known |= {*values, *parameters}
@@ -71,7 +71,7 @@ def sweep(shown: list[dict[str, Any]], param: str, metrics: list[str]) -> tuple[
                             ignore_index=True), left_out
 
 
-def _results(shown: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any] | None]]:
+def results(shown: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any] | None]]:
     """(name, data) of the commit and of its experiments; None where a run hasn't succeeded.
 
     DVC lists the commit's own metrics for an experiment that failed.

@@ -1,0 +1,129 @@
+"""Published series of experiments as edits of params.yaml: `python -m stages.evaluate.series appendix_a`.
+
+Queues one DVC experiment per row of experiments/<series>.yaml and seed; `dvc exp run --run-all -j 1` then runs them
+(`make ablations` does both), and stages.evaluate.series_table prints their numbers beside the published ones. A row
+that is params.yaml as it stands is the commit's own run and needs no experiment; one that has been run is not queued
+again. `--as-published` takes a publication's own weights and faults along.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field
+
+from stages.common.params import Params, ParamsError, read_params, stage_main, value_at
+from stages.evaluate.lockfile import DVC, run
+
+EXPERIMENTS = Path("experiments")
+
+
+class Row(Params):
+    method: str  # whose metrics stand in this row
+    says: str  # what sets the row apart
+    after: str | None = None  # the row whose values this one has too, and which it is compared with
+    set: dict[str, Any]  # dotted key of params.yaml -> value
+    as_published: dict[str, Any] = {}
+    published: dict[str, float]  # the publication's column -> its number
+    measured_as: dict[str, str] = {}  # column -> metric, where it is not the series'
+
+
+class Series(Params):
+    title: str
+    measured_as: dict[str, str]  # the publication's column -> our metric that is computed as it is there
+    # Profile -> generator -> what it has there in every row, such as a depth that some row needs.
+    by_profile: dict[str, dict[str, dict[str, Any]]] = {}
+    rows: dict[str, Row] = Field(min_length=1)
+
+    def metric(self, row: str, column: str) -> str:
+        """Our metric beside a published number."""
+        return self.rows[row].measured_as.get(column, self.measured_as[column])
+
+
+def read_series(name: str) -> Series:
+    """experiments/<name>.yaml, checked."""
+    file = EXPERIMENTS / f"{name}.yaml"
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in EXPERIMENTS.glob("*.yaml")))
+        raise ParamsError(f"no series {name!r}: {file} not found; there are: {known}")
+    return Series.model_validate(yaml.safe_load(file.read_text()))
+
+
+def resolved(series: Series, row: str, as_published: bool) -> dict[str, Any]:
+    """A row's values of dotted keys, those of the rows before it included; the later row's value counts."""
+    if row not in series.rows:
+        raise ParamsError(f"no row {row!r}; there are: {', '.join(series.rows)}")
+    this = series.rows[row]
+    before = resolved(series, this.after, as_published) if this.after else {}
+    return before | this.set | (this.as_published if as_published else {})
+
+
+def edits(series: Series, row: str, as_published: bool, seed: int, params: dict[str, Any]) -> dict[str, Any]:
+    """The values of a row, with the profile's, that differ from params.yaml's; seed 0 is that of params.yaml.
+
+    A further seed is another start and order of the row's own generator; data and classifier stay.
+    """
+    generator = series.rows[row].method
+    common = series.by_profile.get(params["profile"], {}).get(generator, {}) | ({"seed_offset": seed} if seed else {})
+    wanted = {f"generators.{generator}.{key}": value for key, value in common.items()}
+    wanted |= resolved(series, row, as_published)
+    return {key: value for key, value in wanted.items() if not is_same(value_at(params, key), value)}
+
+
+def is_same(found: Any, value: Any) -> bool:
+    """Whether a parameter has a value; DVC writes 5e-05, which YAML takes for text."""
+    return (float(found) if isinstance(value, float) and isinstance(found, str) else found) == value
+
+
+def experiment_name(series: str, row: str, as_published: bool, seed: int) -> str:
+    """The name of a row's DVC experiment."""
+    name = f"{series}-{row}{'-as-published' if as_published else ''}{f'-seed{seed}' if seed else ''}"
+    return name.replace("_", "-")
+
+
+def override(key: str, value: Any) -> str:
+    """`key=value` as `dvc exp run -S` reads it."""
+    return f"{key}={_written(value)}"
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_written(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_written, value)) + "]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("series", help="a file in experiments/, without its ending")
+    parser.add_argument("rows", nargs="*", help="default: all of them")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each row (default: 1)")
+    parser.add_argument("--as-published", action="store_true")
+    parser.add_argument("--print", action="store_true", help="print the commands and queue nothing")
+    arguments = parser.parse_args()
+    series, params = read_series(arguments.series), read_params()
+    done = [] if arguments.print else run(*DVC, "exp", "list", "--name-only").split()
+    for row in arguments.rows or series.rows:
+        for seed in range(arguments.seeds):
+            name = experiment_name(arguments.series, row, arguments.as_published, seed)
+            changed = edits(series, row, arguments.as_published, seed, params)
+            if not changed:
+                print(f"# {name}: params.yaml as it stands, `dvc repro`")
+            elif name in done:
+                print(f"# {name}: has been run (`dvc exp remove {name}` forgets it)")
+            else:
+                options = [part for edit in changed.items() for part in ("-S", override(*edit))]
+                command = ["exp", "run", "--queue", "--name", name, *options]
+                print(shlex.join(["dvc", *command]), flush=True)
+                if not arguments.print:
+                    subprocess.run([*DVC, *command, "--quiet"], check=True)
+
+
+if __name__ == "__main__":
+    stage_main(main)
