@@ -8,12 +8,14 @@ those `in_input_range` did not, so they look like the scan and suit a classifier
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
+from torch.nn.utils import parametrize
 
 from stages.common.runtime import draw_batch
 from stages.generate.batches import Batch, TrainingSlices, draw_pairs
@@ -46,6 +48,7 @@ class GeneratorParams(InpaintingParams):
     data: Literal["all", "paired"]  # 3: abnormal slices only, the discriminator's real ones healthy, of the same height
     height_bins: int = Field(ge=1)
     gamma: float = Field(ge=0)  # 4: of the penalties R1 and R2
+    penalty_share: float = Field(gt=0, le=1)  # of each batch on which these are taken; as published: 1
     classifier_features: bool  # 5: into the decoder's conditional norms
     feature_scale: Literal["one", "default"]  # at which their scale starts. Code: default, about 0
 
@@ -126,22 +129,26 @@ def conditions(params: GeneratorParams, real: Tensor) -> tuple[Tensor | None, Te
 def discriminator_step(networks: Networks, params: GeneratorParams, batch: Batch, counterfactual: Tensor) -> Tensor:
     """Discriminator's loss on real images and detached counterfactuals, given as their sums (B,1,H,W)."""
     real = networks.generator.align(batch.images if batch.healthy is None else batch.healthy)
-    both = torch.cat([real, networks.generator.aligned(counterfactual.detach())])  # (2B,1,H,W)
-    both.requires_grad_(params.gamma > 0)
+    fake = networks.generator.aligned(counterfactual.detach())
     real_label, fake_label = conditions(params, real_condition(params, batch.logits))
-    labels = None if real_label is None else torch.cat([real_label, fake_label])
-    # Second derivatives ask for full precision.
-    with torch.autocast(both.device.type, enabled=params.gamma == 0 and torch.is_autocast_enabled(both.device.type)):
-        scores = networks.discriminator(both, labels)
-        real_scores, fake_scores = scores.chunk(2)
+    penalised = math.ceil(params.penalty_share * len(real)) if params.gamma else len(real)
+    scores, penalty = [], 0.0
+    # Second derivatives ask for full precision; both parts of the batch see the same weights.
+    with torch.autocast(real.device.type, enabled=params.gamma == 0 and torch.is_autocast_enabled(real.device.type)), \
+            parametrize.cached():
+        for part in (slice(0, penalised), slice(penalised, len(real))):
+            if part.start == len(real):
+                break
+            both = torch.cat([real[part], fake[part]]).requires_grad_(params.gamma > 0 and part.start == 0)
+            labels = None if real_label is None else torch.cat([real_label[part], fake_label[part]])
+            scores.append(networks.discriminator(both, labels))
+            if both.requires_grad:
+                r1, r2 = squared_gradient_norms(scores[0], both).chunk(2)
+                penalty = params.gamma / 2 * (r1.mean() + r2.mean())
+        real_scores, fake_scores = map(torch.cat, zip(*(part.chunk(2) for part in scores), strict=True))
         if params.adversarial_loss == "relativistic":
-            loss = relativistic_loss(real_scores, fake_scores)
-        else:
-            loss = discriminator_loss(real_scores, fake_scores, params.adversarial_loss)
-        if params.gamma:
-            r1, r2 = squared_gradient_norms(scores, both).chunk(2)
-            loss = loss + params.gamma / 2 * (r1.mean() + r2.mean())
-    return loss
+            return relativistic_loss(real_scores, fake_scores) + penalty
+        return discriminator_loss(real_scores, fake_scores, params.adversarial_loss) + penalty
 
 
 def generator_step(networks: Networks, params: GeneratorParams, batch: Batch,

@@ -101,13 +101,14 @@ def test_the_classifier_judges_the_range_that_is_asked_for(setting):
     torch.testing.assert_close(seen[1], torch.tanh(total.detach()))
 
 
-@pytest.mark.parametrize("gamma", [0.0, 3.0])
-def test_discriminator_step_is_the_relativistic_loss_with_r1_and_r2(setting, gamma):
-    """The penalties against autograd image by image."""
-    networks, chosen, batch, total = setting(gamma=gamma)
+@pytest.mark.parametrize(("gamma", "share"), [(0.0, 1.0), (3.0, 1.0), (3.0, 0.5)])
+def test_discriminator_step_is_the_relativistic_loss_with_r1_and_r2(setting, gamma, share):
+    """The penalties against autograd image by image; half of a batch of two is its first pair."""
+    networks, chosen, batch, total = setting(gamma=gamma, penalty_share=share)
     real, fake = torch.tanh(batch.healthy), torch.tanh(total.detach())
     expected = relativistic_loss(networks.discriminator(real, None), networks.discriminator(fake, None))
     for images in (real, fake):
+        images = images[: int(2 * share)]
         for image in images:
             leaf = image[None].clone().requires_grad_(True)
             (gradient,) = torch.autograd.grad(networks.discriminator(leaf, None).sum(), leaf)
