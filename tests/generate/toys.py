@@ -33,8 +33,8 @@ SINGLA = NETWORKS | TRAINING | {
 ALIGNED = COIN | {
     "fuse": "tanh", "alignment": "tanh", "classifier_sees": "input_range", "data": "paired", "height_bins": 4,
     "discriminator_condition": "none", "adversarial_loss": "relativistic", "gamma": 1.0, "penalty_share": 0.5,
-    "classifier_features": True, "feature_scale": "one", "kl_target": "always_healthy", "reconstruction": "dilated", "dilation_px": 3,
-    "lambda_reconstruction": 0.0, "lambda_total_variation": 0.001,
+    "classifier_features": True, "feature_scale": "one", "kl_target": "always_healthy", "reconstruction": "dilated",
+    "dilation_px": 3, "lambda_reconstruction": 0.0, "lambda_total_variation": 0.001,
 }
 
 
