@@ -5,7 +5,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 # The stages say `python`: it is the one of .venv, activated or not.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test profile apply compare experiments bench clean
+.PHONY: repro test profile apply compare experiments ablations ablation-tables bench clean
 
 repro: .venv/installed
 	dvc repro
@@ -31,6 +31,18 @@ compare: .venv/installed
 # dvc exp show with the columns that matter.
 experiments: .venv/installed
 	@python -m stages.evaluate.experiments
+
+# The published series of experiments/, each row SEEDS times, as DVC experiments; then ours beside the published numbers.
+# What has been run is not run again: make ablations SERIES=table_2 SEEDS=3
+SERIES ?= appendix_a table_2 coin_aligned
+SEEDS ?= 1
+ablations: .venv/installed
+	@for series in $(SERIES); do python -m stages.evaluate.series $$series --seeds $(SEEDS) || exit 1; done
+	dvc exp run --run-all -j 1
+	@$(MAKE) --no-print-directory ablation-tables
+
+ablation-tables: .venv/installed
+	@for series in $(SERIES); do python -m stages.evaluate.series_table $$series || exit 1; done
 
 bench: .venv/installed
 	python -m benchmarks.speed

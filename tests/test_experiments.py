@@ -82,7 +82,8 @@ def repository(tmp_path_factory):
     root = tmp_path_factory.mktemp("repository")
     for name in ("params.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, root / name)
-    shutil.copytree(ROOT / "stages", root / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("stages", "experiments"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "dvc.yaml").write_text(yaml.safe_dump(DVC_YAML))
     (root / "read.py").write_text(STAGE)
     shutil.copy(ROOT / "reports/metrics.json", root / "base.json")
@@ -193,3 +194,22 @@ def test_the_sweep_is_drawn_from_what_dvc_recorded(repository, queued):
     assert (repository / "docs/sweep.png").read_bytes().startswith(b"\x89PNG")
     assert "docs/sweep.png: 4 results" in result.stdout
     assert "each-kind" in result.stdout
+
+
+def test_a_published_series_is_queued_run_and_set_beside_its_paper(repository, queued):
+    series = (sys.executable, "-m", "stages.evaluate.series", "table_2", "COIN", "no_total_variation")
+    said = run(repository, *series).stdout
+    assert "# table-2-COIN: params.yaml as it stands" in said and "--name table-2-no-total-variation" in said
+    dvc(repository, "exp", "run", "--run-all", "-j", "1")
+    assert "table-2-no-total-variation: has been run" in run(repository, *series).stdout
+    text = run(repository, sys.executable, "-m", "stages.evaluate.series_table", "table_2").stdout
+    assert text.strip() == (repository / "reports/ablations/table_2.md").read_text().strip()
+    rows = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in text.splitlines() if line.startswith("|")}
+    iou_val = rows["row"].index("IoU val")
+    assert rows["no total variation"][iou_val] == "0.500"  # the stage's 0.5 + lambda_total_variation
+    assert float(rows["COIN"][iou_val]) == 0.5 + value(experiments_base(repository), "lambda_total_variation")
+    assert "no_classifier: no result yet" in text and "no_reconstruction: no result yet" in text
+
+
+def experiments_base(root):
+    return json.loads(dvc(root, "exp", "show", "--json", "--hide-workspace").stdout)[0]["data"]
