@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +121,7 @@ def main() -> None:
                 command = ["exp", "run", "--queue", "--name", name, *options]
                 print(shlex.join(["dvc", *command]), flush=True)
                 if not arguments.print:
-                    subprocess.run([*DVC, *command, "--quiet"], check=True)
+                    run(*DVC, *command, "--quiet")
 
 
 if __name__ == "__main__":
