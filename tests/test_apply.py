@@ -71,6 +71,7 @@ def project(tmp_path, monkeypatch):
         confusion.write_text("actual,predicted\nabnormal,abnormal\n")
     arguments = {"channels": [8, 16], "skips": 1, "fuse": "clamp", "upsampling": "nearest", "spectral_norm": True}
     save_model("models/generators/coin", coin.build(arguments), {"architecture": arguments})
+    write("reports/training/coin/timing.json", {"seconds": 3.5})
     for method in METHODS:
         write(f"data/masks/{method}/thresholds.json", CARRIED)
     write("data/filtered/manifest.json", {"dataset": "phantom", "anomalies": True, "window": [20.0, 230.0]})

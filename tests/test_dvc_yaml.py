@@ -214,14 +214,15 @@ def test_nothing_is_stale_without_an_edit(repository):
     assert stale_after(repository, lambda values: None) == set()
 
 
-def test_editing_coin_reruns_coin_and_what_depends_on_it(repository):
-    stale = stale_after(repository, lambda values: values["generators"]["coin"].update(lambda_classifier=4.5))
-    assert stale == {"train_generator@coin", "report"}  # the report prints the parameters
+@pytest.mark.parametrize("name", PARAMS["generators"])
+def test_editing_one_generator_reruns_that_one_and_what_depends_on_it(repository, name):
+    stale = stale_after(repository, lambda values: values["generators"][name].update(lambda_classifier=4.5))
+    assert stale == {f"train_generator@{name}", "report"}  # the report prints the parameters
     reached = downstream(stale)
-    assert {"explain@coin", "extract_masks@coin", "evaluate", "report"} <= reached
-    others = {name for name in STAGES if "@" in name and not name.endswith("@coin")}
+    assert {f"explain@{name}", f"extract_masks@{name}", "evaluate", "report"} <= reached
+    others = {stage for stage in STAGES if "@" in stage and not stage.endswith(f"@{name}")}
     assert not reached & others
-    assert not {name for name in reached if name.startswith(("simulate", "extract_slices", "filter", "augment"))}
+    assert not {stage for stage in reached if stage.startswith(("simulate", "extract_slices", "filter", "augment"))}
 
 
 def test_editing_one_method_reruns_that_one(repository):
