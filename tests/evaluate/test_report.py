@@ -12,8 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.common.explanations import Explanations, write_explanations
-from stages.common.store import SliceStore
 from stages.evaluate import charts, glossary, pictures, report, show, tables
 from stages.evaluate.figures import ReportParams
 from stages.evaluate.report_answer import worst_cases
@@ -73,42 +71,6 @@ def test_the_answer_goes_by_pairs_where_one_of_the_two_is_the_reference():
     _, following, control = tables.answer(metrics, "iou_val", ["centre"])
     assert following.startswith("Next is coin, 0.500: 0.100 less in pairs") and "-0.140 to -0.050)." in following
     assert "intervals to compare" in control  # of two methods that are both no reference
-
-
-def make_abnormal(project):
-    """Let coin also brighten a corner of every slice; the report's cases say how far that lies in the organ."""
-    written = Explanations.open(project / "data/explanations/coin")
-    images = SliceStore.open(project / "data/slices").images
-    abnormal = np.array(images)
-    abnormal[:, :4, :4] = 1
-    write_explanations(project / "data/explanations/coin", np.array(written.attribution),
-                       np.array(written.counterfactual), written.index.assign(f_x_ab=0.97), written.timing, abnormal)
-    cases = pd.read_csv(project / "reports/cases.csv")
-    cases.loc[cases["method"] == "coin", ["f_x_ab", "added_in_organ"]] = 0.97, 0.375
-    cases.to_csv(project / "reports/cases.csv", index=False)
-    edit_json(project / "reports/metrics.json", lambda metrics: metrics["coin"].update(
-        {"added_in_organ": 0.375, "n_added_in_organ": 6, "added_in_organ_chance": 0.25}))
-
-
-def test_healthy_slices_made_abnormal_are_shown_with_where_the_lesion_was_put(project):
-    report.main()
-    assert "made abnormal" not in Path("reports/report.html").read_text().split('id="metrics"')[0]
-    make_abnormal(project)
-    report.main()
-    page = Path("reports/report.html").read_text()
-    article = page[page.index('id="method-coin"'):]
-    article = article[: article.index("</article>")]
-    for panel in ("made abnormal", "organ"):
-        assert article.count(f"<figcaption>{panel}</figcaption>") == 3
-    assert "0.375 of the change in the organ; f(x) 0.100, made abnormal 0.970" in article
-    assert ">added in organ <b>0.375</b> (n = 6)" in article and ">in organ by chance <b>0.250</b> (n = 6)" in article
-    assert "Slices called healthy, made abnormal" not in page.replace(article, "")
-
-
-def test_the_organ_is_tinted_and_the_rest_of_the_scan_is_as_it_was():
-    scan, organ = np.zeros((2, 2), np.float16), np.array([[1, 0], [0, 0]], np.uint8)
-    picture = pictures.organ_overlay(scan, organ)
-    assert picture[0, 0, 2] > picture[0, 0, 0] and np.array_equal(picture[1], pictures.grey(scan)[1])
 
 
 def test_markdown_and_terminal_tables_agree_with_the_metrics():

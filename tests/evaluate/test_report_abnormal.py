@@ -1,0 +1,62 @@
+"""Healthy slices made abnormal, as a reader of the report meets them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.common.explanations import Explanations, write_explanations
+from stages.common.store import SliceStore
+from stages.evaluate import pictures, report
+from tests.evaluate.report_fixture import METHODS, build_project
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    build_project(tmp_path, np.random.default_rng(1).uniform(-1, 0.2, (12, 24, 24)), METHODS, ("coin",), ("random",))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["report"])
+    return tmp_path
+
+
+def make_abnormal(project):
+    """Let coin also brighten a corner of every slice; the report's cases say how far that lies in the organ."""
+    written = Explanations.open(project / "data/explanations/coin")
+    images = SliceStore.open(project / "data/slices").images
+    abnormal = np.array(images)
+    abnormal[:, :4, :4] = 1
+    write_explanations(project / "data/explanations/coin", np.array(written.attribution),
+                       np.array(written.counterfactual), written.index.assign(f_x_ab=0.97), written.timing, abnormal)
+    cases = pd.read_csv(project / "reports/cases.csv")
+    cases.loc[cases["method"] == "coin", ["f_x_ab", "added_in_organ"]] = 0.97, 0.375
+    cases.to_csv(project / "reports/cases.csv", index=False)
+    file = project / "reports/metrics.json"
+    metrics = json.loads(file.read_text())
+    metrics["coin"] |= {"added_in_organ": 0.375, "n_added_in_organ": 6, "added_in_organ_chance": 0.25}
+    file.write_text(json.dumps(metrics))
+
+
+def test_healthy_slices_made_abnormal_are_shown_with_where_the_lesion_was_put(project):
+    report.main()
+    assert "made abnormal" not in Path("reports/report.html").read_text().split('id="metrics"')[0]
+    make_abnormal(project)
+    report.main()
+    page = Path("reports/report.html").read_text()
+    article = page[page.index('id="method-coin"'):]
+    article = article[: article.index("</article>")]
+    for panel in ("made abnormal", "organ"):
+        assert article.count(f"<figcaption>{panel}</figcaption>") == 3
+    assert "0.375 of the change in the organ; f(x) 0.100, made abnormal 0.970" in article
+    assert ">added in organ <b>0.375</b> (n = 6)" in article and ">in organ by chance <b>0.250</b> (n = 6)" in article
+    assert "Slices called healthy, made abnormal" not in page.replace(article, "")
+
+
+def test_the_organ_is_tinted_and_the_rest_of_the_scan_is_as_it_was():
+    scan, organ = np.zeros((2, 2), np.float16), np.array([[1, 0], [0, 0]], np.uint8)
+    picture = pictures.organ_overlay(scan, organ)
+    assert picture[0, 0, 2] > picture[0, 0, 0] and np.array_equal(picture[1], pictures.grey(scan)[1])
