@@ -69,7 +69,8 @@ def project(tmp_path, monkeypatch):
         confusion = Path(f"reports/training/{role}/confusion.csv")
         confusion.parent.mkdir(parents=True)
         confusion.write_text("actual,predicted\nabnormal,abnormal\n")
-    arguments = {"channels": [8, 16], "skips": 1, "fuse": "clamp", "upsampling": "nearest", "spectral_norm": True}
+    arguments = {"channels": [8, 16], "skips": 1, "fuse": "clamp", "upsampling": "nearest", "spectral_norm": True,
+                 "spectral_sigma": "differentiable"}
     save_model("models/generators/coin", coin.build(arguments), {"architecture": arguments})
     write("reports/training/coin/timing.json", {"seconds": 3.5})
     for method in METHODS:

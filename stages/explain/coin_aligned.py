@@ -14,7 +14,7 @@ from stages.generate.loading import load_generator
 
 class MethodParams(Params):
     needs: Literal["models/generators/coin_aligned"]  # folder of the trained generator
-    # Counterfactual and map: like the scan, or after tanh as in the thesis, where the map is |tanh(x) - x_cf| / 2.
+    # The map: |x - x_cf| / 2 in the scan's range, or after tanh as in the thesis, |tanh(x) - tanh(x + G)| / 2.
     compare: Literal["input_range", "aligned"]
 
 
@@ -27,12 +27,12 @@ class Method:
     def __call__(self, images: Tensor, rows: Tensor, organ: Tensor) -> ExplanationBatch:
         """Counterfactuals of images (B,1,H,W) in [-1,1]; the classifier's features of them steer the generator."""
         classifier, features = self.context.classifier, None
+        if self.generator.features:  # in full precision, as in training
+            features = classifier.pooled(classifier.features(images))
         with self.context.runtime.autocast():
-            if self.generator.features:
-                features = classifier.pooled(classifier.features(images))
             total = self.generator.total(images, features).float()
+        counterfactual = self.generator.in_input_range(total).clamp(-1, 1)  # all else compares it with the scan
         if self.params.compare == "input_range":
-            return ExplanationBatch.from_counterfactual(images, self.generator.in_input_range(total).clamp(-1, 1))
-        counterfactual = self.generator.aligned(total).clamp(-1, 1)
-        difference = (self.generator.align(images) - counterfactual).abs().squeeze(1) / 2  # (B,1,H,W) -> (B,H,W)
-        return ExplanationBatch(difference, counterfactual)
+            return ExplanationBatch.from_counterfactual(images, counterfactual)
+        difference = self.generator.align(images) - self.generator.aligned(total)
+        return ExplanationBatch(difference.abs().squeeze(1) / 2, counterfactual)  # (B,1,H,W) -> (B,H,W)

@@ -11,16 +11,47 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils import parametrize, parametrizations
+
+SpectralSigma = Literal["differentiable", "detached"]
 
 
 def conv3(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
 
 
-def conv1(inputs: int, outputs: int, spectral: bool) -> nn.Module:
+def conv1(inputs: int, outputs: int, sigma: SpectralSigma | None) -> nn.Module:
     layer = nn.Conv2d(inputs, outputs, 1, bias=False)
-    return spectral_norm(layer) if spectral else layer
+    return spectral_norm(layer, sigma) if sigma else layer
+
+
+def spectral_norm(layer: nn.Module, sigma: SpectralSigma) -> nn.Module:
+    """The layer with its weight divided by sigma, the greatest singular value (Miyato et al. 2018).
+
+    `differentiable`: gradients pass through sigma, the estimate rests in eval mode. `detached`: as in COIN's code.
+    """
+    if sigma == "differentiable":
+        return parametrizations.spectral_norm(layer)
+    return parametrize.register_parametrization(layer, "weight", DetachedSpectralNorm(layer.weight))
+
+
+class DetachedSpectralNorm(nn.Module):
+    """Spectral norm as COIN's code has it: sigma is a constant to the gradient, and every forward improves its
+    estimate by one power iteration, in eval mode too, so that an answer hangs on how many came before it."""
+
+    def __init__(self, weight: Tensor):
+        super().__init__()
+        self.register_buffer("u", F.normalize(torch.randn(len(weight)), dim=0))
+
+    @torch.no_grad()
+    def sigma(self, weight: Tensor) -> Tensor:
+        matrix = weight.flatten(1)  # (out,in,h,w) -> (out,in*h*w)
+        v = F.normalize(matrix.T @ self.u, dim=0)
+        self.u.copy_(F.normalize(matrix @ v, dim=0))
+        return self.u @ matrix @ v
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight / self.sigma(weight)
 
 
 class ConditionalBatchNorm(nn.Module):
@@ -61,7 +92,7 @@ class FeatureBatchNorm(nn.Module):
 class DownBlock(nn.Module):
     """Encoder block, half the size: shortcut pool-conv1; main BN-ReLU-pool-conv3-BN-ReLU-conv3."""
 
-    def __init__(self, inputs: int, outputs: int, spectral_shortcut: bool):
+    def __init__(self, inputs: int, outputs: int, spectral_shortcut: SpectralSigma | None):
         super().__init__()
         self.shortcut = conv1(inputs, outputs, spectral_shortcut)
         self.norm1, self.conv1 = nn.BatchNorm2d(inputs), conv3(inputs, outputs)
@@ -76,7 +107,7 @@ class UpBlock(nn.Module):
     """Decoder block, twice the size: shortcut up-conv1; main CBN-ReLU-up-conv3-CBN-ReLU-conv3."""
 
     def __init__(self, inputs: int, outputs: int, norm: Callable[[int], nn.Module], upsampling: str,
-                 spectral_shortcut: bool):
+                 spectral_shortcut: SpectralSigma | None):
         super().__init__()
         self.upsampling = upsampling
         self.shortcut = conv1(inputs, outputs, spectral_shortcut)
@@ -95,7 +126,7 @@ class UpBlock(nn.Module):
 class Encoder(nn.Module):
     """Images (B,1,H,W) -> one map per block, at H/2, H/4, ...; the last one is the bottleneck z."""
 
-    def __init__(self, channels: list[int], spectral_shortcut: bool):
+    def __init__(self, channels: list[int], spectral_shortcut: SpectralSigma | None):
         super().__init__()
         self.stem, self.norm = conv3(1, channels[0]), nn.BatchNorm2d(channels[0])
         inputs = [channels[0], *channels[:-1]]
@@ -117,7 +148,7 @@ class Decoder(nn.Module):
     """
 
     def __init__(self, channels: list[int], skips: int, norm: Callable[[int], nn.Module], upsampling: str,
-                 spectral_shortcut: bool):
+                 spectral_shortcut: SpectralSigma | None):
         super().__init__()
         if not 0 <= skips < len(channels):
             raise ValueError(f"generators: `skips` is {skips}; {len(channels)} blocks allow 0 to {len(channels) - 1}")
@@ -143,12 +174,12 @@ class Decoder(nn.Module):
 class DiscriminatorBlock(nn.Module):
     """Spectrally normalised residual block; a net's first has no ReLU in front, an added last one keeps the size."""
 
-    def __init__(self, inputs: int, outputs: int, first: bool = False, pool: bool = True):
+    def __init__(self, inputs: int, outputs: int, sigma: SpectralSigma, first: bool = False, pool: bool = True):
         super().__init__()
         self.first, self.pool = first, pool
-        self.conv1 = spectral_norm(nn.Conv2d(inputs, outputs, 3, padding=1))
-        self.conv2 = spectral_norm(nn.Conv2d(outputs, outputs, 3, padding=1))
-        self.shortcut = nn.Identity() if inputs == outputs else spectral_norm(nn.Conv2d(inputs, outputs, 1))
+        self.conv1 = spectral_norm(nn.Conv2d(inputs, outputs, 3, padding=1), sigma)
+        self.conv2 = spectral_norm(nn.Conv2d(outputs, outputs, 3, padding=1), sigma)
+        self.shortcut = nn.Identity() if inputs == outputs else spectral_norm(nn.Conv2d(inputs, outputs, 1), sigma)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(x if self.first else F.relu(x))
@@ -168,15 +199,17 @@ class ProjectionDiscriminator(nn.Module):
     0 has none (Singla et al. 2021, section 3.2).
     """
 
-    def __init__(self, channels: list[int], conditions: int, last_block: bool, ordinal: bool = False):
+    def __init__(self, channels: list[int], conditions: int, last_block: bool, sigma: SpectralSigma,
+                 ordinal: bool = False):
         super().__init__()
         self.ordinal = ordinal
         inputs = [1, *channels[:-1]]
-        blocks = [DiscriminatorBlock(i, o, first=n == 0) for n, (i, o) in enumerate(zip(inputs, channels, strict=True))]
+        blocks = [DiscriminatorBlock(i, o, sigma, first=n == 0)
+                  for n, (i, o) in enumerate(zip(inputs, channels, strict=True))]
         if last_block:
-            blocks.append(DiscriminatorBlock(channels[-1], channels[-1], pool=False))
+            blocks.append(DiscriminatorBlock(channels[-1], channels[-1], sigma, pool=False))
         self.blocks = nn.Sequential(*blocks)
-        self.linear = spectral_norm(nn.Linear(channels[-1], 1))
+        self.linear = spectral_norm(nn.Linear(channels[-1], 1), sigma)
         self.embedding = nn.Embedding(conditions, channels[-1])
         initialise_discriminator(self)
 

@@ -31,11 +31,12 @@ def build(architecture: dict[str, Any]) -> PerturbationGenerator:
 
 def architecture_of(params: GeneratorParams, classifier: nn.Module) -> dict[str, Any]:
     return {"channels": params.channels, "skips": params.skips, "fuse": params.fuse, "upsampling": params.upsampling,
-            "spectral_norm": params.spectral_norm}
+            "spectral_norm": params.spectral_norm, "spectral_sigma": params.spectral_sigma}
 
 
 def build_networks(params: GeneratorParams, classifier: nn.Module) -> Networks:
-    discriminator = ProjectionDiscriminator(params.discriminator_channels, 2, params.discriminator_last_block)
+    discriminator = ProjectionDiscriminator(params.discriminator_channels, 2, params.discriminator_last_block,
+                                            params.spectral_sigma)
     return Networks(build(architecture_of(params, classifier)), discriminator, classifier)
 
 

@@ -96,12 +96,14 @@ def build(architecture: dict[str, Any]) -> AlignedGenerator:
 
 def architecture_of(params: GeneratorParams, classifier: nn.Module) -> dict[str, Any]:
     return {"channels": params.channels, "skips": params.skips, "fuse": params.fuse, "upsampling": params.upsampling,
-            "spectral_norm": params.spectral_norm, "alignment": params.alignment, "feature_scale": params.feature_scale,
+            "spectral_norm": params.spectral_norm, "spectral_sigma": params.spectral_sigma,
+            "alignment": params.alignment, "feature_scale": params.feature_scale,
             "features": len(classifier.classifying_weights()) if params.classifier_features else 0}
 
 
 def build_networks(params: GeneratorParams, classifier: nn.Module) -> Networks:
-    discriminator = ProjectionDiscriminator(params.discriminator_channels, 2, params.discriminator_last_block)
+    discriminator = ProjectionDiscriminator(params.discriminator_channels, 2, params.discriminator_last_block,
+                                            params.spectral_sigma)
     return Networks(build(architecture_of(params, classifier)), discriminator, classifier)
 
 
@@ -182,13 +184,14 @@ def generator_step(networks: Networks, params: GeneratorParams, batch: Batch,
 def adversarial_term(networks: Networks, params: GeneratorParams, batch: Batch, result: Tensor) -> Tensor:
     """The generator's part of the adversarial loss, for counterfactuals (B,1,H,W) as the discriminator sees them."""
     real_label, fake_label = conditions(params, real_condition(params, batch.logits))
-    fake = networks.discriminator(result, fake_label)
     if params.adversarial_loss != "relativistic":
-        return generator_loss(fake, params.adversarial_loss)
-    with torch.no_grad():
-        real = networks.generator.align(batch.images if batch.healthy is None else batch.healthy)
-        real_scores = networks.discriminator(real, real_label)
-    return relativistic_loss(fake, real_scores)
+        return generator_loss(networks.discriminator(result, fake_label), params.adversarial_loss)
+    with parametrize.cached():  # both under the same weights: a forward moves the spectral norm's estimate
+        fake = networks.discriminator(result, fake_label)
+        with torch.no_grad():
+            real = networks.generator.align(batch.images if batch.healthy is None else batch.healthy)
+            real_scores = networks.discriminator(real, real_label)
+    return relativistic_loss(fake.float(), real_scores.float())
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.common.params import Params
-from stages.generate.blocks import Decoder, Encoder
+from stages.generate.blocks import Decoder, Encoder, SpectralSigma
 
 Fuse = Literal["tanh", "clamp", "none"]
 
@@ -22,7 +22,8 @@ class NetworkParams(Params):
     skips: int  # encoder maps joined into the decoder, counted up from the bottleneck
     fuse: Fuse  # tanh(x + G) as COIN's code; clamp(x + G) as its paper's sum, exact where G = 0; none: tanh(G)
     upsampling: Literal["nearest", "bilinear"]
-    spectral_norm: bool  # on the generator's 1x1 shortcuts
+    spectral_norm: bool  # on the generator's 1x1 shortcuts; the discriminator has it everywhere
+    spectral_sigma: SpectralSigma  # in both. Code: detached
 
 
 @dataclass
@@ -42,11 +43,12 @@ class PerturbationGenerator(nn.Module):
     """
 
     def __init__(self, channels: list[int], skips: int, fuse: Fuse, upsampling: str, spectral_norm: bool,
-                 norm: Callable[[int], nn.Module]):
+                 spectral_sigma: SpectralSigma, norm: Callable[[int], nn.Module]):
         super().__init__()
         self.fuse = fuse
-        self.encoder = Encoder(channels, spectral_norm)
-        self.decoder = Decoder(channels, skips, norm, upsampling, spectral_norm)
+        sigma = spectral_sigma if spectral_norm else None
+        self.encoder = Encoder(channels, sigma)
+        self.decoder = Decoder(channels, skips, norm, upsampling, sigma)
 
     def total(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
         """What the fuse brings into the range: x + G, or G alone with `fuse: none`; (B,1,H,W), unbounded."""

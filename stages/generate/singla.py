@@ -55,12 +55,13 @@ def build(architecture: dict[str, Any]) -> PerturbationGenerator:
 
 def architecture_of(params: GeneratorParams, classifier: nn.Module) -> dict[str, Any]:
     return {"channels": params.channels, "skips": params.skips, "fuse": params.fuse, "upsampling": params.upsampling,
-            "spectral_norm": params.spectral_norm, "bins": params.bins}
+            "spectral_norm": params.spectral_norm, "spectral_sigma": params.spectral_sigma, "bins": params.bins}
 
 
 def build_networks(params: GeneratorParams, classifier: nn.Module) -> Networks:
     discriminator = ProjectionDiscriminator(params.discriminator_channels, params.bins,
-                                            params.discriminator_last_block, params.projection == "ordinal")
+                                            params.discriminator_last_block, params.spectral_sigma,
+                                            params.projection == "ordinal")
     return Networks(build(architecture_of(params, classifier)), discriminator, classifier)
 
 

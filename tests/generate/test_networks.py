@@ -5,7 +5,14 @@ from functools import partial
 import pytest
 import torch
 
-from stages.generate.blocks import ConditionalBatchNorm, Decoder, Encoder, FeatureBatchNorm, ProjectionDiscriminator
+from stages.generate.blocks import (
+    ConditionalBatchNorm,
+    Decoder,
+    Encoder,
+    FeatureBatchNorm,
+    ProjectionDiscriminator,
+    spectral_norm,
+)
 from stages.generate.networks import PerturbationGenerator
 
 PUBLISHED = [64, 128, 256, 512, 1024]
@@ -13,7 +20,7 @@ TWO_CONDITIONS = partial(ConditionalBatchNorm, conditions=2)
 
 
 def build_generator(channels, skips, fuse, upsampling="nearest", spectral_norm=False):
-    return PerturbationGenerator(channels, skips, fuse, upsampling, spectral_norm, TWO_CONDITIONS)
+    return PerturbationGenerator(channels, skips, fuse, upsampling, spectral_norm, "differentiable", TWO_CONDITIONS)
 
 
 def millions(module):
@@ -21,11 +28,11 @@ def millions(module):
 
 
 def test_published_widths_have_the_published_parameter_counts():
-    assert millions(Encoder(PUBLISHED, False)) == 19.58
-    assert [millions(Decoder(PUBLISHED, skips, TWO_CONDITIONS, "nearest", False)) for skips in range(5)] == [
+    assert millions(Encoder(PUBLISHED, None)) == 19.58
+    assert [millions(Decoder(PUBLISHED, skips, TWO_CONDITIONS, "nearest", None)) for skips in range(5)] == [
         30.04, 32.66, 33.32, 33.48, 33.53]
-    assert millions(ProjectionDiscriminator(PUBLISHED, 2, last_block=True)) == 38.42
-    assert millions(ProjectionDiscriminator(PUBLISHED, 2, last_block=False)) == 19.54
+    assert millions(ProjectionDiscriminator(PUBLISHED, 2, True, "differentiable")) == 38.42
+    assert millions(ProjectionDiscriminator(PUBLISHED, 2, False, "differentiable")) == 19.54
 
 
 @pytest.mark.parametrize("fuse", ["tanh", "clamp", "none"])
@@ -63,7 +70,7 @@ def test_image_size_that_cannot_be_halved_is_refused_with_the_key():
 
 def test_more_skips_than_blocks_are_refused():
     with pytest.raises(ValueError, match="skips"):
-        Decoder([4, 8], 2, TWO_CONDITIONS, "nearest", False)
+        Decoder([4, 8], 2, TWO_CONDITIONS, "nearest", None)
 
 
 def test_conditional_batch_norm_by_hand():
@@ -93,7 +100,7 @@ def test_feature_scale_starts_at_one_or_about_zero():
 
 def test_classifier_features_in_the_published_decoder_cost_15_1_million_parameters():
     with_features, plain = (
-        millions(Decoder(PUBLISHED, 4, norm, "bilinear", False))
+        millions(Decoder(PUBLISHED, 4, norm, "bilinear", None))
         for norm in (partial(FeatureBatchNorm, features=1280, initial_scale="one"),
                      partial(ConditionalBatchNorm, conditions=1)))
     assert with_features - plain == pytest.approx(15.1, abs=0.05)
@@ -111,7 +118,7 @@ def test_condition_none_is_the_healthy_one(fuse):
 
 def test_projection_adds_the_embedding_times_the_features():
     torch.manual_seed(0)
-    discriminator = ProjectionDiscriminator([4, 8], 2, last_block=False).eval()
+    discriminator = ProjectionDiscriminator([4, 8], 2, False, "differentiable").eval()
     images = torch.rand(2, 1, 16, 16)
     h = torch.relu(discriminator.blocks(images)).sum(dim=(2, 3))
     expected = discriminator(images, None) + (discriminator.embedding.weight[1] * h).sum(1)
@@ -120,16 +127,38 @@ def test_projection_adds_the_embedding_times_the_features():
 
 def test_ordinal_projection_sums_the_vectors_passed():
     torch.manual_seed(0)
-    discriminator = ProjectionDiscriminator([4, 8], 4, last_block=False, ordinal=True)
+    discriminator = ProjectionDiscriminator([4, 8], 4, False, "differentiable", ordinal=True)
     vectors = discriminator.embedding.weight
     expected = [torch.zeros(8), vectors[1], vectors[1] + vectors[2], vectors[1] + vectors[2] + vectors[3]]
     torch.testing.assert_close(discriminator.embed(torch.arange(4)), torch.stack(expected))
 
 
-def test_discriminator_weights_have_spectral_norm_one():
+@pytest.mark.parametrize("sigma", ["differentiable", "detached"])
+def test_discriminator_weights_have_spectral_norm_one(sigma):
     torch.manual_seed(0)
-    discriminator = ProjectionDiscriminator([4, 8], 2, last_block=True).train()
+    discriminator = ProjectionDiscriminator([4, 8], 2, True, sigma).train()
     for _ in range(50):  # one power iteration each
         discriminator(torch.rand(2, 1, 16, 16), None)
     weight = discriminator.eval().blocks[1].conv1.weight.detach().flatten(1)
     assert torch.linalg.matrix_norm(weight, 2).item() == pytest.approx(1.0, abs=0.02)
+
+
+def test_whether_sigma_is_a_constant_to_the_gradient():
+    """Of the sum over W / sigma at W = diag(3, 1), sigma = 3: 1/3 each if sigma is constant; else, as d sigma = d W_00,
+    W_00 has 1/3 - (3 + 1) / 9."""
+    for sigma, expected in (("detached", 1 / 3), ("differentiable", 1 / 3 - 4 / 9)):
+        layer = torch.nn.Linear(2, 2, bias=False)
+        layer.weight.data = torch.diag(torch.tensor([3.0, 1.0]))
+        spectral_norm(layer, sigma)
+        for _ in range(50):
+            layer(torch.ones(1, 2))
+        (gradient,) = torch.autograd.grad(layer(torch.ones(1, 2)).sum(), layer.parametrizations.weight.original)
+        torch.testing.assert_close(gradient, torch.tensor([[expected, 1 / 3], [1 / 3, 1 / 3]]), rtol=0, atol=1e-5)
+
+
+def test_a_detached_sigma_is_estimated_further_in_eval_mode():
+    torch.manual_seed(0)
+    for sigma, moves in (("detached", True), ("differentiable", False)):
+        layer = spectral_norm(torch.nn.Linear(8, 8, bias=False), sigma).eval()
+        before = layer(torch.ones(1, 8)).detach()
+        assert torch.equal(before, layer(torch.ones(1, 8))) != moves

@@ -13,12 +13,11 @@ from stages.generate.batches import Batch, TrainingSlices
 COUNT, SIZE = 32, 16
 NETWORKS = {
     "channels": [8, 16], "discriminator_channels": [8, 16], "discriminator_last_block": False, "skips": 1,
-    "upsampling": "nearest", "spectral_norm": False,
+    "upsampling": "nearest", "spectral_norm": False, "spectral_sigma": "differentiable",
 }
 TRAINING = {
     "generator_every": 2, "learning_rate": "2e-3", "schedule": "constant", "betas": [0.0, 0.9], "batch_size": 8,
-    "steps": 12, "balance": "none", "ema_decay": 0.0,
-    "seed_offset": 0,
+    "steps": 12, "balance": "none", "ema_decay": 0.0, "seed_offset": 0,
 }
 COIN = NETWORKS | TRAINING | {
     "fuse": "clamp", "adversarial_loss": "bce", "discriminator_condition": "predicted", "kl": "logits",
