@@ -41,6 +41,9 @@ POPULATIONS = {
                                   "gets", "n_realism"),
     "_coin": (" (all slices)", "counterfactuals of all slices, from all slices, as COIN's code measures it: "
                               "near-copies make it small", "n_realism_coin"),
+    "_both_directions": (" (both directions)", "counterfactuals to the other side of the decision, from their slices, "
+                         "f(x) above evaluate.cv_tau or below 1 minus it; at 0.8 what COIN's code measures of Singla*",
+                         "n_realism_both_directions"),
 }
 METRICS: dict[str, Metric] = {
     **{f"iou_{name}": Metric(f"IoU {name}", f"IoU per image, mean; {text}", True) for name, text in POLICIES.items()},
@@ -121,7 +124,7 @@ METRICS: dict[str, Metric] = {
                     "n_success_rate", True),
     **{name + suffix: Metric(label + short, f"{meaning}; {populations}", False, n, True)
        for name, (label, meaning) in DISTANCES.items() for suffix, (short, populations, n) in POPULATIONS.items()
-       if suffix != "_coin" or name.startswith("fid_")},
+       if suffix in ("", "_unchanged") or name.startswith("fid_")},
     **{f"change_{name}": Metric(
         f"change {name}", f"mean |x - x_cf| {text}, scale 0 to 1; lesion slices called abnormal", name == "inside",
         f"n_change_{name}", True)
@@ -177,12 +180,12 @@ def why_missing(metric: str, has_counterfactual: bool, reasons: dict[str, str]) 
     known = METRICS.get(metric)
     if known and known.needs_counterfactual and not has_counterfactual:
         return "needs a counterfactual image; this method gives an attribution map only"
-    if metric.endswith("_to_abnormal") or metric.startswith("added_"):
-        return "this method makes no healthy slice abnormal"
-    if metric == "seconds_training":
-        return "this method trains nothing of its own"
     if metric in reasons:
         return f"not measured: {reasons[metric]}"
+    if metric.endswith(("_to_abnormal", "_both_directions")) or metric.startswith("added_"):
+        return "this method makes no slice abnormal, or no test slice qualifies"
+    if metric == "seconds_training":
+        return "this method trains nothing of its own"
     if metric.startswith("overlap_reference"):
         return "this is the method that the others' maps are compared with"
     return "not computed for this method in reports/metrics.json"
