@@ -110,12 +110,14 @@ METRICS: dict[str, Metric] = {
     "cv_both_directions": Metric("CV both directions", "counterfactual validity of the slices called abnormal and of "
                                  "those called healthy together; at a cv_tau of 0.8 the CV that COIN (Shvetsov et al., "
                                  "2024) gives for Singla*", True, "n_cv_both_directions", True),
-    "added_in_organ": Metric("added in organ", "of what making a healthy slice abnormal changes, share in the organ",
-                             True, "n_added_in_organ", True),
+    "added_in_organ": Metric("added in organ", "share of |x_ab - x_cf| in the organ, mean over the slices called "
+                             "healthy that the method makes abnormal: where the same slice made abnormal differs from "
+                             "itself made healthy, so without what the generator fails to reconstruct in both", True,
+                             "n_added_in_organ", True),
     "added_in_organ_chance": Metric("in organ by chance", "the organ's share of those slices: what `added in organ` "
-                                    "would be if the change fell anywhere", True, "n_added_in_organ", True),
-    "added_peak_in_organ": Metric("peak in organ", "of the slices made abnormal, share with the largest change in the "
-                                  "organ", True, "n_added_peak_in_organ", True),
+                                    "would be if the difference fell anywhere", True, "n_added_in_organ", True),
+    "added_peak_in_organ": Metric("peak in organ", "share of those slices whose largest |x_ab - x_cf| is in the organ, "
+                                  "where several pixels tie all of them", True, "n_added_peak_in_organ", True),
     "l1": Metric("L1", "mean absolute change of the image, scale 0 to 1", False, "n_success_rate", True),
     "ssim": Metric("SSIM", "structural similarity of scan and counterfactual", True, "n_success_rate", True),
     "perceptual_clf": Metric("perceptual clf", "distance of scan and counterfactual in the explained classifier's "

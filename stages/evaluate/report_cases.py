@@ -74,8 +74,8 @@ def abnormal_section(inputs: ReportInputs, result: Result) -> dict[str, Any]:
         case = cases.loc[slice_id]
         shown.append({
             "place": ABNORMAL_PLACES.get(place, place), "slice_id": slice_id,
-            "score": f"{case['added_in_organ']:.3f} of the change in the organ; f(x) {case['f_x']:.3f}, made abnormal "
-                     f"{case['f_x_ab']:.3f}",
+            "score": f"{case['added_in_organ']:.3f} of what is added in the organ; f(x) {case['f_x']:.3f}, made "
+                     f"abnormal {case['f_x_ab']:.3f}",
             "panels": [{"name": panel, "uri": pictures.data_uri(picture)}
                        for panel, picture in pictures.abnormal_panels(inputs, result, slice_id).items()],
         })
