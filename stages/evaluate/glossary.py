@@ -107,6 +107,10 @@ METRICS: dict[str, Metric] = {
         True, "n_success_rate_to_abnormal", True),
     "cv_to_abnormal": Metric("CV to abnormal", "counterfactual validity of the slices made abnormal", True,
                              "n_cv_to_abnormal", True),
+    "judge_flip_rate_to_abnormal": Metric(
+        "judge flipped to abnormal", "of the slices that the classifier and a second, independent one both call "
+        "healthy, share that the second calls abnormal once they are made so", True, "n_judge_flip_rate_to_abnormal",
+        True),
     "cv_both_directions": Metric("CV both directions", "counterfactual validity of the slices called abnormal and of "
                                  "those called healthy together; at a cv_tau of 0.8 the CV that COIN (Shvetsov et al., "
                                  "2024) gives for Singla*", True, "n_cv_both_directions", True),

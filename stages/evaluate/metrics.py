@@ -183,12 +183,15 @@ def abnormal_metrics(cases: pd.DataFrame, params: EvaluateParams) -> dict[str, f
     success_rate_to_abnormal: of f(x) < 0.5, how many have f(x_ab) >= 0.5. cv_to_abnormal: of f(x) < 1 - tau, how many
     have |f(x) - f(x_ab)| > tau. cv_both_directions: of f(x) > tau, whose counterfactual is x_cf, and of f(x) < 1 - tau,
     whose it is x_ab, together, how many move by more than tau: what COIN's code counts for Singla*.
+    judge_flip_rate_to_abnormal: of those that classifier and judge both call healthy, how many the judge calls abnormal
+    in x_ab.
     Of f(x) < 0.5 and f(x_ab) >= 0.5, where x_ab and x_cf differ at all: added_in_organ, the mean share of |x_ab - x_cf|
     that lies in the organ; added_peak_in_organ, how many have their largest difference there; added_in_organ_chance,
     the organ's mean share of the slice, which both would be if the difference fell anywhere. Both images are the same
     generator's, so its error of reconstruction is in neither.
     """
-    f_x, f_cf, f_ab = (cases[name] for name in ("f_x", "f_x_cf", "f_x_ab"))
+    f_x, f_cf, f_ab, judge, judge_ab = (
+        cases[name] for name in ("f_x", "f_x_cf", "f_x_ab", "judge_x", "judge_x_ab"))
     called_healthy = f_x < CALLED_ABNORMAL
     raised, lowered = ((f_x - f_after).abs() > params.cv_tau for f_after in (f_ab, f_cf))
     added = called_healthy & (f_ab >= CALLED_ABNORMAL) & cases["added_in_organ"].notna()
@@ -197,6 +200,7 @@ def abnormal_metrics(cases: pd.DataFrame, params: EvaluateParams) -> dict[str, f
         "cv_to_abnormal": (f_x < 1 - params.cv_tau, raised),
         "cv_both_directions": ((f_x > params.cv_tau) | (f_x < 1 - params.cv_tau),
                                raised.where(called_healthy, lowered)),
+        "judge_flip_rate_to_abnormal": (called_healthy & (judge < CALLED_ABNORMAL), judge_ab >= CALLED_ABNORMAL),
         "added_peak_in_organ": (added, cases["added_peak_in_organ"] == 1),
     }, params.confidence)
     metrics["n_added_in_organ"] = int(added.sum())

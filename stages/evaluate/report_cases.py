@@ -12,8 +12,8 @@ from stages.evaluate.figures import ReportParams
 from stages.evaluate.report_inputs import ReportInputs, Result
 
 HEALTHY_PLACES = {"best": "least marked", "worst": "most marked"}
-ABNORMAL_METRICS = ("success_rate_to_abnormal", "cv_to_abnormal", "added_in_organ", "added_in_organ_chance",
-                    "added_peak_in_organ")
+ABNORMAL_METRICS = ("success_rate_to_abnormal", "cv_to_abnormal", "judge_flip_rate_to_abnormal", "added_in_organ",
+                    "added_in_organ_chance", "added_peak_in_organ")
 ABNORMAL_PLACES = {"best": "most in the organ", "worst": "least in the organ"}
 
 

@@ -148,7 +148,7 @@ def test_difference_in_the_organ_by_hand():
 
 def abnormal_cases(rows):
     return pd.DataFrame(rows, columns=["f_x", "f_x_cf", "f_x_ab", "added_in_organ", "added_peak_in_organ",
-                                       "organ_area"])
+                                       "organ_area"]).assign(judge_x=0.2, judge_x_ab=0.2)
 
 
 def test_rates_toward_abnormal_rest_on_the_slices_called_healthy():
@@ -171,10 +171,19 @@ def test_rates_toward_abnormal_rest_on_the_slices_called_healthy():
     assert found["cv_to_abnormal_ci_low"] < 1 / 4 < found["cv_to_abnormal_ci_high"]
 
 
+def test_the_judge_is_asked_of_slices_that_both_call_healthy():
+    cases = abnormal_cases([(f_x, 0.1, 0.9, 0.5, 1, 0.5) for f_x in (0.1, 0.1, 0.49, 0.1, 0.5)]).assign(
+        judge_x=[0.1, 0.49, 0.2, 0.5, 0.1],  # the fourth was abnormal to the judge before, the fifth to the classifier
+        judge_x_ab=[0.5, 0.49, 0.9, 0.9, 0.9])  # exactly on the border is convinced
+    found = abnormal_metrics(cases, PARAMS)
+    assert (found["n_judge_flip_rate_to_abnormal"], found["judge_flip_rate_to_abnormal"]) == (3, 2 / 3)
+    assert found["judge_flip_rate_to_abnormal_ci_low"] < 2 / 3 < found["judge_flip_rate_to_abnormal_ci_high"]
+
+
 def test_without_slices_called_healthy_there_are_only_counts():
     found = abnormal_metrics(abnormal_cases([(0.6, 0.1, 0.9, 0.5, 1, 0.5)]), PARAMS)
     assert found == {"n_success_rate_to_abnormal": 0, "n_cv_to_abnormal": 0, "n_cv_both_directions": 0,
-                     "n_added_in_organ": 0, "n_added_peak_in_organ": 0}
+                     "n_judge_flip_rate_to_abnormal": 0, "n_added_in_organ": 0, "n_added_peak_in_organ": 0}
 
 
 def segmentation_cases():

@@ -41,7 +41,8 @@ def make_abnormal(project):
     cases.to_csv(project / "reports/cases.csv", index=False)
     file = project / "reports/metrics.json"
     metrics = json.loads(file.read_text())
-    metrics["coin"] |= {"added_in_organ": 0.375, "n_added_in_organ": 4, "added_in_organ_chance": 0.25}
+    metrics["coin"] |= {"added_in_organ": 0.375, "n_added_in_organ": 4, "added_in_organ_chance": 0.25,
+                        "judge_flip_rate_to_abnormal": 0.625, "n_judge_flip_rate_to_abnormal": 8}
     file.write_text(json.dumps(metrics))
 
 
@@ -58,6 +59,7 @@ def test_healthy_slices_made_abnormal_are_shown_with_where_the_lesion_was_put(pr
     assert article.count("0.375 of what is added in the organ; f(x) 0.100, made abnormal 0.970") == 3
     assert "0.875" not in article  # of slices that were not made abnormal
     assert ">added in organ <b>0.375</b> (n = 4)" in article and ">in organ by chance <b>0.250</b> (n = 4)" in article
+    assert ">judge flipped to abnormal <b>0.625</b> (n = 8)" in article
     assert "Slices called healthy, made abnormal" not in page.replace(article, "")
 
 
