@@ -77,7 +77,8 @@ def test_every_method_has_every_metric_on_the_same_cases(project):
     for method in ("coin", "singla", "coin_aligned"):
         assert of_counterfactuals <= set(found[method]), method
     assert "success_rate" not in found["rise"]
-    to_abnormal = {"n_success_rate_to_abnormal", "n_cv_both_directions", "n_added_in_organ"}
+    to_abnormal = {"n_success_rate_to_abnormal", "n_judge_flip_rate_to_abnormal", "n_cv_both_directions",
+                   "n_realism_both_directions", "n_added_in_organ"}
     assert to_abnormal <= set(found["singla"]) and not to_abnormal & set(found["coin"])
     trained = {method for method in METHODS if "seconds_training" in found[method]}
     assert trained == {"coin", "singla", "coin_aligned"}

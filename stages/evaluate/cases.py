@@ -18,9 +18,9 @@ from stages.evaluate.metrics import (
     POLICIES,
     EvaluationError,
     change,
-    change_in_organ,
     confusion,
     dice,
+    difference_in_organ,
     iou,
     is_lesion_case,
     pixel_average_precision,
@@ -46,8 +46,9 @@ COLUMNS = [
     "f_x", "f_x_cf", "judge_x", "judge_x_cf", "l1", "ssim",
     "perceptual_clf", "lpips",  # scan to counterfactual; lpips only where its weights were found
     *localisation.CHANGE,  # lesion cases only, whatever the classifier calls them
-    "f_x_ab",  # of the image made abnormal, where the method makes one
-    "added_in_organ", "added_peak_in_organ",  # share of its change that lies in the organ; whether the largest does
+    "f_x_ab", "judge_x_ab",  # of the image made abnormal, where the method makes one
+    # Of |x_ab - x_cf|, the slice made abnormal and made healthy: the share in the organ, whether the largest is there
+    "added_in_organ", "added_peak_in_organ",
     "organ_area",  # organ pixels / all pixels, on the store's grid: what both would be by chance
 ]
 
@@ -254,6 +255,11 @@ def add_abnormal_metrics(table: pd.DataFrame, explanations: Explanations, at: np
     if table["f_x_ab"].isna().any():
         raise EvaluationError(f"data/explanations/{method}/index.csv lacks f_x_ab of {table['f_x_ab'].isna().sum()} "
                               f"test slices though there are images made abnormal: run `dvc repro explain@{method}`")
+    table[["judge_x_ab"]] = of_test_slices("judgements", ["judge_x_ab"], table, method, "judge_counterfactuals")
+    if table["judge_x_ab"].isna().any():
+        raise EvaluationError(f"data/judgements/{method}.csv lacks judge_x_ab of {table['judge_x_ab'].isna().sum()} "
+                              "test slices though there are images made abnormal: "
+                              "run `dvc repro judge_counterfactuals`")
     table["organ_area"] = (test.organ > 0).mean(axis=(1, 2))
-    table["added_in_organ"], table["added_peak_in_organ"] = change_in_organ(
-        test.store.images[test.rows], explanations.abnormal[at], test.organ)
+    table["added_in_organ"], table["added_peak_in_organ"] = difference_in_organ(
+        explanations.abnormal[at], explanations.counterfactual[at], test.organ)

@@ -41,6 +41,9 @@ POPULATIONS = {
                                   "gets", "n_realism"),
     "_coin": (" (all slices)", "counterfactuals of all slices, from all slices, as COIN's code measures it: "
                               "near-copies make it small", "n_realism_coin"),
+    "_both_directions": (" (both directions)", "counterfactuals to the other side of the decision, from their slices, "
+                         "f(x) above evaluate.cv_tau or below 1 minus it; at 0.8 what COIN's code measures of Singla*",
+                         "n_realism_both_directions"),
 }
 METRICS: dict[str, Metric] = {
     **{f"iou_{name}": Metric(f"IoU {name}", f"IoU per image, mean; {text}", True) for name, text in POLICIES.items()},
@@ -104,15 +107,21 @@ METRICS: dict[str, Metric] = {
         True, "n_success_rate_to_abnormal", True),
     "cv_to_abnormal": Metric("CV to abnormal", "counterfactual validity of the slices made abnormal", True,
                              "n_cv_to_abnormal", True),
+    "judge_flip_rate_to_abnormal": Metric(
+        "judge flipped to abnormal", "of the slices that the classifier and a second, independent one both call "
+        "healthy, share that the second calls abnormal once they are made so", True, "n_judge_flip_rate_to_abnormal",
+        True),
     "cv_both_directions": Metric("CV both directions", "counterfactual validity of the slices called abnormal and of "
                                  "those called healthy together; at a cv_tau of 0.8 the CV that COIN (Shvetsov et al., "
                                  "2024) gives for Singla*", True, "n_cv_both_directions", True),
-    "added_in_organ": Metric("added in organ", "of what making a healthy slice abnormal changes, share in the organ",
-                             True, "n_added_in_organ", True),
+    "added_in_organ": Metric("added in organ", "share of |x_ab - x_cf| in the organ, mean over the slices called "
+                             "healthy that the method makes abnormal: where the same slice made abnormal differs from "
+                             "itself made healthy, so without what the generator fails to reconstruct in both", True,
+                             "n_added_in_organ", True),
     "added_in_organ_chance": Metric("in organ by chance", "the organ's share of those slices: what `added in organ` "
-                                    "would be if the change fell anywhere", True, "n_added_in_organ", True),
-    "added_peak_in_organ": Metric("peak in organ", "of the slices made abnormal, share with the largest change in the "
-                                  "organ", True, "n_added_peak_in_organ", True),
+                                    "would be if the difference fell anywhere", True, "n_added_in_organ", True),
+    "added_peak_in_organ": Metric("peak in organ", "share of those slices whose largest |x_ab - x_cf| is in the organ, "
+                                  "where several pixels tie all of them", True, "n_added_peak_in_organ", True),
     "l1": Metric("L1", "mean absolute change of the image, scale 0 to 1", False, "n_success_rate", True),
     "ssim": Metric("SSIM", "structural similarity of scan and counterfactual", True, "n_success_rate", True),
     "perceptual_clf": Metric("perceptual clf", "distance of scan and counterfactual in the explained classifier's "
@@ -121,7 +130,7 @@ METRICS: dict[str, Metric] = {
                     "n_success_rate", True),
     **{name + suffix: Metric(label + short, f"{meaning}; {populations}", False, n, True)
        for name, (label, meaning) in DISTANCES.items() for suffix, (short, populations, n) in POPULATIONS.items()
-       if suffix != "_coin" or name.startswith("fid_")},
+       if suffix in ("", "_unchanged") or name.startswith("fid_")},
     **{f"change_{name}": Metric(
         f"change {name}", f"mean |x - x_cf| {text}, scale 0 to 1; lesion slices called abnormal", name == "inside",
         f"n_change_{name}", True)
@@ -177,12 +186,12 @@ def why_missing(metric: str, has_counterfactual: bool, reasons: dict[str, str]) 
     known = METRICS.get(metric)
     if known and known.needs_counterfactual and not has_counterfactual:
         return "needs a counterfactual image; this method gives an attribution map only"
-    if metric.endswith("_to_abnormal") or metric.startswith("added_"):
-        return "this method makes no healthy slice abnormal"
-    if metric == "seconds_training":
-        return "this method trains nothing of its own"
     if metric in reasons:
         return f"not measured: {reasons[metric]}"
+    if metric.endswith(("_to_abnormal", "_both_directions")) or metric.startswith("added_"):
+        return "this method makes no slice abnormal, or no test slice qualifies"
+    if metric == "seconds_training":
+        return "this method trains nothing of its own"
     if metric.startswith("overlap_reference"):
         return "this is the method that the others' maps are compared with"
     return "not computed for this method in reports/metrics.json"

@@ -102,11 +102,11 @@ def change(images: np.ndarray, counterfactuals: np.ndarray) -> tuple[np.ndarray,
     return l1, ssim
 
 
-def change_in_organ(images: np.ndarray, others: np.ndarray, organ: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far the change of images (N,H,W) into others (N,H,W) lies in the organ (N,H,W) 0/1: two arrays (N,).
+def difference_in_organ(images: np.ndarray, others: np.ndarray, organ: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far the difference of images and others, both (N,H,W), lies in the organ (N,H,W) 0/1: two arrays (N,).
 
-    The share of the summed |x - x'| inside; and 1 where a pixel of the largest change is inside, else 0 (the pointing
-    game, Zhang et al. 2018). NaN where nothing changes.
+    The share of the summed |x - x'| inside; and 1 where every pixel of the largest difference is inside, else 0 (the
+    pointing game, Zhang et al. 2018). NaN where nothing differs.
     """
     share, peak = np.full((2, len(images)), np.nan)
     for row, (x, x_other, mask) in enumerate(zip(images, others, organ, strict=True)):
@@ -114,7 +114,7 @@ def change_in_organ(images: np.ndarray, others: np.ndarray, organ: np.ndarray) -
         if difference.any():
             inside = np.asarray(mask) > 0
             share[row] = difference[inside].sum() / difference.sum()
-            peak[row] = (difference[inside] == difference.max()).any()
+            peak[row] = inside[difference == difference.max()].all()
     return share, peak
 
 
@@ -183,25 +183,30 @@ def abnormal_metrics(cases: pd.DataFrame, params: EvaluateParams) -> dict[str, f
     success_rate_to_abnormal: of f(x) < 0.5, how many have f(x_ab) >= 0.5. cv_to_abnormal: of f(x) < 1 - tau, how many
     have |f(x) - f(x_ab)| > tau. cv_both_directions: of f(x) > tau, whose counterfactual is x_cf, and of f(x) < 1 - tau,
     whose it is x_ab, together, how many move by more than tau: what COIN's code counts for Singla*.
-    Of those whose image changes at all: added_in_organ, the mean share of the change that lies in the organ;
-    added_peak_in_organ, how many have their largest change there; added_in_organ_chance, the organ's mean share of the
-    slice, which both would be if the change fell anywhere.
+    judge_flip_rate_to_abnormal: of those that classifier and judge both call healthy, how many the judge calls abnormal
+    in x_ab.
+    Of f(x) < 0.5 and f(x_ab) >= 0.5, where x_ab and x_cf differ at all: added_in_organ, the mean share of |x_ab - x_cf|
+    that lies in the organ; added_peak_in_organ, how many have their largest difference there; added_in_organ_chance,
+    the organ's mean share of the slice, which both would be if the difference fell anywhere. Both images are the same
+    generator's, so its error of reconstruction is in neither.
     """
-    f_x, f_cf, f_ab = (cases[name] for name in ("f_x", "f_x_cf", "f_x_ab"))
+    f_x, f_cf, f_ab, judge, judge_ab = (
+        cases[name] for name in ("f_x", "f_x_cf", "f_x_ab", "judge_x", "judge_x_ab"))
     called_healthy = f_x < CALLED_ABNORMAL
     raised, lowered = ((f_x - f_after).abs() > params.cv_tau for f_after in (f_ab, f_cf))
-    changed = called_healthy & cases["added_in_organ"].notna()
+    added = called_healthy & (f_ab >= CALLED_ABNORMAL) & cases["added_in_organ"].notna()
     metrics = rates_with_intervals({
         "success_rate_to_abnormal": (called_healthy, f_ab >= CALLED_ABNORMAL),
         "cv_to_abnormal": (f_x < 1 - params.cv_tau, raised),
         "cv_both_directions": ((f_x > params.cv_tau) | (f_x < 1 - params.cv_tau),
                                raised.where(called_healthy, lowered)),
-        "added_peak_in_organ": (changed, cases["added_peak_in_organ"] == 1),
+        "judge_flip_rate_to_abnormal": (called_healthy & (judge < CALLED_ABNORMAL), judge_ab >= CALLED_ABNORMAL),
+        "added_peak_in_organ": (added, cases["added_peak_in_organ"] == 1),
     }, params.confidence)
-    metrics["n_added_in_organ"] = int(changed.sum())
-    if changed.any():
-        metrics["added_in_organ"] = cases.loc[changed, "added_in_organ"].mean()
-        metrics["added_in_organ_chance"] = cases.loc[changed, "organ_area"].mean()
+    metrics["n_added_in_organ"] = int(added.sum())
+    if added.any():
+        metrics["added_in_organ"] = cases.loc[added, "added_in_organ"].mean()
+        metrics["added_in_organ_chance"] = cases.loc[added, "organ_area"].mean()
     return metrics
 
 

@@ -19,7 +19,7 @@ MAX_SIDE = 160  # pixels; larger slices are shrunk for the report
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = (52, 199, 89), (235, 64, 60), (250, 210, 40)
 ORGAN = (70, 140, 235)
 PANELS = ("scan", "counterfactual", "difference", "mask")
-ABNORMAL_PANELS = ("scan", "made abnormal", "difference", "organ")
+ABNORMAL_PANELS = ("scan and organ", "made healthy", "made abnormal", "added")
 ATTRIBUTION_PANELS = ("scan", "over the scan", "attribution", "mask")
 CHANGE = LinearSegmentedColormap.from_list("change", ["#b9d2ff", "#3a78dc", "#000000", "#dd4b36", "#ffc4b5"], N=257)
 
@@ -30,9 +30,9 @@ def grey(image: np.ndarray) -> np.ndarray:
     return np.repeat(levels[..., None], 3, axis=-1)  # (H,W) -> (H,W,3)
 
 
-def difference(scan: np.ndarray, counterfactual: np.ndarray) -> np.ndarray:
-    """Counterfactual minus scan, (H,W) -> (H,W,3) uint8: black unchanged, blue darker, red brighter."""
-    change = counterfactual.astype(np.float32) - scan.astype(np.float32)
+def difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Second image minus first, both (H,W) -> (H,W,3) uint8: black unchanged, blue darker, red brighter."""
+    change = second.astype(np.float32) - first.astype(np.float32)
     return _coloured((change / DIFFERENCE_LIMIT + 1) / 2, CHANGE)
 
 
@@ -76,10 +76,14 @@ def case_panels(inputs: ReportInputs, result: Result, slice_id: str) -> dict[str
 
 
 def abnormal_panels(inputs: ReportInputs, result: Result, slice_id: str) -> dict[str, np.ndarray]:
-    """The four pictures (H,W,3) of one slice and the image that a method made abnormal, by name (`ABNORMAL_PANELS`)."""
-    row = inputs.row_of[slice_id]
-    scan, made = inputs.store.images[row], result.explanations.abnormal[result.row_of[slice_id]]
-    pictures = (grey(scan), grey(made), difference(scan, made), organ_overlay(scan, inputs.store.organ[row]))
+    """The four pictures (H,W,3) of one slice that a method made healthy and abnormal, by name (`ABNORMAL_PANELS`).
+
+    Added: image made abnormal minus image made healthy, the difference that `added_in_organ` measures.
+    """
+    row, at = inputs.row_of[slice_id], result.row_of[slice_id]
+    healthy, abnormal = result.explanations.counterfactual[at], result.explanations.abnormal[at]
+    pictures = (organ_overlay(inputs.store.images[row], inputs.store.organ[row]), grey(healthy), grey(abnormal),
+                difference(healthy, abnormal))
     return dict(zip(ABNORMAL_PANELS, pictures, strict=True))
 
 
@@ -159,6 +163,7 @@ def healthy_cases(cases: pd.DataFrame, count: int) -> list[tuple[str, str]]:
 
 
 def abnormal_cases(result: Result, count: int) -> list[tuple[str, str]]:
-    """Of the slices called healthy, from the most to the least of what is added lying in the organ."""
-    called_healthy = result.cases[result.cases["f_x"] < CALLED_ABNORMAL].dropna(subset=["added_in_organ"])
-    return spread_cases(called_healthy.set_index("slice_id")["added_in_organ"], count)
+    """Of the slices called healthy and made abnormal, from the most to the least of what is added in the organ."""
+    turned = (result.cases["f_x"] < CALLED_ABNORMAL) & (result.cases["f_x_ab"] >= CALLED_ABNORMAL)
+    added = result.cases[turned].dropna(subset=["added_in_organ"])
+    return spread_cases(added.set_index("slice_id")["added_in_organ"], count)

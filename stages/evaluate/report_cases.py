@@ -12,8 +12,8 @@ from stages.evaluate.figures import ReportParams
 from stages.evaluate.report_inputs import ReportInputs, Result
 
 HEALTHY_PLACES = {"best": "least marked", "worst": "most marked"}
-ABNORMAL_METRICS = ("success_rate_to_abnormal", "cv_to_abnormal", "added_in_organ", "added_in_organ_chance",
-                    "added_peak_in_organ")
+ABNORMAL_METRICS = ("success_rate_to_abnormal", "cv_to_abnormal", "judge_flip_rate_to_abnormal", "added_in_organ",
+                    "added_in_organ_chance", "added_peak_in_organ")
 ABNORMAL_PLACES = {"best": "most in the organ", "worst": "least in the organ"}
 
 
@@ -74,8 +74,8 @@ def abnormal_section(inputs: ReportInputs, result: Result) -> dict[str, Any]:
         case = cases.loc[slice_id]
         shown.append({
             "place": ABNORMAL_PLACES.get(place, place), "slice_id": slice_id,
-            "score": f"{case['added_in_organ']:.3f} of the change in the organ; f(x) {case['f_x']:.3f}, made abnormal "
-                     f"{case['f_x_ab']:.3f}",
+            "score": f"{case['added_in_organ']:.3f} of what is added in the organ; f(x) {case['f_x']:.3f}, made "
+                     f"abnormal {case['f_x_ab']:.3f}",
             "panels": [{"name": panel, "uri": pictures.data_uri(picture)}
                        for panel, picture in pictures.abnormal_panels(inputs, result, slice_id).items()],
         })

@@ -128,7 +128,8 @@ def realism(inputs: ReportInputs, order: list[str]) -> dict[str, Any]:
     across; below them what was not measured and what limits the numbers, each reason once."""
     makers = [name for name in order if inputs.results[name].has_counterfactual]
     names = ["l1", "ssim", "perceptual_clf", "lpips"]
-    names += [name for name in glossary.METRICS if name.removesuffix("_coin") in glossary.DISTANCES]
+    names += [name for name in glossary.METRICS
+              if name.removesuffix("_coin").removesuffix("_both_directions") in glossary.DISTANCES]
     rows = []
     for name in (name for name in names if any(name in inputs.metrics[maker] for maker in makers)):
         unchanged = next((inputs.metrics[maker][f"{name}_unchanged"] for maker in makers

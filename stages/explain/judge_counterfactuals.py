@@ -46,11 +46,11 @@ def main() -> None:
         if len(new):
             rows = of_slice.index.get_indexer(new)
             of_slice[new] = predict_probabilities(judge, store.images[rows], runtime)
-        of_counterfactual = np.nan
-        if explanations.counterfactual is not None:
-            of_counterfactual = predict_probabilities(judge, np.array(explanations.counterfactual), runtime)
+        made = {"judge_x_cf": explanations.counterfactual, "judge_x_ab": explanations.abnormal}
         tables[method] = pd.DataFrame({
-            "slice_id": slice_ids, "judge_x": of_slice[slice_ids].to_numpy(), "judge_x_cf": of_counterfactual,
+            "slice_id": slice_ids, "judge_x": of_slice[slice_ids].to_numpy(),
+            **{column: np.nan if images is None else predict_probabilities(judge, np.array(images), runtime)
+               for column, images in made.items()},
         })
 
     # Outputs.

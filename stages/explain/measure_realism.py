@@ -25,14 +25,21 @@ from stages.explain.perceptual import classifier_features
 from stages.explain.pretrained import (
     ALEXNET,
     INCEPTION,
+    Weights,
     inception_features,
     load_inception,
     load_lpips,
     lpips_distances,
 )
-from stages.explain.realism import INCEPTION_METRICS, RealismParams, measure_populations
+from stages.explain.realism import (
+    BOTH_DIRECTIONS,
+    INCEPTION_METRICS,
+    RealismParams,
+    add_both_directions,
+    measure_populations,
+)
 
-NEEDED_BY = {INCEPTION: INCEPTION_METRICS, ALEXNET: ["lpips"]}  # weights -> metrics
+WEIGHTS = (INCEPTION, ALEXNET)
 
 
 def main() -> None:
@@ -41,8 +48,8 @@ def main() -> None:
     # Parameters, slices, networks.
     params = load_section("realism", RealismParams)
     methods = list(value_at(read_params(), "methods"))
-    seed = load_value("seed", int)
-    announce("measure_realism", seed=seed, methods=methods, realism=params)
+    seed, cv_tau = load_value("seed", int), load_value("evaluate.cv_tau", float)
+    announce("measure_realism", seed=seed, methods=methods, realism=params, evaluate={"cv_tau": cv_tau})
     runtime = runtimes.start(seed)
     began = perf_counter()
     store = SliceStore.open("data/slices")
@@ -53,15 +60,15 @@ def main() -> None:
     opened = {method: Explanations.open(f"data/explanations/{method}") for method in methods}
     makers = [method for method in methods if opened[method].counterfactual is not None]
     classifier = load_classifier(CLASSIFIER, runtime)
-    absent = {weights: weights.absence() for weights in NEEDED_BY}
-    doubtful = {weights: weights.doubt() for weights in NEEDED_BY if not absent[weights]}
+    absent = {weights: weights.absence() for weights in WEIGHTS}
+    doubtful = {weights: weights.doubt() for weights in WEIGHTS if not absent[weights]}
     inception = None if absent[INCEPTION] else load_inception(runtime)
     lpips = None if absent[ALEXNET] else load_lpips(runtime)
 
     # Distances of every method that makes counterfactuals; the scans' features in Inception are the same for all.
-    def spaces(pooled: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:
+    def in_inception(images: np.ndarray) -> dict[str, np.ndarray]:
         dims = {} if inception is None else inception_features(inception, images, runtime, params.batch_size)
-        return {"classifier": pooled, **{f"inception_{dim}": features for dim, features in dims.items()}}
+        return {f"inception_{dim}": features for dim, features in dims.items()}
 
     of_scans, results, tables = None, {}, {}
     for method in progress(makers, "realism"):
@@ -69,14 +76,19 @@ def main() -> None:
         counterfactuals = np.array(opened[method].counterfactual[at])  # (N,H,W)
         pooled, pooled_cf, distances = classifier_features(classifier, scans, counterfactuals, runtime,
                                                            params.batch_size)
-        of_scans = of_scans or spaces(pooled, scans)
-        called = opened[method].index["f_x"].to_numpy(float)[at] >= CALLED_ABNORMAL
-        results[method] = measure_populations(of_scans, spaces(pooled_cf, counterfactuals), called,
+        of_scans = of_scans or {"classifier": pooled} | in_inception(scans)
+        of_counterfactuals = {"classifier": pooled_cf} | in_inception(counterfactuals)
+        f_x = opened[method].index["f_x"].to_numpy(float)[at]
+        results[method] = measure_populations(of_scans, of_counterfactuals, f_x >= CALLED_ABNORMAL,
                                               index["label"].to_numpy() == 0, params, seed)
+        abnormal = opened[method].abnormal
+        if abnormal is not None:
+            add_both_directions(results[method], of_scans, of_counterfactuals, in_inception(np.array(abnormal[at])),
+                                f_x, cv_tau)
         tables[method] = pd.DataFrame({"slice_id": index["slice_id"], "perceptual_clf": distances, "lpips": np.nan})
         if lpips is not None:
             tables[method]["lpips"] = lpips_distances(lpips, scans, counterfactuals, runtime, params.batch_size)
-        for weights, names in NEEDED_BY.items():
+        for weights, names in needed_by(abnormal is not None).items():
             if absent[weights]:
                 results[method].missing |= dict.fromkeys(names, absent[weights])
             elif doubtful[weights]:
@@ -87,12 +99,17 @@ def main() -> None:
         for method in makers:
             write_json(folder / f"{method}.json", asdict(results[method]))
             tables[method].to_csv(folder / f"{method}.csv", index=False)
-    for weights, names in NEEDED_BY.items():
+    for weights, names in needed_by(any(opened[method].abnormal is not None for method in makers)).items():
         for word, reason in (("no", absent[weights]), ("doubtful", doubtful.get(weights))):
             if reason:
                 print(f"{word} {', '.join(names)}: {reason} (the file comes from {weights.url})")
     print(f"{len(makers)} methods' counterfactuals of {len(rows)} test slices measured in "
           f"{perf_counter() - began:.1f} s; {runtime.describe()}")
+
+
+def needed_by(both_directions: bool) -> dict[Weights, list[str]]:
+    """Weights -> the metrics that need them, of a method that makes images abnormal too or of one that doesn't."""
+    return {INCEPTION: INCEPTION_METRICS + (BOTH_DIRECTIONS if both_directions else []), ALEXNET: ["lpips"]}
 
 
 def positions(explanations: Explanations, slice_ids: pd.Series, method: str) -> np.ndarray:

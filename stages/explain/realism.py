@@ -4,6 +4,8 @@ Populations, all of the test split. Main one: the counterfactuals of the slices 
 against the real slices labelled healthy, which they should look like. `*_unchanged`: the called slices themselves
 against the same healthy ones, what a method that changes nothing gets. `*_coin`: the counterfactuals of all slices
 against all slices, as COIN's code measures its FID (Shvetsov et al., 2024); near-copies make it small.
+`*_both_directions`, of methods that also make images abnormal: the slices that the classifier is sure of, against each
+one's counterfactual on the other side of the decision, as the same code measures the FID of Singla*.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ from pydantic import Field, PositiveInt
 from pytorch_fid.fid_score import calculate_frechet_distance
 from torchmetrics.image.kid import poly_mmd
 
+from stages.common.explanations import CALLED_ABNORMAL
 from stages.common.params import Params
 
 # Space of features -> its Fréchet distance, and its kernel distance where it has one.
 FRECHET = {"classifier": "fd_clf", "inception_64": "fid_64", "inception_768": "fid_768", "inception_2048": "fid_2048"}
 KERNEL = {"classifier": "kid_clf", "inception_2048": "kid"}
 INCEPTION_METRICS = [name for space, name in FRECHET.items() if space != "classifier"]
+BOTH_DIRECTIONS = [f"{name}_both_directions" for name in INCEPTION_METRICS]
 INCEPTION_METRICS += [f"{name}_coin" for name in INCEPTION_METRICS] + ["kid"]
 
 
@@ -74,6 +78,22 @@ def measure_populations(scans: dict[str, np.ndarray], counterfactuals: dict[str,
             result.metrics[name], result.metrics[f"{name}_std"] = kernel_distance(real, fake, params, seed)
             result.metrics[f"{name}_unchanged"], _ = kernel_distance(real, scans[space][called], params, seed)
     return result
+
+
+def add_both_directions(result: Realism, scans: dict[str, np.ndarray], counterfactuals: dict[str, np.ndarray],
+                        abnormal: dict[str, np.ndarray], f_x: np.ndarray, cv_tau: float) -> None:
+    """Add BOTH_DIRECTIONS of a method that also makes images abnormal, and their count.
+
+    Slices with f(x) above `cv_tau` or below 1 - `cv_tau` against their counterfactuals on the other side: x_cf where
+    the classifier calls the slice abnormal, else x_ab. scans, counterfactuals, abnormal: {space: (N,D)} of the same
+    test slices in the same order; f_x: (N,) the classifier's probability of abnormal.
+    """
+    sure, called = (f_x > cv_tau) | (f_x < 1 - cv_tau), f_x >= CALLED_ABNORMAL  # (N,), (N,)
+    result.metrics["n_realism_both_directions"] = int(sure.sum())
+    for space in abnormal:
+        turned = np.where(called[:, None], counterfactuals[space], abnormal[space])  # (N,D)
+        _add_frechet(result, f"{FRECHET[space]}_both_directions", scans[space][sure], turned[sure],
+                     f"{sure.sum()} counterfactuals in both directions and as many scans")
 
 
 def _add_frechet(result: Realism, name: str, real: np.ndarray, fake: np.ndarray, sides: str) -> None:

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from stages.common.explanations import Explanations, write_explanations
-from stages.common.store import SliceStore
 from stages.evaluate import pictures, report
+from stages.evaluate.report_inputs import read_inputs
 from tests.evaluate.report_fixture import METHODS, build_project
 
 
@@ -25,19 +25,24 @@ def project(tmp_path, monkeypatch):
 
 
 def make_abnormal(project):
-    """Let coin also brighten a corner of every slice; the report's cases say how far that lies in the organ."""
+    """Let coin also brighten a corner of what it makes healthy; the report's cases say how far that is in the organ.
+
+    Of the six slices called healthy the first two don't convince the classifier.
+    """
     written = Explanations.open(project / "data/explanations/coin")
-    images = SliceStore.open(project / "data/slices").images
-    abnormal = np.array(images)
+    abnormal = np.array(written.counterfactual)
     abnormal[:, :4, :4] = 1
     write_explanations(project / "data/explanations/coin", np.array(written.attribution),
                        np.array(written.counterfactual), written.index.assign(f_x_ab=0.97), written.timing, abnormal)
     cases = pd.read_csv(project / "reports/cases.csv")
     cases.loc[cases["method"] == "coin", ["f_x_ab", "added_in_organ"]] = 0.97, 0.375
+    unconvinced = cases.index[(cases["method"] == "coin") & (cases["label"] == 0)][:2]
+    cases.loc[unconvinced, ["f_x_ab", "added_in_organ"]] = 0.2, 0.875
     cases.to_csv(project / "reports/cases.csv", index=False)
     file = project / "reports/metrics.json"
     metrics = json.loads(file.read_text())
-    metrics["coin"] |= {"added_in_organ": 0.375, "n_added_in_organ": 6, "added_in_organ_chance": 0.25}
+    metrics["coin"] |= {"added_in_organ": 0.375, "n_added_in_organ": 4, "added_in_organ_chance": 0.25,
+                        "judge_flip_rate_to_abnormal": 0.625, "n_judge_flip_rate_to_abnormal": 8}
     file.write_text(json.dumps(metrics))
 
 
@@ -49,11 +54,22 @@ def test_healthy_slices_made_abnormal_are_shown_with_where_the_lesion_was_put(pr
     page = Path("reports/report.html").read_text()
     article = page[page.index('id="method-coin"'):]
     article = article[: article.index("</article>")]
-    for panel in ("made abnormal", "organ"):
+    for panel in ("scan and organ", "made healthy", "made abnormal", "added"):
         assert article.count(f"<figcaption>{panel}</figcaption>") == 3
-    assert "0.375 of the change in the organ; f(x) 0.100, made abnormal 0.970" in article
-    assert ">added in organ <b>0.375</b> (n = 6)" in article and ">in organ by chance <b>0.250</b> (n = 6)" in article
+    assert article.count("0.375 of what is added in the organ; f(x) 0.100, made abnormal 0.970") == 3
+    assert "0.875" not in article  # of slices that were not made abnormal
+    assert ">added in organ <b>0.375</b> (n = 4)" in article and ">in organ by chance <b>0.250</b> (n = 4)" in article
+    assert ">judge flipped to abnormal <b>0.625</b> (n = 8)" in article
     assert "Slices called healthy, made abnormal" not in page.replace(article, "")
+
+
+def test_what_is_added_is_shown_without_what_both_images_get_wrong(project):
+    make_abnormal(project)
+    inputs = read_inputs("val", ["random"])
+    shown = pictures.abnormal_panels(inputs, inputs.results["coin"], inputs.store.index["slice_id"].iloc[1])
+    assert shown["added"][:4, :4].any(axis=-1).all()
+    shown["added"][:4, :4] = 0
+    assert not shown["added"].any() and shown["made healthy"].any()
 
 
 def test_the_organ_is_tinted_and_the_rest_of_the_scan_is_as_it_was():

@@ -22,13 +22,14 @@ from pytorch_fid.fid_score import calculate_fid_given_paths
 
 from stages.classify.backbones import build_classifier
 from stages.common.checkpoint import save_model
-from stages.common.explanations import write_explanations
+from stages.common.explanations import Explanations, write_explanations
 from stages.common.files import file_digest, read_json
 from stages.common.store import INDEX_COLUMNS, write_store
 from stages.explain import measure_realism
 from stages.explain.pretrained import ALEXNET, INCEPTION, Weights, load_inception, load_lpips
 
 SIZE, SLICES = 32, 16
+BOTH = [f"fid_{dims}_both_directions" for dims in (64, 768, 2048)]
 FID = [f"fid_{dims}{suffix}" for suffix in ("", "_coin") for dims in (64, 768, 2048)] + ["kid"]
 
 
@@ -93,7 +94,8 @@ def project(tmp_path, monkeypatch):
     write_explanations("data/explanations/blind", maps, None, table.assign(f_x_cf=np.nan), {})
     Path("params.yaml").write_text(yaml.safe_dump({
         "seed": 3, "runtime": {"device": "cpu", "precision": "float32", "threads": 1},
-        "realism": {"batch_size": 8, "kid_subset_size": 50, "kid_subsets": 10}, "methods": {"maker": {}, "blind": {}}}))
+        "realism": {"batch_size": 8, "kid_subset_size": 50, "kid_subsets": 10}, "evaluate": {"cv_tau": 0.7},
+        "methods": {"maker": {}, "blind": {}}}))
     return images, index
 
 
@@ -122,6 +124,33 @@ def test_without_weights_their_metrics_are_absent_and_the_files_named(project, e
     first = Path("data/realism/maker.json").read_bytes(), Path("data/realism/maker.csv").read_bytes()
     run(monkeypatch)
     assert first == (Path("data/realism/maker.json").read_bytes(), Path("data/realism/maker.csv").read_bytes())
+
+
+def make_abnormal(images: np.ndarray) -> np.ndarray:
+    """Let maker also make images abnormal, and the classifier be sure of half of the slices, to either side.
+
+    Returns (N,) bool of all slices: called abnormal for sure, called healthy for sure.
+    """
+    written = Explanations.open("data/explanations/maker")
+    explained = np.arange(SLICES - 1, 3, -1)
+    abnormal = images[explained].astype(np.float32)
+    abnormal[:, 20:28, 8:24] = 0.9
+    f_x = np.array([0.9, 0.6, 0.1, 0.4])[np.arange(SLICES) % 4]
+    write_explanations("data/explanations/maker", np.array(written.attribution), np.array(written.counterfactual),
+                       written.index.assign(f_x=f_x[explained], f_x_ab=0.9), {}, abnormal)
+    return f_x == 0.9, f_x == 0.1
+
+
+def test_without_weights_both_directions_are_missing_where_a_method_goes_both_ways(project, empty_cache, monkeypatch,
+                                                                                   capsys):
+    before, _ = run(monkeypatch)
+    assert "fid_768_both_directions" not in capsys.readouterr().out
+    assert "n_realism_both_directions" not in before["metrics"]
+    make_abnormal(project[0])
+    found, _ = run(monkeypatch)
+    assert set(found["missing"]) - set(before["missing"]) == set(BOTH)
+    assert "no fid_64" in (printed := capsys.readouterr().out) and "fid_768_both_directions" in printed
+    assert found["metrics"]["n_realism_both_directions"] == 6
 
 
 def write_pictures(folder: str, images: np.ndarray) -> str:
@@ -153,10 +182,32 @@ def test_with_weights_fid_is_what_pytorch_fid_says_of_the_pictures(project, made
     pair = [torch.tensor(stack[7]).float().expand(1, 3, -1, -1) for stack in (images, changed.astype(np.float16))]
     assert cases.set_index("slice_id")["lpips"]["slice_7"] == pytest.approx(network(*pair).item(), rel=1e-4)
     assert (cases["lpips"] > 0).all()
+    assert not set(BOTH) & set(found["metrics"])
     # They are not the published weights, and the reader is told; so are too few images for so many features.
     for name in (*FID, "lpips"):
         assert "not the published ones" in found["cautions"][name]
     assert "for 768 features" in found["cautions"]["fid_768"]
+
+
+def test_both_directions_are_the_sure_slices_and_their_counterfactuals_on_the_other_side(project, made_up_cache,
+                                                                                         monkeypatch):
+    images, _ = project
+    abnormal, healthy = make_abnormal(images)
+    monkeypatch.setenv("TORCH_HOME", str(made_up_cache))
+    found, _ = run(monkeypatch)
+    tested = np.arange(SLICES) >= 4
+    turned = images.astype(np.float32)
+    turned[abnormal, 8:16, 8:16] *= 0.25
+    turned[healthy, 20:28, 8:24] = 0.9
+    sides = [write_pictures(name, chosen[tested & (abnormal | healthy)])
+             for name, chosen in (("sure", images), ("turned", turned))]
+    for dims in (64, 768):
+        expected = calculate_fid_given_paths(sides, 10, "cpu", dims, num_workers=0)
+        assert found["metrics"][f"fid_{dims}_both_directions"] == pytest.approx(expected, rel=0.01)
+        assert found["metrics"][f"fid_{dims}_coin"] != pytest.approx(expected, rel=0.05)
+    assert not found["missing"]
+    for words in ("not the published ones", "6 counterfactuals in both directions and as many scans for 768"):
+        assert words in found["cautions"]["fid_768_both_directions"]
 
 
 def test_explanations_of_other_slices_are_refused(project, empty_cache, monkeypatch):

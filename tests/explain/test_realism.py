@@ -11,7 +11,15 @@ from torch import nn
 from stages.classify.backbones import ARCHITECTURES, build_classifier
 from stages.explain import realism
 from stages.explain.perceptual import classifier_features, map_distance, maps_by_size
-from stages.explain.realism import RealismParams, frechet_distance, kernel_distance, measure_populations
+from stages.explain.realism import (
+    BOTH_DIRECTIONS,
+    Realism,
+    RealismParams,
+    add_both_directions,
+    frechet_distance,
+    kernel_distance,
+    measure_populations,
+)
 
 PARAMS = RealismParams(batch_size=4, kid_subset_size=6, kid_subsets=20)
 
@@ -112,6 +120,35 @@ def test_each_name_is_measured_on_its_own_population(populations):
     assert set(found.cautions) == {"fid_2048", "fid_2048_unchanged", "fid_2048_coin"}
     assert "20 counterfactuals of slices called abnormal and 26 healthy slices for 90" in found.cautions["fid_2048"]
     assert "40 counterfactuals and as many scans for 90" in found.cautions["fid_2048_coin"]
+
+
+def test_both_directions_take_each_sure_slices_counterfactual_on_the_other_side(populations):
+    scans, counterfactuals, *_ = populations
+    generator = np.random.default_rng(5)
+    abnormal = {space: features + generator.normal(0.9, 0.1, features.shape) for space, features in scans.items()
+                if space.startswith("inception")}
+    f_x = generator.uniform(0, 1, 40)
+    f_x[:4] = 0.8, 0.8001, 0.5, 0.1999  # the first and the third are not sure
+    result = Realism()
+    add_both_directions(result, scans, counterfactuals, abnormal, f_x, 0.8)
+    down, up = np.flatnonzero(f_x > 0.8), np.flatnonzero(f_x < 0.2)
+    assert 1 in down and 3 in up and not {0, 2} & {*down, *up}
+    assert result.metrics.pop("n_realism_both_directions") == len(down) + len(up) > 6
+    assert set(result.metrics) == set(BOTH_DIRECTIONS)
+    for dims in (64, 768, 2048):
+        space = f"inception_{dims}"
+        expected = frechet_distance(np.concatenate([scans[space][down], scans[space][up]]),
+                                    np.concatenate([counterfactuals[space][down], abnormal[space][up]]))
+        assert result.metrics[f"fid_{dims}_both_directions"] == pytest.approx(expected, rel=1e-5)
+    assert "as many scans for 90 features" in result.cautions["fid_2048_both_directions"]
+
+
+def test_where_the_classifier_is_sure_of_no_slice_there_is_no_distance_in_both_directions(populations):
+    scans, counterfactuals, *_ = populations
+    result = Realism()
+    add_both_directions(result, scans, counterfactuals, {"inception_64": scans["inception_64"]}, np.full(40, 0.5), 0.8)
+    assert result.metrics == {"n_realism_both_directions": 0}
+    assert "there are 0 counterfactuals in both directions" in result.missing["fid_64_both_directions"]
 
 
 @pytest.mark.parametrize(("called", "healthy", "absent"), [

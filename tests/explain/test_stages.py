@@ -170,12 +170,26 @@ def test_judge_scores_slices_and_counterfactuals(folder, monkeypatch, classifier
     explained = [1, 2, 3, 5, 6, 7, 8]
     stored = np.array(Explanations.open("data/explanations/gradient").counterfactual)
     table = pd.read_csv("data/judgements/gradient.csv")
-    assert list(table.columns) == ["slice_id", "judge_x", "judge_x_cf"]
+    assert list(table.columns) == ["slice_id", "judge_x", "judge_x_cf", "judge_x_ab"]
     np.testing.assert_allclose(table["judge_x"], probabilities(classifier, images[explained]), atol=1e-5)
     np.testing.assert_allclose(table["judge_x_cf"], probabilities(classifier, stored), atol=1e-5)
     without = pd.read_csv("data/judgements/random.csv")
     np.testing.assert_allclose(without["judge_x"], table["judge_x"], atol=1e-6)
-    assert without["judge_x_cf"].isna().all()
+    assert without["judge_x_cf"].isna().all() and table["judge_x_ab"].isna().all()
+
+
+def test_judge_scores_images_made_abnormal(folder, monkeypatch, classifier, images):
+    explained = images[[2, 3]]
+    index = pd.DataFrame({"slice_id": ["slice_2", "slice_3"], "f_x": 0.5, "f_x_cf": 0.1, "f_x_ab": 0.9,
+                          "steps": np.nan})
+    for name in PARAMS["methods"]:
+        write_explanations(f"data/explanations/{name}", np.zeros(explained.shape), explained / 2, index, {},
+                           (explained + 1) / 2)
+    run(judge_counterfactuals, monkeypatch)
+    table = pd.read_csv("data/judgements/random.csv")
+    for column, made in (("judge_x_cf", explained / 2), ("judge_x_ab", (explained + 1) / 2)):
+        np.testing.assert_allclose(table[column], probabilities(classifier, made.astype(np.float16)), atol=1e-5)
+    assert not np.allclose(table["judge_x_cf"], table["judge_x_ab"], atol=1e-3)
 
 
 def test_judge_forgets_methods_that_were_taken_out(folder, monkeypatch):
