@@ -33,16 +33,19 @@ experiments: .venv/installed
 	@python -m stages.evaluate.experiments
 
 # The published series of experiments/, each row SEEDS times, as DVC experiments; then ours beside the published numbers.
-# What has been run is not run again: make ablations SERIES=table_2 SEEDS=3
+# What has been run is not run again: make ablations SERIES=table_2 SEEDS=3. AS_PUBLISHED=1: with the publications' own
+# weights and faults.
 SERIES ?= appendix_a table_2 coin_aligned
 SEEDS ?= 1
+AS_PUBLISHED ?=
+ROWS_AS = $(if $(AS_PUBLISHED),--as-published)
 ablations: .venv/installed
-	@for series in $(SERIES); do python -m stages.evaluate.series $$series --seeds $(SEEDS) || exit 1; done
+	@for series in $(SERIES); do python -m stages.evaluate.series $$series --seeds $(SEEDS) $(ROWS_AS) || exit 1; done
 	dvc exp run --run-all -j 1
 	@$(MAKE) --no-print-directory ablation-tables
 
 ablation-tables: .venv/installed
-	@for series in $(SERIES); do python -m stages.evaluate.series_table $$series || exit 1; done
+	@for series in $(SERIES); do python -m stages.evaluate.series_table $$series $(ROWS_AS) || exit 1; done
 
 bench: .venv/installed
 	python -m benchmarks.speed

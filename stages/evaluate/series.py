@@ -3,12 +3,14 @@
 Queues one DVC experiment per row of experiments/<series>.yaml and seed; `dvc exp run --run-all -j 1` then runs them
 (`make ablations` does both), and stages.evaluate.series_table prints their numbers beside the published ones. A row
 that is params.yaml as it stands is the commit's own run and needs no experiment; one that has been run is not queued
-again. `--as-published` takes a publication's own weights and faults along.
+again. `--as-published` takes a publication's own weights and faults along. An experiment ends with the metrics: its
+report is that of the commit until `dvc exp apply` and `dvc repro`.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import shlex
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,10 @@ class Row(Params):
     method: str  # whose metrics stand in this row
     says: str  # what sets the row apart
     after: str | None = None  # the row whose values this one has too, and which it is compared with
-    set: dict[str, Any]  # dotted key of params.yaml -> value
-    as_published: dict[str, Any] = {}
+    # The row that the publication compares this one with, where that is another than `after`.
+    published_after: str | None = None
+    set: dict[str, Any]  # dotted key of params.yaml -> value; null: params.yaml's own again
+    as_published: dict[str, Any] = {}  # what the published run had besides
     published: dict[str, float]  # the publication's column -> its number
     measured_as: dict[str, str] = {}  # column -> metric, where it is not the series'
 
@@ -38,6 +42,7 @@ class Series(Params):
     # Profile -> generator -> what it has there in every row, such as a depth that some row needs.
     by_profile: dict[str, dict[str, dict[str, Any]]] = {}
     rows: dict[str, Row] = Field(min_length=1)
+    notes: list[str] = []  # what a reader of the table has to know; printed below it
 
     def metric(self, row: str, column: str) -> str:
         """Our metric beside a published number."""
@@ -71,12 +76,33 @@ def edits(series: Series, row: str, as_published: bool, seed: int, params: dict[
     common = series.by_profile.get(params["profile"], {}).get(generator, {}) | ({"seed_offset": seed} if seed else {})
     wanted = {f"generators.{generator}.{key}": value for key, value in common.items()}
     wanted |= resolved(series, row, as_published)
-    return {key: value for key, value in wanted.items() if not is_same(value_at(params, key), value)}
+    return {key: value for key, value in wanted.items()
+            if value is not None and not is_same(value_at(params, key), value)}
 
 
-def is_same(found: Any, value: Any) -> bool:
-    """Whether a parameter has a value; DVC writes 5e-05, which YAML takes for text."""
-    return (float(found) if isinstance(value, float) and isinstance(found, str) else found) == value
+def edited(params: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A copy of params.yaml's values with those of some dotted keys replaced."""
+    result = copy.deepcopy(params)
+    for key, value in changes.items():
+        *parents, leaf = key.split(".")
+        (value_at(result, ".".join(parents)) if parents else result)[leaf] = value
+    return result
+
+
+def is_same(first: Any, second: Any) -> bool:
+    """Whether two values of a parameter are the same; DVC writes 5e-05, which YAML takes for text."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(is_same(first[key], second[key]) for key in first)
+    if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
+        return len(first) == len(second) and all(map(is_same, first, second))
+    if isinstance(first, bool) or isinstance(second, bool):
+        return first is second
+    if isinstance(first, str) != isinstance(second, str):
+        try:
+            return float(first) == float(second)
+        except (TypeError, ValueError):
+            return False
+    return first == second
 
 
 def experiment_name(series: str, row: str, as_published: bool, seed: int) -> str:
@@ -87,14 +113,15 @@ def experiment_name(series: str, row: str, as_published: bool, seed: int) -> str
 
 def override(key: str, value: Any) -> str:
     """`key=value` as `dvc exp run -S` reads it."""
-    return f"{key}={_written(value)}"
+    return f"{key}={written(value)}"
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
+    """A value in the words of `dvc exp run -S`."""
     if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_written(item)}" for key, item in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{written(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ",".join(map(_written, value)) + "]"
+        return "[" + ",".join(map(written, value)) + "]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -118,7 +145,7 @@ def main() -> None:
                 print(f"# {name}: has been run (`dvc exp remove {name}` forgets it)")
             else:
                 options = [part for edit in changed.items() for part in ("-S", override(*edit))]
-                command = ["exp", "run", "--queue", "--name", name, *options]
+                command = ["exp", "run", "--queue", "--name", name, *options, "evaluate"]
                 print(shlex.join(["dvc", *command]), flush=True)
                 if not arguments.print:
                     run(*DVC, *command, "--quiet")

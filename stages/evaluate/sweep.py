@@ -51,8 +51,8 @@ def sweep(shown: list[dict[str, Any]], param: str, metrics: list[str]) -> tuple[
     bounds = [f"{metric}_ci_{side}" for metric in metrics for side in ("low", "high")]
     wanted, rows, left_out, known = {param, *metrics}, [], [], set()
     for name, data in results(shown):
-        values = {} if data is None else dict(_flat(data["metrics"].get(METRICS_FILE, {}).get("data") or {}))
-        parameters = {} if data is None else dict(_flat(data["params"]["params.yaml"]["data"]))
+        values = {} if data is None else dict(flat(data["metrics"].get(METRICS_FILE, {}).get("data") or {}))
+        parameters = {} if data is None else dict(flat(data["params"]["params.yaml"]["data"]))
         known |= {*values, *parameters}
         if wanted <= {*values, *parameters}:
             rows.append({"experiment": name, **parameters, **{key: values.get(key) for key in [*metrics, *bounds]}})
@@ -85,10 +85,11 @@ def results(shown: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any] |
                        revision["data"] if succeeded and not revision["error"] else None)
 
 
-def _flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything in nested mappings; a list is one value."""
     for key, value in node.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
