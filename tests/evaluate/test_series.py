@@ -95,6 +95,7 @@ FLIPPED = {
         "paired": ("data discriminator_condition kl_target", "learning_rate"),
         "relativistic": ("adversarial_loss gamma", "penalty_share"),
         "connected": ("classifier_features", "feature_scale"),
+        "connected_dilated": ("reconstruction lambda_reconstruction", ""),
         "tanh_classifier": ("augmentation", ""),
         "black_hole_classifier": ("augmentation", "")},
 }
@@ -140,14 +141,12 @@ def test_as_published_all_rows_of_the_thesis_share_the_classifiers_flips_and_shi
 
 @pytest.mark.parametrize("profile", ["cpu", "gpu", "paper", "smoke", "curvas"])
 def test_the_aligned_rows_build_up_to_the_default_method(tmp_path, profile):
-    """Experiment 5's generator, with COIN's fuse and the shared classifier, is what params.yaml has in any profile."""
+    """Experiment 5's generator with the dilated loss and the shared classifier is what params.yaml has in any profile."""
     file = tmp_path / "params.yaml"
     shutil.copy("params.yaml", file)
     apply_profile(profile, file)
     params, series = yaml.safe_load(file.read_text()), read_series("coin_aligned")
-    left = edits(series, "connected", False, 0, params)
-    assert set(left) <= {"generators.coin_aligned.reconstruction"}
-    assert resolved(series, "connected", False)["generators.coin_aligned.lambda_reconstruction"] == 0  # unused
+    assert edits(series, "connected_dilated", False, 0, params) == {}
     gamma = "generators.coin_aligned.gamma"
     assert value_at(whole(params, series, "paired", False), gamma) == 0
     assert value_at(whole(params, series, "relativistic", False), gamma) == value_at(params, gamma) > 0
