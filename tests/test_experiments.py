@@ -1,6 +1,6 @@
 """Experiments as a user runs them: every kind of parameter through `dvc exp run -S`, grids, the queue, and their table.
 
-The project's own params.yaml and checks; the pipeline is one cheap stage that writes down what it read.
+The project's own params.yaml and checks; the pipeline is one cheap stage, `evaluate`, that writes down what it read.
 """
 
 import json
@@ -41,7 +41,7 @@ metrics["coin"]["iou_val"] = 0.5 + coin.lambda_total_variation
 metrics["coin"]["iou_val_ci_low"], metrics["coin"]["iou_val_ci_high"] = 0.4, 0.9
 Path("reports/metrics.json").write_text(json.dumps(metrics))
 """
-DVC_YAML = {"stages": {"read": {
+DVC_YAML = {"stages": {"evaluate": {
     "cmd": "python read.py", "deps": ["read.py", "base.json"], "params": list(SECTIONS),
     "outs": [{"read.json": {"cache": False}}], "metrics": [{"reports/metrics.json": {"cache": False}}]}}}
 KINDS = {

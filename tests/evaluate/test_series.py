@@ -141,7 +141,7 @@ def test_as_published_all_rows_of_the_thesis_share_the_classifiers_flips_and_shi
 
 @pytest.mark.parametrize("profile", ["cpu", "gpu", "paper", "smoke", "curvas"])
 def test_the_aligned_rows_build_up_to_the_default_method(tmp_path, profile):
-    """Experiment 5's generator with the dilated loss and the shared classifier is what params.yaml has in any profile."""
+    """Experiment 5's generator with the dilated loss and the shared classifier is that of any profile."""
     file = tmp_path / "params.yaml"
     shutil.copy("params.yaml", file)
     apply_profile(profile, file)
