@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import io
 import os
 import tempfile
@@ -29,6 +28,7 @@ from stages.common.checkpoint import Scratch
 from stages.common.params import load_section, read_params
 from stages.common.profile import read_profile
 from stages.common.runtime import Runtime, RuntimeParams, generator_for, seed_everything
+from stages.evaluate.series import edited
 from stages.generate import coin
 from stages.generate.adversarial import train_adversarial
 from stages.generate.batches import TrainingSlices
@@ -61,10 +61,7 @@ def quiet_folder() -> Iterator[None]:
 
 def coin_setting(runtime: Runtime, steps: int, changes: dict[str, Any]) -> tuple[coin.GeneratorParams, TrainingSlices]:
     """Parameters of params.yaml with dotted `changes`, and random slices (N,H,W) float16 with a random classifier."""
-    values = read_params()
-    for key, value in changes.items():
-        *parents, leaf = key.split(".")
-        functools.reduce(dict.__getitem__, parents, values)[leaf] = value
+    values = edited(read_params(), changes)
     params = coin.GeneratorParams(**values["generators"]["coin"] | {"steps": steps})
     explained = values["classifiers"]["classifier"]
     classifier = runtime.place(build_classifier(explained["architecture"], explained["width"], pretrained=False))

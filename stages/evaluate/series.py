@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import shlex
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def edited(params: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     result = copy.deepcopy(params)
     for key, value in changes.items():
         *parents, leaf = key.split(".")
-        (value_at(result, ".".join(parents)) if parents else result)[leaf] = value
+        functools.reduce(dict.__getitem__, parents, result)[leaf] = value
     return result
 
 
@@ -109,11 +110,6 @@ def experiment_name(series: str, row: str, as_published: bool, seed: int) -> str
     """The name of a row's DVC experiment."""
     name = f"{series}-{row}{'-as-published' if as_published else ''}{f'-seed{seed}' if seed else ''}"
     return name.replace("_", "-")
-
-
-def override(key: str, value: Any) -> str:
-    """`key=value` as `dvc exp run -S` reads it."""
-    return f"{key}={written(value)}"
 
 
 def written(value: Any) -> str:
@@ -144,7 +140,7 @@ def main() -> None:
             elif name in done:
                 print(f"# {name}: has been run (`dvc exp remove {name}` forgets it)")
             else:
-                options = [part for edit in changed.items() for part in ("-S", override(*edit))]
+                options = [part for key, value in changed.items() for part in ("-S", f"{key}={written(value)}")]
                 command = ["exp", "run", "--queue", "--name", name, *options, "evaluate"]
                 print(shlex.join(["dvc", *command]), flush=True)
                 if not arguments.print:

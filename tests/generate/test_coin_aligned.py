@@ -6,7 +6,7 @@ import torch
 
 from stages.generate import coin, coin_aligned
 from stages.generate.losses import dilated_difference, relativistic_loss, total_variation
-from tests.generate.toys import ALIGNED, COIN, BlobClassifier, batch_of, slices, toy_data, train
+from tests.generate.toys import ALIGNED, COIN, BlobClassifier, batch_of, networks_in_eval, slices, toy_data, train
 
 OFF = {
     "alignment": "none", "data": "all", "discriminator_condition": "predicted", "adversarial_loss": "bce", "gamma": 0.0,
@@ -23,11 +23,8 @@ def params(**changes):
 def setting():
     """Networks in eval mode and a batch of two abnormal slices, each with a healthy one."""
     def make(**changes):
-        torch.manual_seed(0)
         chosen = params(**changes)
-        networks = coin_aligned.build_networks(chosen, BlobClassifier())
-        networks.generator.eval()
-        networks.discriminator.eval()
+        networks = networks_in_eval(coin_aligned, chosen)
         images, healthy = slices()[0:4:2, None], slices()[1:5:2, None]
         classifier = BlobClassifier()
         batch = batch_of(images, classifier(images), features=classifier.pooled(classifier.features(images)),

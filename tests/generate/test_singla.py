@@ -5,7 +5,7 @@ import torch
 
 from stages.generate import singla
 from stages.generate.losses import discriminator_loss, generator_loss, kl_to_target, masked_l1
-from tests.generate.toys import SINGLA, BlobClassifier, batch_of, slices, train
+from tests.generate.toys import SINGLA, BlobClassifier, batch_of, networks_in_eval, slices, train
 
 
 def params(**changes):
@@ -38,11 +38,8 @@ def test_a_random_target_is_a_bin_and_its_middle():
 def setting():
     """Networks in eval mode, a batch with one slice called healthy and one called abnormal, its counterfactuals."""
     def make(**changes):
-        torch.manual_seed(0)
         chosen = params(**changes)
-        networks = singla.build_networks(chosen, BlobClassifier())
-        networks.generator.eval()
-        networks.discriminator.eval()
+        networks = networks_in_eval(singla, chosen)
         batch = batch_of(slices()[:2, None], torch.tensor([2.0, -3.0]))
         return networks, chosen, batch, singla.generate(networks, chosen, batch)
 

@@ -76,6 +76,15 @@ def batch_of(images, logits=0.0, **more):
     return Batch(images, torch.zeros(len(images)) + logits, organ, torch.zeros(len(images)), **more)
 
 
+def networks_in_eval(method, params):
+    """A method's networks from a fixed start, before any training, in eval mode."""
+    torch.manual_seed(0)
+    networks = method.build_networks(params, BlobClassifier())
+    networks.generator.eval()
+    networks.discriminator.eval()
+    return networks
+
+
 def train(method, params, scratch="s"):
     """A generator of the method, trained on the toy slices from a fixed start, and its learning curves."""
     torch.manual_seed(0)
