@@ -13,14 +13,7 @@ from pydantic import Field, PositiveInt
 from stages.common.files import atomic_file
 from stages.common.params import Params
 from stages.evaluate.glossary import label
-from stages.evaluate.pictures import (
-    case_panels,
-    grey,
-    lesion_cases,
-    mask_picture,
-    shared_cases,
-    truth_picture,
-)
+from stages.evaluate.pictures import MASK, case_panels, compared_pictures, lesion_cases, shared_cases
 from stages.evaluate.report_inputs import ReportInputs
 from stages.evaluate.tables import interval, ranking
 
@@ -123,17 +116,17 @@ def draw_gallery(inputs: ReportInputs, params: ReportParams, order: list[str]) -
         cases = lesion_cases(result, params.policy, 3) or cases
         rows.append([picture for _, slice_id in lesion_cases(result, params.policy, 3)
                      for picture in case_panels(inputs, result, slice_id).values()])
-    panels = ("scan", "counterfactual / overlay", "difference / map", "mask")
+    panels = ["scan", "counterfactual / overlay", "difference / map", *([MASK] if inputs.has_lesion_masks else [])]
     heads = [f"{place}: {panel}" if i == 0 else panel for place, _ in cases for i, panel in enumerate(panels)]
-    return _montage(rows, order, heads, group=4)
+    return _montage(rows, order, heads, group=len(panels))
 
 
 def draw_comparison(inputs: ReportInputs, params: ReportParams, order: list[str]) -> Figure:
-    """The same lesion slices for all methods: scan, truth, then one mask per method."""
+    """The same lesion slices for all methods: scan, truth where it is known, then one mask or map per method."""
     cases = shared_cases(inputs, params.policy, params.gallery_cases)
-    rows = [[grey(inputs.store.images[inputs.row_of[slice_id]]), truth_picture(inputs, slice_id),
-             *(mask_picture(inputs, inputs.results[name], slice_id) for name in order)] for _, slice_id in cases]
-    return _montage(rows, [place for place, _ in cases], ["scan", "truth", *order], group=len(order) + 2)
+    rows = [list(compared_pictures(inputs, order, slice_id).values()) for _, slice_id in cases]
+    heads = list(compared_pictures(inputs, order, cases[0][1])) if cases else []
+    return _montage(rows, [place for place, _ in cases], heads, group=len(heads))
 
 
 def _montage(rows: list[list[np.ndarray]], row_names: list[str], column_names: list[str], group: int) -> Figure:

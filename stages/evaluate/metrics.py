@@ -106,13 +106,14 @@ def difference_in_organ(images: np.ndarray, others: np.ndarray, organ: np.ndarra
     """How far the difference of images and others, both (N,H,W), lies in the organ (N,H,W) 0/1: two arrays (N,).
 
     The share of the summed |x - x'| inside; and 1 where every pixel of the largest difference is inside, else 0 (the
-    pointing game, Zhang et al. 2018). NaN where nothing differs.
+    pointing game, Zhang et al. 2018). NaN where nothing differs, and where the organ is the whole slice (a data set
+    without organ masks), of which nothing can lie outside.
     """
     share, peak = np.full((2, len(images)), np.nan)
     for row, (x, x_other, mask) in enumerate(zip(images, others, organ, strict=True)):
         difference = np.abs(np.asarray(x, np.float64) - np.asarray(x_other, np.float64))  # (H,W)
-        if difference.any():
-            inside = np.asarray(mask) > 0
+        inside = np.asarray(mask) > 0
+        if difference.any() and not inside.all():
             share[row] = difference[inside].sum() / difference.sum()
             peak[row] = inside[difference == difference.max()].all()
     return share, peak

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterable
 
 import matplotlib
 import numpy as np
@@ -18,9 +19,10 @@ DIFFERENCE_LIMIT = 0.5  # of the range -1..1; the same in every picture, so that
 MAX_SIDE = 160  # pixels; larger slices are shrunk for the report
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = (52, 199, 89), (235, 64, 60), (250, 210, 40)
 ORGAN = (70, 140, 235)
-PANELS = ("scan", "counterfactual", "difference", "mask")
-ABNORMAL_PANELS = ("scan and organ", "made healthy", "made abnormal", "added")
-ATTRIBUTION_PANELS = ("scan", "over the scan", "attribution", "mask")
+MASK = "mask"  # the last panel, where there are lesion masks
+PANELS = ("scan", "counterfactual", "difference")
+ABNORMAL_PANELS = ("made healthy", "made abnormal", "added")  # after the scan, with its organ where that is known
+ATTRIBUTION_PANELS = ("scan", "over the scan", "attribution")
 CHANGE = LinearSegmentedColormap.from_list("change", ["#b9d2ff", "#3a78dc", "#000000", "#dd4b36", "#ffc4b5"], N=257)
 
 
@@ -47,11 +49,9 @@ def heat_overlay(scan: np.ndarray, attribution: np.ndarray) -> np.ndarray:
     return np.round(opacity * heat(attribution) + (1 - opacity) * grey(scan)).astype(np.uint8)
 
 
-def mask_overlay(scan: np.ndarray, mask: np.ndarray | None, lesion: np.ndarray) -> np.ndarray:
+def mask_overlay(scan: np.ndarray, mask: np.ndarray, lesion: np.ndarray) -> np.ndarray:
     """Mask against truth over the scan: true positive green, false positive red, false negative yellow."""
     picture = grey(scan).astype(np.float32)
-    if mask is None:
-        return picture.astype(np.uint8)
     found, wanted = mask.astype(bool), lesion.astype(bool)
     for where, colour in ((found & wanted, TRUE_POSITIVE), (found & ~wanted, FALSE_POSITIVE),
                           (~found & wanted, FALSE_NEGATIVE)):
@@ -64,27 +64,29 @@ def _coloured(values: np.ndarray, colormap: Colormap) -> np.ndarray:
 
 
 def case_panels(inputs: ReportInputs, result: Result, slice_id: str) -> dict[str, np.ndarray]:
-    """The four pictures (H,W,3) of one method and slice, by name (`PANELS` or `ATTRIBUTION_PANELS`)."""
+    """The pictures (H,W,3) of one method and slice, by name (`PANELS` or `ATTRIBUTION_PANELS`, and `MASK`)."""
     scan, at = inputs.store.images[inputs.row_of[slice_id]], result.row_of[slice_id]
     attribution, counterfactual = result.explanations.attribution[at], result.explanations.counterfactual
-    mask = mask_picture(inputs, result, slice_id)
     if counterfactual is None:
-        pictures = (grey(scan), heat_overlay(scan, attribution), heat(attribution), mask)
-        return dict(zip(ATTRIBUTION_PANELS, pictures, strict=True))
-    pictures = (grey(scan), grey(counterfactual[at]), difference(scan, counterfactual[at]), mask)
-    return dict(zip(PANELS, pictures, strict=True))
+        pictures = (grey(scan), heat_overlay(scan, attribution), heat(attribution))
+        panels = dict(zip(ATTRIBUTION_PANELS, pictures, strict=True))
+    else:
+        pictures = (grey(scan), grey(counterfactual[at]), difference(scan, counterfactual[at]))
+        panels = dict(zip(PANELS, pictures, strict=True))
+    return panels if result.masks is None else panels | {MASK: result_picture(inputs, result, slice_id)}
 
 
 def abnormal_panels(inputs: ReportInputs, result: Result, slice_id: str) -> dict[str, np.ndarray]:
-    """The four pictures (H,W,3) of one slice that a method made healthy and abnormal, by name (`ABNORMAL_PANELS`).
+    """The four pictures (H,W,3) of one slice that a method made healthy and abnormal, by name.
 
     Added: image made abnormal minus image made healthy, the difference that `added_in_organ` measures.
     """
     row, at = inputs.row_of[slice_id], result.row_of[slice_id]
     healthy, abnormal = result.explanations.counterfactual[at], result.explanations.abnormal[at]
-    pictures = (organ_overlay(inputs.store.images[row], inputs.store.organ[row]), grey(healthy), grey(abnormal),
-                difference(healthy, abnormal))
-    return dict(zip(ABNORMAL_PANELS, pictures, strict=True))
+    scan, organ = inputs.store.images[row], inputs.store.organ[row]
+    pictures = (grey(healthy), grey(abnormal), difference(healthy, abnormal))
+    panels = dict(zip(ABNORMAL_PANELS, pictures, strict=True))
+    return ({"scan": grey(scan)} if organ.all() else {"scan and organ": organ_overlay(scan, organ)}) | panels
 
 
 def organ_overlay(scan: np.ndarray, organ: np.ndarray) -> np.ndarray:
@@ -95,11 +97,20 @@ def organ_overlay(scan: np.ndarray, organ: np.ndarray) -> np.ndarray:
     return np.round(picture).astype(np.uint8)
 
 
-def mask_picture(inputs: ReportInputs, result: Result, slice_id: str) -> np.ndarray:
-    """One method's mask of a slice against the truth: (H,W,3) uint8."""
-    row = inputs.row_of[slice_id]
-    mask = None if result.masks is None else result.masks[result.row_of[slice_id]]
-    return mask_overlay(inputs.store.images[row], mask, inputs.lesion[row])
+def result_picture(inputs: ReportInputs, result: Result, slice_id: str) -> np.ndarray:
+    """One method's mask of a slice against the truth, without lesion masks its map over the scan: (H,W,3) uint8."""
+    row, at = inputs.row_of[slice_id], result.row_of[slice_id]
+    if result.masks is None:
+        return heat_overlay(inputs.store.images[row], result.explanations.attribution[at])
+    return mask_overlay(inputs.store.images[row], result.masks[at], inputs.lesion[row])
+
+
+def compared_pictures(inputs: ReportInputs, order: list[str], slice_id: str) -> dict[str, np.ndarray]:
+    """A slice as the comparison of all methods shows it: scan, truth where it is known, and each method's picture."""
+    shown = {"scan": grey(inputs.store.images[inputs.row_of[slice_id]])}
+    if inputs.has_lesion_masks:
+        shown["truth"] = truth_picture(inputs, slice_id)
+    return shown | {name: result_picture(inputs, inputs.results[name], slice_id) for name in order}
 
 
 def truth_picture(inputs: ReportInputs, slice_id: str) -> np.ndarray:
@@ -133,12 +144,17 @@ def spread_cases(scores: pd.Series, count: int, best_is_high: bool = True) -> li
     return [(names.get(int(place), f"{place + 1} of {total}"), table["slice_id"].iloc[place]) for place in places]
 
 
+def unranked_cases(slice_ids: Iterable[str], count: int) -> list[tuple[str, str]]:
+    """`count` of these slices at even steps, as ("case 1", slice_id), ...: nothing says which is better."""
+    spread = spread_cases(pd.Series(0.0, index=list(slice_ids)), count)
+    return [(f"case {place}", slice_id) for place, (_, slice_id) in enumerate(spread, start=1)]
+
+
 def lesion_cases(result: Result, policy: str, count: int) -> list[tuple[str, str]]:
     """A method's best .. worst lesion slices by IoU; in a data set without lesion masks simply evenly spread ones."""
     rows = result.cases[result.cases["label"] == 1].set_index("slice_id")
     if result.masks is None:
-        return [(f"case {place}", slice_id) for place, (_, slice_id) in
-                enumerate(spread_cases(pd.Series(0.0, index=rows.index), count), start=1)]
+        return unranked_cases(rows.index, count)
     return spread_cases(rows.loc[rows["lesion_px"] > 0, f"iou_{policy}"], count)
 
 
@@ -149,21 +165,27 @@ def shared_cases(inputs: ReportInputs, policy: str, count: int) -> list[tuple[st
     judged = rows[~rows["method"].isin(controls)]
     judged = judged if len(judged) else rows
     if not inputs.has_lesion_masks:
-        scores = judged.groupby("slice_id")["lesion_px"].first() * 0.0
-        return [(f"case {place}", slice_id) for place, (_, slice_id) in enumerate(spread_cases(scores, count), start=1)]
+        return unranked_cases(judged["slice_id"].unique(), count)
     names = {"best": "easiest", "worst": "hardest"}
     scores = judged[judged["lesion_px"] > 0].groupby("slice_id")[f"iou_{policy}"].mean()
     return [(names.get(place, place), slice_id) for place, slice_id in spread_cases(scores, count)]
 
 
 def healthy_cases(cases: pd.DataFrame, count: int) -> list[tuple[str, str]]:
-    """Healthy slices from the least to the most falsely marked area, mean over the methods in `cases`."""
-    healthy = cases[cases["label"] == 0].dropna(subset=["fp_area"])
+    """Healthy slices from the least to the most falsely marked area, mean over the methods in `cases`; where no area
+    was measured (there are no lesion masks) evenly spread ones."""
+    healthy = cases[cases["label"] == 0]
+    if healthy["fp_area"].isna().all():
+        return unranked_cases(healthy["slice_id"].unique(), count)
+    healthy = healthy.dropna(subset=["fp_area"])
     return spread_cases(healthy.groupby("slice_id")["fp_area"].mean(), count, best_is_high=False)
 
 
 def abnormal_cases(result: Result, count: int) -> list[tuple[str, str]]:
-    """Of the slices called healthy and made abnormal, from the most to the least of what is added in the organ."""
+    """Of the slices called healthy and made abnormal, from the most to the least of what is added in the organ; in a
+    data set without organ masks evenly spread ones."""
     turned = (result.cases["f_x"] < CALLED_ABNORMAL) & (result.cases["f_x_ab"] >= CALLED_ABNORMAL)
     added = result.cases[turned].dropna(subset=["added_in_organ"])
+    if added.empty:
+        return unranked_cases(result.cases.loc[turned, "slice_id"], count)
     return spread_cases(added.set_index("slice_id")["added_in_organ"], count)

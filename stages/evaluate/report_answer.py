@@ -32,7 +32,7 @@ def answer(inputs: ReportInputs, rank_by: str, order: list[str], policy: str) ->
         found["best"] = best.name
         found["sure"] += reservations(inputs, best, policy)
         found["fails"] = failures(inputs, best, policy)
-        found["shots"] = [{"uri": pictures.data_uri(pictures.mask_picture(inputs, best, slice_id)),
+        found["shots"] = [{"uri": pictures.data_uri(pictures.result_picture(inputs, best, slice_id)),
                            "alt": f"mask of {best.name}, slice {slice_id}", "note": f"IoU {score:.3f}"}
                           for slice_id, score in (worst_cases(best, policy) if inputs.has_lesion_masks else [])]
     return found

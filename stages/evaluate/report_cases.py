@@ -26,15 +26,11 @@ def comparison(inputs: ReportInputs, params: ReportParams, order: list[str]) -> 
                pictures.healthy_cases(judged if len(judged) else inputs.cases, params.healthy_cases)]
     rows = []
     for kind, place, slice_id in chosen:
-        shots = [("scan", pictures.grey(inputs.store.images[inputs.row_of[slice_id]]), "")]
-        shots += [("truth", pictures.truth_picture(inputs, slice_id), "")]
-        for name in order:
-            result = inputs.results[name]
-            shots.append((name, pictures.mask_picture(inputs, result, slice_id),
-                          case_score(result, slice_id, params.policy)))
-        rows.append({"kind": kind, "place": place, "slice_id": slice_id, "shots": [
-            {"name": name, "uri": pictures.data_uri(picture), "note": note} for name, picture, note in shots]})
-    return {"rows": rows, "order": order}
+        shots = [{"name": name, "uri": pictures.data_uri(picture),
+                  "note": case_score(inputs.results[name], slice_id, params.policy) if name in inputs.results else ""}
+                 for name, picture in pictures.compared_pictures(inputs, order, slice_id).items()]
+        rows.append({"kind": kind, "place": place, "slice_id": slice_id, "shots": shots})
+    return {"rows": rows, "heads": [shot["name"] for shot in rows[0]["shots"]] if rows else []}
 
 
 def case_score(result: Result, slice_id: str, policy: str) -> str:
@@ -72,10 +68,11 @@ def abnormal_section(inputs: ReportInputs, result: Result) -> dict[str, Any]:
     shown, cases = [], result.cases.set_index("slice_id")
     for place, slice_id in pictures.abnormal_cases(result, 3):
         case = cases.loc[slice_id]
+        share = case["added_in_organ"]
+        where = "" if pd.isna(share) else f"{share:.3f} of what is added in the organ; "
         shown.append({
             "place": ABNORMAL_PLACES.get(place, place), "slice_id": slice_id,
-            "score": f"{case['added_in_organ']:.3f} of what is added in the organ; f(x) {case['f_x']:.3f}, made "
-                     f"abnormal {case['f_x_ab']:.3f}",
+            "score": f"{where}f(x) {case['f_x']:.3f}, made abnormal {case['f_x_ab']:.3f}",
             "panels": [{"name": panel, "uri": pictures.data_uri(picture)}
                        for panel, picture in pictures.abnormal_panels(inputs, result, slice_id).items()],
         })

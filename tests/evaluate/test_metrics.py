@@ -140,10 +140,10 @@ def test_difference_in_the_organ_by_hand():
     others[2] = 0.5  # everywhere alike: not all of the largest are inside; slice 3 doesn't differ
     others[4, 0, :2] = 0.5  # two largest, both inside
     images[5], others[5] = 0.3, -0.2
-    organ[5] = 1
+    organ[5] = 1  # no organ mask: nothing can lie outside, so that 1 would say nothing
     share, peak = difference_in_organ(images, others, organ)
-    np.testing.assert_allclose(share, [0.75, 0.1, 1 / 3, np.nan, 1, 1])
-    np.testing.assert_array_equal(peak, [1, 0, 0, np.nan, 1, 1])
+    np.testing.assert_allclose(share, [0.75, 0.1, 1 / 3, np.nan, 1, np.nan])
+    np.testing.assert_array_equal(peak, [1, 0, 0, np.nan, 1, np.nan])
 
 
 def abnormal_cases(rows):

@@ -193,7 +193,9 @@ def test_every_distance_is_better_when_small_and_knows_its_count():
 
 
 def test_a_data_set_without_lesion_masks_is_ranked_by_the_other_metric(project):
-    cases = pd.read_csv("reports/cases.csv").assign(lesion_px=0).drop(columns=["iou_val", "dice_val"])
+    report.main()
+    with_masks = (project / "reports/report.html").read_text()
+    cases = pd.read_csv("reports/cases.csv").assign(lesion_px=0, fp_area=np.nan).drop(columns=["iou_val", "dice_val"])
     cases.to_csv("reports/cases.csv", index=False)
     for name in METHODS:
         Path(f"data/masks/{name}/val.npy").unlink()
@@ -202,7 +204,18 @@ def test_a_data_set_without_lesion_masks_is_ranked_by_the_other_metric(project):
         if key.startswith(("iou", "dice", "n_cases"))])
     pd.read_csv("reports/subgroups.csv").iloc[:0].to_csv("reports/subgroups.csv", index=False)
     report.main()
-    assert "coin is first of 1 methods by judge flipped" in (project / "reports/report.html").read_text()
+    page = (project / "reports/report.html").read_text()
+    assert "coin is first of 1 methods by judge flipped" in page
+    # Maps instead of masks, and nothing that only truth could say.
+    for words in ("true positive", '<th scope="col">truth</th>', "<figcaption>mask</figcaption>", "easiest", "by IoU"):
+        assert words in with_masks and words not in shown(page), words
+    assert "Each method's map over the scan" in page and page.count("<h4>Healthy slices</h4>") == len(METHODS)
+
+
+def shown(page):
+    """The page's pictures and what stands around them, without ranking and glossary."""
+    return page[page.index('id="comparison"'):page.index('id="methods"')] + page[page.index('id="methods"'):].split(
+        "</section>")[0]
 
 
 def test_the_first_screen_counts_what_goes_wrong(project):

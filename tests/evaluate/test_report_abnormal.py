@@ -24,11 +24,15 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def make_abnormal(project):
-    """Let coin also brighten a corner of what it makes healthy; the report's cases say how far that is in the organ.
+def make_abnormal(project, organ_columns=12):
+    """Let coin also brighten a corner of what it makes healthy; the report's cases say how far that is in the organ,
+    the first columns of each slice.
 
     Of the six slices called healthy the first two don't convince the classifier.
     """
+    organ = np.load(project / "data/slices/organ.npy")
+    organ[:, :, organ_columns:] = 0
+    np.save(project / "data/slices/organ.npy", organ)
     written = Explanations.open(project / "data/explanations/coin")
     abnormal = np.array(written.counterfactual)
     abnormal[:, :4, :4] = 1
@@ -76,3 +80,15 @@ def test_the_organ_is_tinted_and_the_rest_of_the_scan_is_as_it_was():
     scan, organ = np.zeros((2, 2), np.float16), np.array([[1, 0], [0, 0]], np.uint8)
     picture = pictures.organ_overlay(scan, organ)
     assert picture[0, 0, 2] > picture[0, 0, 0] and np.array_equal(picture[1], pictures.grey(scan)[1])
+
+
+def test_without_organ_masks_nothing_is_said_of_the_organ(project):
+    make_abnormal(project, organ_columns=24)
+    cases = pd.read_csv("reports/cases.csv").assign(added_in_organ=np.nan)
+    cases.to_csv("reports/cases.csv", index=False)
+    report.main()
+    page = Path("reports/report.html").read_text()
+    article = page[page.index('id="method-coin"'):]
+    article = article[: article.index("</article>")]
+    assert article.count("<figcaption>made abnormal</figcaption>") == 3 and "scan and organ" not in article
+    assert article.count("f(x) 0.100, made abnormal 0.970") == 3 and "of what is added in the organ" not in article
