@@ -124,9 +124,9 @@ def draw_gallery(inputs: ReportInputs, params: ReportParams, order: list[str]) -
 def draw_comparison(inputs: ReportInputs, params: ReportParams, order: list[str]) -> Figure:
     """The same lesion slices for all methods: scan, truth where it is known, then one mask or map per method."""
     cases = shared_cases(inputs, params.policy, params.gallery_cases)
-    rows = [list(compared_pictures(inputs, order, slice_id).values()) for _, slice_id in cases]
-    heads = list(compared_pictures(inputs, order, cases[0][1])) if cases else []
-    return _montage(rows, [place for place, _ in cases], heads, group=len(heads))
+    rows = [compared_pictures(inputs, order, slice_id) for _, slice_id in cases]
+    return _montage([list(row.values()) for row in rows], [place for place, _ in cases], list(rows[0]),
+                    group=len(rows[0]))
 
 
 def _montage(rows: list[list[np.ndarray]], row_names: list[str], column_names: list[str], group: int) -> Figure:

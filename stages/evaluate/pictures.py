@@ -175,10 +175,10 @@ def healthy_cases(cases: pd.DataFrame, count: int) -> list[tuple[str, str]]:
     """Healthy slices from the least to the most falsely marked area, mean over the methods in `cases`; where no area
     was measured (there are no lesion masks) evenly spread ones."""
     healthy = cases[cases["label"] == 0]
-    if healthy["fp_area"].isna().all():
+    measured = healthy.dropna(subset=["fp_area"])
+    if measured.empty:
         return unranked_cases(healthy["slice_id"].unique(), count)
-    healthy = healthy.dropna(subset=["fp_area"])
-    return spread_cases(healthy.groupby("slice_id")["fp_area"].mean(), count, best_is_high=False)
+    return spread_cases(measured.groupby("slice_id")["fp_area"].mean(), count, best_is_high=False)
 
 
 def abnormal_cases(result: Result, count: int) -> list[tuple[str, str]]:
