@@ -18,11 +18,7 @@ from stages.common import runtime as runtimes
 from stages.common.explanations import CALLED_ABNORMAL, Explanations
 from stages.common.files import atomic_folder, write_json
 from stages.common.params import announce, load_section, load_value, read_params, stage_main, value_at
-from stages.common.progress import progress
-from stages.common.store import SliceStore
-from stages.explain.method import CLASSIFIER
-from stages.explain.perceptual import classifier_features
-from stages.explain.pretrained import (
+from stages.common.pretrained import (
     ALEXNET,
     INCEPTION,
     Weights,
@@ -31,6 +27,10 @@ from stages.explain.pretrained import (
     load_lpips,
     lpips_distances,
 )
+from stages.common.progress import progress
+from stages.common.store import SliceStore
+from stages.explain.method import CLASSIFIER
+from stages.explain.perceptual import classifier_features
 from stages.explain.realism import (
     BOTH_DIRECTIONS,
     INCEPTION_METRICS,

@@ -24,9 +24,9 @@ from stages.classify.backbones import build_classifier
 from stages.common.checkpoint import save_model
 from stages.common.explanations import Explanations, write_explanations
 from stages.common.files import file_digest, read_json
+from stages.common.pretrained import ALEXNET, INCEPTION, Weights, load_inception, load_lpips
 from stages.common.store import INDEX_COLUMNS, write_store
 from stages.explain import measure_realism
-from stages.explain.pretrained import ALEXNET, INCEPTION, Weights, load_inception, load_lpips
 
 SIZE, SLICES = 32, 16
 BOTH = [f"fid_{dims}_both_directions" for dims in (64, 768, 2048)]

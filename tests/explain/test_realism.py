@@ -9,8 +9,9 @@ from pytorch_fid.fid_score import calculate_frechet_distance
 from torch import nn
 
 from stages.classify.backbones import ARCHITECTURES, build_classifier
+from stages.classify.perceptual import map_distance, maps_by_size
 from stages.explain import realism
-from stages.explain.perceptual import classifier_features, map_distance, maps_by_size
+from stages.explain.perceptual import classifier_features
 from stages.explain.realism import (
     BOTH_DIRECTIONS,
     Realism,
