@@ -1,0 +1,108 @@
+"""The blobs of BlobGAN (Epstein et al. 2022): their parameters, how opaque each is where, and what of it is seen.
+
+Grid coordinates are i/S for i = 0..S-1; x runs along a row, y down. Blobs are in the order of their depth, the last in
+front; number 0 is the background, which has no place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+AREA = 0.02  # product of a blob's two variances' roots, whatever its eccentricity
+JITTER = {"xy": 0.04, "size": 0.5, "angle": 0.1}  # largest shift while training; the angle in radians
+
+
+@dataclass(frozen=True)
+class Layout:
+    """B images' blobs: K of them and the background."""
+
+    xy: Tensor  # (B,K,2) centres, in [0,1] where the layout network made them
+    size: Tensor  # (B,K+1) how far half opacity reaches; of the background unused
+    shape: Tensor  # (B,K,4) logits of the two axes' share, and the direction (cos, sin) of the first, of any length
+    feat: Tensor  # (B,K+1,F) structure
+    style: Tensor  # (B,K+1,S)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Layout:
+        return Layout(**{name: function(value) for name, value in self.groups().items()})
+
+    def groups(self) -> dict[str, Tensor]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def rows(self, chosen: Tensor) -> Layout:
+        """Of some of the images, by positions or as a mask (B,)."""
+        return self.map(lambda value: value[chosen])
+
+    def where(self, chosen: Tensor, other: Layout) -> Layout:
+        """Own values where `chosen`, the other's elsewhere: (B,) of whole images, (B,K+1) of blobs with background."""
+        def pick(name: str, own: Tensor) -> Tensor:
+            mask = chosen
+            if mask.dim() == 2 and name in ("xy", "shape"):
+                mask = mask[:, 1:]  # these have no row for the background
+            return torch.where(mask.view(*mask.shape, *[1] * (own.dim() - mask.dim())), own, getattr(other, name))
+
+        return Layout(**{name: pick(name, own) for name, own in self.groups().items()})
+
+    @property
+    def blobs(self) -> int:
+        """K."""
+        return self.xy.shape[1]
+
+
+def semi_variances(shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of shape numbers (...,4): variances along and across the first axis (...,), and that axis (...,2), unit length."""
+    ratio = (torch.sigmoid(shape[..., 0]) / torch.sigmoid(shape[..., 1])).sqrt()
+    return AREA * ratio + 1e-5, AREA / ratio + 1e-5, F.normalize(shape[..., 2:], dim=-1)
+
+
+def opacity_logits(layout: Layout, side: int) -> Tensor:
+    """t = size - d^2 (B,K,side,side), d the Mahalanobis distance to the centre; the opacity is sigmoid(t)."""
+    grid = torch.arange(side, device=layout.xy.device, dtype=layout.xy.dtype) / side
+    along, across, axis = semi_variances(layout.shape)  # (B,K), (B,K), (B,K,2)
+    dx = grid[None, None, None, :] - layout.xy[..., 0, None, None]  # (B,K,1,side)
+    dy = grid[None, None, :, None] - layout.xy[..., 1, None, None]  # (B,K,side,1)
+    ux, uy = axis[..., 0, None, None], axis[..., 1, None, None]
+    squared = ((ux * dx + uy * dy).square() / along[..., None, None]
+               + (ux * dy - uy * dx).square() / across[..., None, None])  # (B,K,side,side)
+    return layout.size[:, 1:, None, None] - squared
+
+
+def visible_shares(logits: Tensor) -> Tensor:
+    """Shares (B,K+1,h,w) of background and blobs in each pixel, of opacity logits (B,K,h,w); they sum to one.
+
+    omega_k = alpha_k * prod_{l > k} (1 - alpha_l), in logarithms: 1 - sigmoid(t) = exp(-softplus(t)).
+    """
+    covered = F.softplus(logits)  # -log(1 - alpha)
+    behind = covered.flip(1).cumsum(1).flip(1)  # of blob k: what it and all in front of it cover
+    in_front = torch.cat([behind[:, 1:], torch.zeros_like(behind[:, :1])], dim=1)
+    return torch.cat([-behind[:, :1], -F.softplus(-logits) - in_front], dim=1).exp()
+
+
+def pyramid(shares: Tensor, smallest: int) -> dict[int, Tensor]:
+    """Shares (B,K+1,S,S) at S, S/2, ..., `smallest`, by side; each the bilinear half of the one before."""
+    levels = {shares.shape[-1]: shares}
+    while shares.shape[-1] > smallest:
+        shares = F.avg_pool2d(shares, 2)  # the same as bilinear at a scale of one half
+        levels[shares.shape[-1]] = shares
+    return levels
+
+
+def splat(shares: Tensor, vectors: Tensor) -> Tensor:
+    """Vectors (B,K+1,C) spread over their blobs' shares (B,K+1,h,w): (B,C,h,w)."""
+    count, _, height, width = shares.shape
+    return torch.bmm(vectors.transpose(1, 2), shares.flatten(2)).view(count, -1, height, width)
+
+
+def jittered(layout: Layout, uniform: Tensor) -> Layout:
+    """Blobs shifted, resized and turned by random numbers (B,K,4) in [-1,1), as BlobGAN does while it trains."""
+    angle = JITTER["angle"] * uniform[..., 3]
+    cosine, sine = angle.cos(), angle.sin()
+    first, second = layout.shape[..., 2], layout.shape[..., 3]
+    turned = torch.stack([cosine * first - sine * second, sine * first + cosine * second], dim=-1)  # (B,K,2)
+    size = torch.cat([layout.size[:, :1], layout.size[:, 1:] + JITTER["size"] * uniform[..., 2]], dim=1)
+    return replace(layout, xy=layout.xy + JITTER["xy"] * uniform[..., :2], size=size,
+                   shape=torch.cat([layout.shape[..., :2], turned], dim=-1))
