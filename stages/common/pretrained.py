@@ -91,6 +91,15 @@ def load_lpips(runtime: Runtime) -> nn.Module:
     return runtime.place(ALEXNET.load(lambda: lpips.LPIPS(net="alex", version="0.1", verbose=False)))
 
 
+def find_lpips(device: torch.device) -> nn.Module | None:
+    """LPIPS as `load_lpips` has it where its weights are at hand, else None."""
+    if ALEXNET.absence() is not None:
+        return None
+    import lpips  # slow to import
+
+    return ALEXNET.load(lambda: lpips.LPIPS(net="alex", version="0.1", verbose=False)).to(device)
+
+
 @torch.no_grad()
 def inception_features(network: nn.Module, images: np.ndarray, runtime: Runtime,
                        batch_size: int) -> dict[int, np.ndarray]:

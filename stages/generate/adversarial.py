@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import math
+import dataclasses
 import time
 from types import ModuleType
 
@@ -17,13 +17,6 @@ from stages.generate.batches import TrainingParams, TrainingSlices
 
 SAVE_EVERY_SECONDS = 60.0
 RECORD_EVERY = 25  # steps between rows of the learning curves
-
-
-def learning_rate(params: TrainingParams, step: int) -> float:
-    """Of both optimisers at a step: constant, or a half cosine from `learning_rate` down to 0 at the last step."""
-    if params.schedule == "constant":
-        return params.learning_rate
-    return params.learning_rate * 0.5 * (1 + math.cos(math.pi * step / params.steps))
 
 
 def train_adversarial(method: ModuleType, params: TrainingParams, data: TrainingSlices, seed: int,
@@ -41,8 +34,8 @@ def train_adversarial(method: ModuleType, params: TrainingParams, data: Training
     average = copy.deepcopy(generator).requires_grad_(False) if params.ema_decay else None
     fused = runtime.device.type == "cuda"
     optimizers = {
-        "generator": torch.optim.Adam(generator.parameters(), params.learning_rate, params.betas, fused=fused),
-        "discriminator": torch.optim.Adam(discriminator.parameters(), params.learning_rate, params.betas, fused=fused),
+        name: torch.optim.Adam(network.parameters(), **params.adam(name), fused=fused)
+        for name, network in (("generator", generator), ("discriminator", discriminator))
     }
     modules = {"generator": generator, "discriminator": discriminator} | ({"average": average} if average else {})
     history: list[dict[str, float]] = []
@@ -58,9 +51,10 @@ def train_adversarial(method: ModuleType, params: TrainingParams, data: Training
     started = saved = time.monotonic()
     losses, unchecked = {}, []
     for step in range(first_step, params.steps):
-        batch = method.draw(params, data, generator_for(seed, step))
-        for optimizer in optimizers.values():
-            optimizer.param_groups[0]["lr"] = learning_rate(params, step)
+        batch = dataclasses.replace(method.draw(params, data, generator_for(seed, step)), step=step)
+        for name, optimizer in optimizers.items():
+            share = params.learning_rate_at(step) / params.learning_rate
+            optimizer.param_groups[0]["lr"] = params.adam(name)["lr"] * share
         updates_generator = step % params.generator_every == params.generator_every - 1
 
         with torch.set_grad_enabled(updates_generator), runtime.autocast():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -29,6 +30,16 @@ class TrainingParams(Params):
     ema_decay: float = Field(ge=0, lt=1)  # 0: off
     seed_offset: int = Field(ge=0)  # added to `seed`: the same training once more with other random numbers
 
+    def learning_rate_at(self, step: int) -> float:
+        """Of both optimisers at a step: constant, or a half cosine from `learning_rate` down to 0 at the last step."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+
+    def adam(self, network: str) -> dict[str, Any]:
+        """Adam's options for the generator or the discriminator."""
+        return {"lr": self.learning_rate, "betas": self.betas}
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -40,6 +51,7 @@ class Batch:
     uniform: Tensor  # (B,) in [0,1), for a method that chooses something at random for each image
     healthy: Tensor | None = None  # (B,1,H,W) for each image a healthy slice of about its height, where asked for
     features: Tensor | None = None  # (B,F) the classifier's penultimate features of the images, where asked for
+    step: int = 0  # of the training, counted from 0
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class Layout:
 
 
 def semi_variances(shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of shape numbers (...,4): variances along and across the first axis (...,), and that axis (...,2), unit length."""
+    """Of shape numbers (...,4): variances along and across the first axis (...,), and that axis (...,2)."""
     ratio = (torch.sigmoid(shape[..., 0]) / torch.sigmoid(shape[..., 1])).sqrt()
     return AREA * ratio + 1e-5, AREA / ratio + 1e-5, F.normalize(shape[..., 2:], dim=-1)
 

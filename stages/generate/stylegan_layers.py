@@ -79,8 +79,8 @@ class DownBlock(nn.Module):
 class ResidualTrunk(nn.Module):
     """StyleGAN2's residual discriminator: images (B,1,side,side) -> (B,outputs).
 
-    `channels`: of the image's size and of each halving. With `minibatch_std` (the discriminator has it, the encoder not)
-    the deviation over groups of up to four images is one more map.
+    `channels`: of the image's size and of each halving. With `minibatch_std` (the discriminator has it, the encoder
+    not) the deviation over groups of up to four images is one more map.
     """
 
     def __init__(self, side: int, channels: list[int], outputs: int, minibatch_std: bool):
@@ -104,7 +104,7 @@ class ResidualTrunk(nn.Module):
 
 
 def deviation_map(x: Tensor, group: int = 4) -> Tensor:
-    """Mean standard deviation of maps (B,C,h,w) within groups of `group` images (fewer where B asks for it): (B,1,h,w)."""
+    """Mean standard deviation of maps (B,C,h,w) within groups of `group` images, fewer where B asks for it: (B,1,h,w)."""
     count, _, height, width = x.shape
     group = max(size for size in range(1, group + 1) if count % size == 0)
     grouped = x.float().view(group, count // group, *x.shape[1:])

@@ -1,0 +1,204 @@
+"""BlobGAN (Epstein et al. 2022): a generator whose latent space is a set of blobs, each with a place and a look.
+
+TACE and OCTET search counterfactuals in that space. `training: adversarial` is the published training: logistic loss,
+lazy R1, jitter, nothing else. `joint` trains the encoder along with the generator, so that images are reconstructed
+from the start: a generator that learns from the discriminator alone is still coarse after ten minutes on a CPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveInt
+from torch import Generator, Tensor, nn
+
+from stages.classify.perceptual import Observer
+from stages.generate import batches
+from stages.generate.batches import Batch, TrainingParams, TrainingSlices
+from stages.generate.blob_renderer import LayoutNetwork, Renderer
+from stages.generate.blobs import Layout, jittered
+from stages.generate.encoding import (
+    ReconstructionWeights,
+    build_encoder,
+    layout_distance,
+    observer_of,
+    reconstruction_terms,
+)
+from stages.generate.networks import Networks
+from stages.generate.stylegan_layers import ResidualTrunk
+
+
+class GeneratorParams(TrainingParams):
+    """Section `generators.blobgan`."""
+
+    blobs: PositiveInt
+    latent: PositiveInt  # numbers in z
+    layout_width: PositiveInt  # and in h
+    layout_layers: int = Field(ge=2)
+    feat: PositiveInt
+    style: PositiveInt
+    size_in: PositiveInt  # side of the map that the blobs are first splatted on
+    channels: list[int]  # of the renderer, from size_in up to the image's size
+    discriminator_channels: list[int]  # from the image's size down
+    encoder_channels: list[int]  # the same, of the encoder
+    schedule: Literal["constant", "cosine", "halving"]
+    halve_every: PositiveInt  # steps after which `halving` halves the learning rate
+    epsilon: float = Field(gt=0)  # Adam's
+    r1_weight: float = Field(ge=0)  # gamma / 2
+    r1_every: PositiveInt  # the penalty is taken at every n-th step, n times as heavy
+    training: Literal["adversarial", "joint"]
+    lambda_adversarial: float = Field(ge=0)
+    real: ReconstructionWeights  # joint: of the training images
+    pixel_loss: Literal["l1", "l2"]
+    lambda_latent: float = Field(ge=0)  # joint: of the generated images' blobs
+
+    def learning_rate_at(self, step: int) -> float:
+        """As of every generator, or halved again and again (TACE, section 4.2)."""
+        if self.schedule == "halving":
+            return self.learning_rate * 0.5 ** (step // self.halve_every)
+        return super().learning_rate_at(step)
+
+    def adam(self, network: str) -> dict[str, Any]:
+        """The discriminator's are corrected for the lazy penalty (Karras et al. 2020, appendix B)."""
+        share = self.r1_every / (self.r1_every + 1) if network == "discriminator" and self.r1_weight else 1.0
+        betas = (self.betas[0] ** share, self.betas[1] ** share)
+        return {"lr": self.learning_rate * share, "betas": betas, "eps": self.epsilon}
+
+
+class BlobGAN(nn.Module):
+    """z -> h -> blobs -> image; with `joint` also its encoder, image -> h."""
+
+    def __init__(self, blobs: int, latent: int, layout_width: int, layout_layers: int, feat: int, style: int,
+                 size_in: int, channels: list[int], encoder_channels: list[int], joint: bool):
+        super().__init__()
+        self.latent = latent
+        self.layout_network = LayoutNetwork(latent, layout_width, layout_layers, blobs, feat, style)
+        self.renderer = Renderer(size_in, channels, feat, style)
+        sizes = {"size_in": size_in, "channels": channels, "encoder_channels": encoder_channels,
+                 "layout_width": layout_width}
+        self.encoder = build_encoder(sizes) if joint else None
+
+    def layout(self, z: Tensor) -> Tensor:
+        """h (B,layout_width) of z (B,latent)."""
+        return self.layout_network(z)
+
+    def decode(self, h: Tensor) -> Layout:
+        return self.layout_network.decode(h)
+
+    def shares(self, layout: Layout) -> Tensor:
+        """What is seen of background and blobs in each pixel, (B,K+1,H,W)."""
+        return self.renderer.shares(layout)
+
+    def render(self, layout: Layout, noise: Generator | None = None, shares: Tensor | None = None) -> Tensor:
+        """Images (B,1,H,W) of a layout, with fixed noise unless a source of noise is given."""
+        return self.renderer(layout, noise, shares)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.render(self.decode(self.layout(z)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentBatch(Batch):
+    """Slices for the discriminator and the encoder, and all random numbers of a step."""
+
+    z: Tensor  # (2,B,latent): for the generator's step and for the discriminator's
+    jitter: Tensor  # (2,B,K,4) in [-1,1)
+    noise_seed: int
+
+
+@dataclass
+class BlobNetworks(Networks):
+    observer: Observer
+
+
+def architecture_of(params: GeneratorParams, classifier: nn.Module) -> dict[str, Any]:
+    names = ("blobs", "latent", "layout_width", "layout_layers", "feat", "style", "size_in", "channels",
+             "encoder_channels")
+    return {name: getattr(params, name) for name in names} | {"joint": params.training == "joint"}
+
+
+def build(architecture: dict[str, Any]) -> BlobGAN:
+    """The generator from what `model.json` keeps as its architecture."""
+    return BlobGAN(**architecture)
+
+
+def build_networks(params: GeneratorParams, classifier: nn.Module) -> BlobNetworks:
+    generator = build(architecture_of(params, classifier))
+    discriminator = ResidualTrunk(generator.renderer.side, params.discriminator_channels, 1, minibatch_std=True)
+    return BlobNetworks(generator, discriminator, classifier, observer_of(classifier))
+
+
+def draw(params: GeneratorParams, data: TrainingSlices, generator: Generator) -> LatentBatch:
+    """Slices as `balance` says, and fresh z, jitter and noise."""
+    side = params.size_in * 2 ** (len(params.channels) - 1)
+    if data.images.shape[1:] != (side, side):
+        raise ValueError(f"generators.blobgan: `size_in` {params.size_in} and {len(params.channels)} `channels` make "
+                         f"images of {side} x {side} pixels, the slices have {tuple(data.images.shape[1:])}: double "
+                         "the size once per further entry of `channels`, or change `image_size`")
+    batch, count = batches.draw(params, data, generator), params.batch_size
+    z = torch.randn(2, count, params.latent, generator=generator)
+    jitter = torch.rand(2, count, params.blobs, 4, generator=generator) * 2 - 1
+    seed = int(torch.randint(2**31, (), generator=generator))
+    device = batch.images.device
+    return LatentBatch(**vars(batch), z=z.to(device), jitter=jitter.to(device), noise_seed=seed)
+
+
+def sampled(networks: Networks, batch: LatentBatch, turn: int) -> Layout:
+    """Jittered blobs of one of the batch's two z."""
+    generator = networks.generator
+    return jittered(generator.decode(generator.layout(batch.z[turn])), batch.jitter[turn])
+
+
+def rendered(networks: Networks, batch: LatentBatch, turn: int) -> Tensor:
+    """Images (B,1,H,W) of these blobs, with the step's noise."""
+    noise = Generator(batch.z.device).manual_seed(batch.noise_seed + turn)
+    return networks.generator.render(sampled(networks, batch, turn), noise)
+
+
+def generate(networks: Networks, params: GeneratorParams, batch: LatentBatch) -> Tensor:
+    """Images (B,1,H,W) of the z that are the generator's."""
+    return rendered(networks, batch, 0)
+
+
+def discriminator_step(networks: Networks, params: GeneratorParams, batch: LatentBatch,
+                       counterfactual: Tensor) -> Tensor:
+    """Logistic loss on slices and on images of z of its own, with the lazy gradient penalty."""
+    with torch.no_grad():
+        fake = rendered(networks, batch, 1)
+    loss = F.softplus(-networks.discriminator(batch.images)).mean() + F.softplus(networks.discriminator(fake)).mean()
+    if params.r1_weight and batch.step % params.r1_every == 0:
+        penalty = gradient_penalty(networks.discriminator, batch.images)
+        loss = loss + params.r1_weight * params.r1_every * penalty
+    return loss
+
+
+def gradient_penalty(discriminator: nn.Module, images: Tensor) -> Tensor:
+    """R1 (Mescheder et al. 2018): mean over images (B,1,H,W) of the squared norm of the logit's gradient."""
+    with torch.autocast(images.device.type, enabled=False):
+        images = images.detach().float().requires_grad_(True)
+        gradient, = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
+        return gradient.square().sum(dim=(1, 2, 3)).mean()
+
+
+def generator_step(networks: BlobNetworks, params: GeneratorParams, batch: LatentBatch,
+                   counterfactual: Tensor) -> dict[str, Tensor]:
+    """The generator's weighted loss terms by name: it shall look real; joint: it shall also give back what was encoded.
+
+    The joint terms are equation 2 of TACE, in which here the generator learns too.
+    """
+    losses = {"adversarial": params.lambda_adversarial * F.softplus(-networks.discriminator(counterfactual)).mean()}
+    if params.training == "adversarial":
+        return losses
+    generator, observer = networks.generator, networks.observer
+    with torch.no_grad():
+        view = observer(batch.images)
+        layout = sampled(networks, batch, 0)
+    made = generator.render(generator.decode(generator.encoder(batch.images)))
+    losses |= reconstruction_terms(params.real, params.pixel_loss, observer, batch.images, made, view)
+    if params.lambda_latent:
+        found = generator.decode(generator.encoder(counterfactual.detach()))
+        losses["latent"] = params.lambda_latent * layout_distance(found, layout).mean()
+    return losses

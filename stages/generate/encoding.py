@@ -1,0 +1,171 @@
+"""The encoder of a blob generator: images -> h, which the generator's layout network decodes (TACE, equations 1, 2)."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import Tensor, nn
+
+from stages.classify.backbones import Classifier
+from stages.classify.perceptual import Observer, View
+from stages.common.checkpoint import Scratch, check_finite
+from stages.common.params import Params
+from stages.common.pretrained import find_lpips
+from stages.common.progress import Ticker
+from stages.common.runtime import generator_for
+from stages.generate.batches import TrainingSlices
+from stages.generate.blobs import Layout
+from stages.generate.stylegan_layers import ResidualTrunk
+
+SAVE_EVERY_SECONDS = 60.0
+RECORD_EVERY = 25  # steps between rows of the learning curves
+
+
+class ReconstructionWeights(Params):
+    """Lambdas of one half of equation 2; the published values are OCTET's (TACE states none)."""
+
+    perceptual: float = Field(ge=0)  # LPIPS, or the classifier's maps where its weights are absent
+    pixel: float = Field(ge=0)
+    decision: float = Field(ge=0)  # the classifier's features
+
+
+class Phase(Params):
+    """One phase of training with an Adam of its own."""
+
+    steps: NonNegativeInt
+    learning_rate: float = Field(gt=0)
+    halve_every: PositiveInt  # steps after which the learning rate is halved
+    batch_size: PositiveInt
+
+
+class EncoderParams(Params):
+    """Section `encoders.<generator>`."""
+
+    pretrain: Phase  # equation 1; an encoder that learnt with its generator needs none
+    finetune: Phase  # equation 2
+    real: ReconstructionWeights
+    generated: ReconstructionWeights
+    lambda_latent: float = Field(ge=0)  # of the generated images' blobs
+    pixel_loss: Literal["l1", "l2"]  # TACE: l2; OCTET's released script: l1
+
+
+class EncodersParams(Params):
+    """Section `encoders`."""
+
+    blobgan: EncoderParams
+
+
+def observer_of(classifier: Classifier) -> Observer:
+    """The classifier as the losses see it, with LPIPS where its weights are at hand."""
+    tensors = itertools.chain(classifier.parameters(), classifier.buffers())
+    device = next((tensor.device for tensor in tensors), torch.device("cpu"))
+    return Observer(classifier, find_lpips(device))
+
+
+def build_encoder(architecture: dict[str, Any]) -> ResidualTrunk:
+    """The encoder that fits a generator, from what the generator's `model.json` keeps as its architecture."""
+    side = architecture["size_in"] * 2 ** (len(architecture["channels"]) - 1)
+    return ResidualTrunk(side, architecture["encoder_channels"], architecture["layout_width"], minibatch_std=False)
+
+
+def reconstruction_terms(weights: ReconstructionWeights, pixel_loss: str, observer: Observer, images: Tensor,
+                         others: Tensor, view: View) -> dict[str, Tensor]:
+    """Weighted terms of equation 2 between images, whose view is given, and reconstructions, both (B,1,H,W)."""
+    seen, difference = observer(others), others - images
+    pixel = difference.abs().mean() if pixel_loss == "l1" else difference.square().mean()
+    return {
+        "perceptual": weights.perceptual * observer.perceptual(seen, view).mean(),
+        "pixel": weights.pixel * pixel,
+        "decision": weights.decision * observer.decision(seen, view).mean(),
+    }
+
+
+def layout_distance(one: Layout, other: Layout) -> Tensor:
+    """Mean over OCTET's six groups (x, y, size, shape, feat, style) of their mean squared difference, (B,)."""
+    errors = {name: (value - getattr(other, name)).square() for name, value in one.groups().items()}
+    x, y = errors.pop("xy").unbind(dim=-1)  # (B,K) each
+    groups = [x, y, *errors.values()]
+    return torch.stack([group.flatten(1).mean(dim=1) for group in groups]).mean(dim=0)
+
+
+@dataclass
+class EncoderTraining:
+    """What the two phases work on; `generator` and the observer's networks are frozen."""
+
+    encoder: nn.Module
+    generator: nn.Module  # a blob generator: layout, decode and render
+    observer: Observer
+    params: EncoderParams
+
+    def pretrain_terms(self, images: Tensor, z: Tensor) -> dict[str, Tensor]:
+        """Equation 1: h against the encoder's answer to the image made of it."""
+        with torch.no_grad():
+            h = self.generator.layout(z)
+            generated = self.generator.render(self.generator.decode(h))
+        return {"h": (self.encoder(generated).float() - h).square().mean()}
+
+    def finetune_terms(self, images: Tensor, z: Tensor) -> dict[str, Tensor]:
+        """Equation 2: images and generated images against what is made of their code, and the latter's blobs."""
+        params, terms = self.params, {}
+        with torch.no_grad():
+            layout = self.generator.decode(self.generator.layout(z))
+            generated = self.generator.render(layout)
+        for name, weights, originals in (("real", params.real, images), ("generated", params.generated, generated)):
+            with torch.no_grad():
+                view = self.observer(originals)
+            found = self.generator.decode(self.encoder(originals))
+            made = self.generator.render(found)
+            parts = reconstruction_terms(weights, params.pixel_loss, self.observer, originals, made, view)
+            terms |= {f"{name}_{part}": value for part, value in parts.items()}
+        terms["latent"] = params.lambda_latent * layout_distance(found, layout).mean()
+        return terms
+
+
+def train_encoder(training: EncoderTraining, data: TrainingSlices, seed: int,
+                  scratch: Scratch) -> tuple[nn.Module, list[dict[str, float]], float]:
+    """Both phases, one after the other: the encoder, frozen, its learning curves, and the seconds of the steps."""
+    params, runtime = training.params, data.runtime
+    encoder = runtime.place(training.encoder).train()
+    phases = [(params.pretrain, training.pretrain_terms, 0),
+              (params.finetune, training.finetune_terms, params.pretrain.steps)]
+    total = params.pretrain.steps + params.finetune.steps
+    history: list[dict[str, float]] = []
+    done, seconds_before, state = 0, 0.0, scratch.load()
+    if state:
+        encoder.load_state_dict(state["encoder"])
+        done, history, seconds_before = state["step"], state["history"], state["seconds"]
+    ticker = Ticker(f"train {scratch.folder.name}", max(total, 1), done)
+    started = saved = time.monotonic()
+    for phase, terms_of, offset in phases:
+        if done >= offset + phase.steps:
+            continue
+        optimizer = torch.optim.Adam(encoder.parameters(), phase.learning_rate)
+        if state and done > offset:
+            optimizer.load_state_dict(state["optimizer"])
+        for step in range(done - offset, phase.steps):
+            optimizer.param_groups[0]["lr"] = phase.learning_rate * 0.5 ** (step // phase.halve_every)
+            generator = generator_for(seed, offset + step)
+            rows = torch.randint(len(data.images), (phase.batch_size,), generator=generator)
+            batch = data.batch(rows, generator)
+            z = torch.randn(phase.batch_size, training.generator.latent, generator=generator).to(runtime.device)
+            with runtime.autocast():
+                terms = terms_of(batch.images, z)
+            optimizer.zero_grad(set_to_none=True)
+            sum(terms.values()).backward()
+            optimizer.step()
+            done += 1
+            if done % RECORD_EVERY == 0 or done == total:
+                check_finite(terms, done, scratch)
+                values = {name: float(value) for name, value in terms.items()}
+                history.append({"step": done, **values})
+                ticker.tick(done, **values)
+                if time.monotonic() - saved > SAVE_EVERY_SECONDS:
+                    scratch.save({"encoder": encoder.state_dict(), "optimizer": optimizer.state_dict(), "step": done,
+                                  "history": history, "seconds": seconds_before + time.monotonic() - started})
+                    saved = time.monotonic()
+    return encoder.eval().requires_grad_(False), history, seconds_before + time.monotonic() - started
