@@ -22,6 +22,7 @@ class Explanations:
     index: pd.DataFrame  # slice_id, f_x, f_x_cf, f_x_ab (classifier's probability of abnormal; may be empty), steps
     timing: dict  # seconds, images, seconds_per_image, device, peak_memory_gb
     abnormal: np.ndarray | None = None  # (N,H,W) float16 in [-1,1], where the method also makes images abnormal
+    roi: np.ndarray | None = None  # (N,H,W) float16 in [0,1], 0 where a method that has it leaves the scan as it is
 
     @classmethod
     def open(cls, path: Path | str) -> Explanations:
@@ -29,27 +30,33 @@ class Explanations:
         if not (path / "attribution.npy").is_file():
             raise FileNotFoundError(f"{path}/attribution.npy not found: run `dvc repro explain@{path.name}`")
         images = {name: np.load(path / f"{name}.npy", mmap_mode="r") if (path / f"{name}.npy").is_file() else None
-                  for name in ("counterfactual", "abnormal_counterfactual")}
+                  for name in ("counterfactual", "abnormal_counterfactual", "roi")}
         return cls(
             np.load(path / "attribution.npy", mmap_mode="r"),
             images["counterfactual"],
             pd.read_csv(path / "index.csv", dtype={"slice_id": str}),
             read_json(path / "timing.json"),
             images["abnormal_counterfactual"],
+            images["roi"],
         )
 
 
 def write_explanations(path: Path | str, attribution: np.ndarray, counterfactual: np.ndarray | None,
-                       index: pd.DataFrame, timing: dict, abnormal: np.ndarray | None = None) -> None:
+                       index: pd.DataFrame, timing: dict, abnormal: np.ndarray | None = None,
+                       roi: np.ndarray | None = None) -> None:
     """Write one method's explanations whole; refuses NaN and values out of range, naming the first slice.
 
     `abnormal` (N,H,W) in [-1,1]: the images made abnormal, whose f stands in the index as `f_x_ab`; else that is empty.
+    `roi` (N,H,W) in [0,1]: where the method may change the scan.
     """
     _check(attribution, 0.0, 1.0, "attribution", index)
     images = {"counterfactual": counterfactual, "abnormal_counterfactual": abnormal}
     images = {name: values for name, values in images.items() if values is not None}
     for name, values in images.items():
         _check(values, -1.0, 1.0, name, index)
+    if roi is not None:
+        _check(roi, 0.0, 1.0, "roi", index)
+        images["roi"] = roi
     with atomic_folder(path) as folder:
         np.save(folder / "attribution.npy", attribution.astype(np.float16))
         for name, values in images.items():

@@ -41,6 +41,7 @@ def main() -> None:
 
     # Explanations, and the classifier's answer to what is stored.
     maps, images, steps, seconds = explain_rows(method, store, rows, params.batch_size, runtime, name)
+    seconds += getattr(method, "seconds_before", 0.0) * len(rows)
     index = pd.DataFrame({
         "slice_id": store.index["slice_id"].to_numpy()[rows],
         "f_x": predict_probabilities(classifier, store.images[rows], runtime),
@@ -55,7 +56,7 @@ def main() -> None:
         "device": runtime.describe(), "peak_memory_gb": runtime.peak_memory_gb(),
     }
     write_explanations(f"data/explanations/{name}", maps, images.get("counterfactual"), index, timing,
-                       images.get("abnormal"))
+                       images.get("abnormal"), images.get("roi"))
     print(f"{name}: {len(rows)} slices explained, {seconds / len(rows):.4f} s per slice; {timing['device']}, "
           f"peak memory {timing['peak_memory_gb']:.2f} GB")
 
@@ -80,7 +81,7 @@ def explain_rows(
         seconds += now(runtime) - began
 
         maps[start : start + len(part)] = batch.attribution.float().cpu().numpy()
-        for kind in ("counterfactual", "abnormal"):
+        for kind in ("counterfactual", "abnormal", "roi"):
             if (made := getattr(batch, kind)) is not None:
                 images.setdefault(kind, []).append(made.squeeze(1).float().cpu().numpy().astype(np.float16))
         if batch.steps is not None:

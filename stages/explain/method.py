@@ -1,6 +1,7 @@
 """The room's contract: a method is a file `stages/explain/<name>.py` with `MethodParams` and `Method`.
 
-`Method(params, context)` is called as `method(images, rows, organ)` and answers with an `ExplanationBatch`. The name of
+`Method(params, context)` is called as `method(images, rows, organ)` and answers with an `ExplanationBatch`. A method that
+rests on an earlier stage's work on each image names that work's seconds per image as `seconds_before`. The name of
 a method is the name of its file and of its block under `methods` in params.yaml; there is no other list.
 """
 
@@ -48,6 +49,7 @@ class ExplanationBatch:
     counterfactual: Tensor | None = None  # (B,1,H,W) in [-1,1], the image that should be called healthy
     steps: Tensor | None = None  # (B,) optimisation steps spent, where the method optimises per image
     abnormal: Tensor | None = None  # (B,1,H,W) in [-1,1], the image that should be called abnormal: an extra of some
+    roi: Tensor | None = None  # (B,1,H,W) in [0,1], 0 where the method leaves the scan as it is: of some
 
     @classmethod
     def from_maps(cls, maps: Tensor) -> ExplanationBatch:
@@ -56,10 +58,11 @@ class ExplanationBatch:
 
     @classmethod
     def from_counterfactual(cls, images: Tensor, counterfactual: Tensor,
-                            steps: Tensor | None = None, abnormal: Tensor | None = None) -> ExplanationBatch:
+                            steps: Tensor | None = None, abnormal: Tensor | None = None,
+                            roi: Tensor | None = None) -> ExplanationBatch:
         """Attribution |x - x_cf| / 2, the change with both images mapped to [0,1]; not scaled per image."""
         difference = (images - counterfactual).abs().squeeze(1) / 2  # (B,1,H,W) -> (B,H,W)
-        return cls(difference, counterfactual, steps, abnormal)
+        return cls(difference, counterfactual, steps, abnormal, roi)
 
 
 class AttributionParams(Params):

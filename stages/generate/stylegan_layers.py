@@ -104,7 +104,7 @@ class ResidualTrunk(nn.Module):
 
 
 def deviation_map(x: Tensor, group: int = 4) -> Tensor:
-    """Mean standard deviation of maps (B,C,h,w) within groups of `group` images, fewer where B asks for it: (B,1,h,w)."""
+    """Mean standard deviation of maps (B,C,h,w) within groups of up to `group` images: (B,1,h,w)."""
     count, _, height, width = x.shape
     group = max(size for size in range(1, group + 1) if count % size == 0)
     grouped = x.float().view(group, count // group, *x.shape[1:])

@@ -76,5 +76,5 @@ def test_generator_learns_every_nth_step_only(monkeypatch):
 
 def test_cosine_schedule_ends_at_zero():
     chosen = params(schedule="cosine", steps=10, learning_rate=2.0)
-    assert [adversarial.learning_rate(chosen, step) for step in (0, 5, 10)] == pytest.approx([2.0, 1.0, 0.0], abs=1e-9)
-    assert adversarial.learning_rate(params(learning_rate=2.0), 9) == 2.0
+    assert [chosen.learning_rate_at(step) for step in (0, 5, 10)] == pytest.approx([2.0, 1.0, 0.0], abs=1e-9)
+    assert params(learning_rate=2.0).learning_rate_at(9) == 2.0

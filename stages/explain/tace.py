@@ -1,0 +1,126 @@
+"""TACE (Tumor-Aware Counterfactual Explanations): OCTET, then only its most changed blob and what overlaps it.
+
+The paper's equation 4 repeats equation 3 and has no term that flips the decision. `restricted_cf` reads it as a search
+for a counterfactual among the blobs of the region; `literal_eq4` starts at OCTET's result, puts all other blobs back,
+minimises equation 4 as printed and keeps the last image that is still called healthy.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from stages.classify.perceptual import View
+from stages.explain.latent_search import Found, SearchParams, Trial, change, search, toward_healthy
+from stages.explain.latents import Latents
+from stages.explain.method import Context, ExplanationBatch
+from stages.explain.octet import unrestricted
+from stages.explain.regions import Region, RegionParams, choose_region, region_mask, spreads
+from stages.generate.blobs import Layout
+from stages.generate.encoding import layout_distance, observer_of
+from stages.generate.loading import load_generator
+from stages.generate.networks import clamped
+
+
+class MethodParams(SearchParams):
+    needs: Literal["data/latents/blobgan"]  # folder of the inverted slices, with their generator
+    first_steps: int = Field(ge=1)  # of the unrestricted search
+    region: RegionParams
+    step: Literal["restricted_cf", "literal_eq4"]
+    composite: Literal["residual", "replace", "none"]  # the paper never says that it composites
+    lambda_perceptual: float = Field(ge=0)
+    lambda_pixel: float = Field(ge=0)
+    lambda_decision: float = Field(ge=0)  # literal_eq4 alone: it pulls back to the scan's class
+
+
+class Method:
+    def __init__(self, params: MethodParams, context: Context):
+        self.params, self.context = params, context
+        self.generator = load_generator(params.needs, context.runtime)
+        self.latents = Latents.open(params.needs)
+        self.seconds_before = self.latents.timing["seconds_per_image"]
+        self.observer = observer_of(context.classifier)
+        self.spread = spreads(self.generator, context.seed, context.runtime.device)
+
+    def __call__(self, images: Tensor, rows: Tensor, organ: Tensor) -> ExplanationBatch:
+        """Counterfactuals of images (B,1,H,W) in [-1,1] that were inverted as `rows` (B,) of the store.
+
+        A scan that is called healthy by the margin is its own counterfactual and has no region.
+        """
+        with torch.no_grad():
+            searched = self.params.unfinished(self.context.classifier(images))  # (B,)
+        counterfactual, mask = images.clone(), torch.zeros_like(images)
+        steps = torch.zeros(len(images), dtype=torch.long, device=images.device)
+        if searched.any():
+            start = self.latents.of(rows[searched.cpu()], images.device)
+            made, mask[searched], steps[searched] = self.explain(images[searched], start)
+            counterfactual[searched] = made
+        return ExplanationBatch.from_counterfactual(images, counterfactual, steps, roi=mask)
+
+    def explain(self, images: Tensor, start: Layout) -> tuple[Tensor, Tensor, Tensor]:
+        """Counterfactuals of images (B,1,H,W) with their inverted blobs, M (B,1,H,W), and both searches' steps (B,)."""
+        first_params = self.params.model_copy(update={"steps": self.params.first_steps})
+        first = unrestricted(self.generator, self.context.classifier, start, first_params)
+        region = choose_region(start, first.layout, self.spread, self.params.region)
+        step = RegionStep(self, images, start, region)
+        found = step.restricted() if self.params.step == "restricted_cf" else step.literal(first)
+        with torch.no_grad():
+            counterfactual, mask = step.composite(found.layout)
+        return counterfactual.clamp(-1, 1), mask, first.steps + found.steps
+
+
+class RegionStep:
+    """The second search, of B images (B,1,H,W) with their inverted blobs and regions."""
+
+    def __init__(self, method: Method, images: Tensor, start: Layout, region: Region):
+        self.params, self.generator, self.observer = method.params, method.generator, method.observer
+        self.images, self.start, self.region = images, start, region
+        with torch.no_grad():  # what doesn't change while searching
+            self.view: View = self.observer(images)
+            self.shares = self.generator.shares(start)
+            self.reconstruction = self.generator.render(start, shares=self.shares)
+
+    def composite(self, layout: Layout) -> tuple[Tensor, Tensor]:
+        """The counterfactual (B,1,H,W) of blobs, and M (B,1,H,W), which is recomputed for them.
+
+        Where M is 0 the scan's own values stand, bit for bit.
+        """
+        shares = self.generator.shares(layout)
+        made, mask = self.generator.render(layout, shares=shares), region_mask(self.shares, shares, self.region.chosen)
+        if self.params.composite == "none":
+            return clamped(made), mask
+        if self.params.composite == "residual":  # the inversion's error cancels
+            inside = self.images + mask * (made - self.reconstruction)
+        else:
+            inside = (1 - mask) * self.images + mask * made
+        return torch.where(mask > 0, clamped(inside), self.images), mask
+
+    def closeness(self, image: Tensor) -> tuple[View, Tensor]:
+        """How the classifier sees an image (B,1,H,W), and its weighted distance (B,) to the scan."""
+        seen = self.observer(image)
+        pixel = (image - self.images).square().mean(dim=(1, 2, 3))
+        return seen, (self.params.lambda_perceptual * self.observer.perceptual(seen, self.view)
+                      + self.params.lambda_pixel * pixel)
+
+    def restricted(self) -> Found:
+        """A counterfactual from the inverted blobs on, in which only the region's blobs change."""
+        def objective(layout: Layout) -> Trial:
+            seen, distance = self.closeness(self.composite(layout)[0])
+            moved = self.params.proximity * change(layout, self.start, self.params.mode)
+            return Trial(toward_healthy(seen.logits) + moved + distance, seen.logits, distance)
+
+        return search(self.start, objective, self.params, free=self.region.chosen)
+
+    def literal(self, first: Found) -> Found:
+        """Equation 4 as printed, from the first search's result on with all other blobs put back."""
+        def objective(layout: Layout) -> Trial:
+            seen, distance = self.closeness(self.composite(layout)[0])
+            loss = (distance + self.params.lambda_decision * self.observer.decision(seen, self.view)
+                    + self.params.proximity * 6 * layout_distance(layout, self.start))
+            return Trial(loss, seen.logits, distance)
+
+        return search(self.start, objective, self.params, begin=first.layout, free=self.region.chosen,
+                      keep="last_healthy")
