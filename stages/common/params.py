@@ -38,6 +38,8 @@ SECTIONS: dict[str, Any] = {
     "offline_augmentation": "stages.prepare.offline_augmentation:OfflineAugmentationParams",
     "classifiers": "stages.classify.training:ClassifiersParams",
     "generators": "stages.generate.{key}:GeneratorParams",
+    "encoders": "stages.generate.encoding:EncodersParams",
+    "inversions": "stages.explain.inversion:InversionsParams",
     "explain": "stages.explain.method:ExplainParams",
     "methods": "stages.explain.{key}:MethodParams",
     "realism": "stages.explain.realism:RealismParams",

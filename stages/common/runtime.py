@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import sys
+import time
 from typing import Literal
 
 import numpy as np
@@ -66,6 +67,13 @@ def start(seed: int) -> Runtime:
     """Seed every generator and set the device up as `runtime` in params.yaml says."""
     seed_everything(seed)
     return Runtime(load_section("runtime", RuntimeParams))
+
+
+def now(runtime: Runtime) -> float:
+    """Seconds on a steady clock, once the device has done all that it was asked to do."""
+    if runtime.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def seed_everything(seed: int) -> None:

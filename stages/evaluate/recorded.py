@@ -9,14 +9,24 @@ from stages.evaluate.metrics import EvaluationError
 
 
 def training_metrics(model: str) -> dict[str, float]:
-    """How long a method's own generator was trained; nothing for a method that explains with the classifier alone."""
-    if not model.startswith("models/generators/"):
-        return {}
+    """How long what a method explains with was trained; nothing for one that uses the classifier alone.
+
+    For inverted slices (`data/latents/...`) that is their generator and its encoder.
+    """
     name = Path(model).name
-    file = Path("reports/training") / name / "timing.json"
-    if not file.is_file():
-        raise EvaluationError(f"{file} not found: run `dvc repro train_generator@{name}`")
-    return {"seconds_training": read_json(file)["seconds"]}
+    if model.startswith("models/generators/"):
+        trained = {name: f"train_generator@{name}"}
+    elif model.startswith("data/latents/"):
+        trained = {name: f"train_generator@{name}", f"{name}_encoder": f"train_encoder@{name}"}
+    else:
+        return {}
+    seconds = 0.0
+    for folder, stage in trained.items():
+        file = Path("reports/training") / folder / "timing.json"
+        if not file.is_file():
+            raise EvaluationError(f"{file} not found: run `dvc repro {stage}`")
+        seconds += read_json(file)["seconds"]
+    return {"seconds_training": seconds}
 
 
 def randomisation_metrics(method: str) -> dict[str, float]:

@@ -24,8 +24,8 @@ RANDOMISATION = ("sanity_randomisation_passed", "randomisation_similarity", "ran
                  "randomisation_similarity_head")
 # What the report prints of params.yaml; `runtime` is left out, no result's meaning hangs on it.
 PARAMETERS = ("profile", "dataset", "seed", "image_size", "phantom", "extract", "filter", "anomalies",
-              "offline_augmentation", "classifiers", "generators", "explain", "methods", "realism", "sanity",
-              "masks", "segment_scans", "evaluate", "report")
+              "offline_augmentation", "classifiers", "generators", "encoders", "inversions", "explain", "methods",
+              "realism", "sanity", "masks", "segment_scans", "evaluate", "report")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ def read_inputs(policy: str, controls: list[str]) -> ReportInputs:
     results = {name: _read_result(name, values, policy if masked else None, name in controls, cases)
                for name, values in metrics.items()}
     training = {name: _read_training(Path("reports/training") / name)
-                for name in (*ROLES, *value_at(parameters, "generators"))}
+                for name in (*ROLES, *value_at(parameters, "generators"),
+                             *(f"{name}_encoder" for name in value_at(parameters, "encoders")))}
     curves = pd.DataFrame(columns=["method", "threshold", "iou"])
     if masked:
         curves = pd.read_csv(needed("reports/curves/thresholds.csv", "evaluate"), dtype={"method": str})

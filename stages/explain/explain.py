@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -15,7 +14,7 @@ from stages.common import runtime as runtimes
 from stages.common.explanations import write_explanations
 from stages.common.params import announce, load_section, load_value, stage_main
 from stages.common.progress import Ticker
-from stages.common.runtime import Runtime
+from stages.common.runtime import Runtime, now
 from stages.common.store import SliceStore
 from stages.explain.method import CLASSIFIER, Context, ExplainParams, ExplanationBatch, load_method
 
@@ -89,13 +88,6 @@ def explain_rows(
         ticker.tick(start + len(part))
     return (maps, {kind: np.concatenate(parts) for kind, parts in images.items()},
             np.concatenate(steps) if steps else None, seconds)
-
-
-def now(runtime: Runtime) -> float:
-    """Seconds on a steady clock, once the device has done all that it was asked to do."""
-    if runtime.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 if __name__ == "__main__":

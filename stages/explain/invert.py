@@ -17,11 +17,11 @@ from stages.common.checkpoint import Scratch, load_weights, read_description
 from stages.common.files import file_digest
 from stages.common.params import announce, load_section, load_value, stage_main
 from stages.common.progress import Ticker
-from stages.common.runtime import Runtime
+from stages.common.runtime import Runtime, now
 from stages.common.store import SliceStore
 from stages.explain.inversion import InversionParams, invert
 from stages.explain.latents import write_latents
-from stages.explain.method import CLASSIFIER, ExplainParams, now
+from stages.explain.method import CLASSIFIER, ExplainParams
 from stages.generate.blobs import Layout
 from stages.generate.encoding import build_encoder, observer_of
 from stages.generate.loading import load_generator

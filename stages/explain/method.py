@@ -1,8 +1,8 @@
 """The room's contract: a method is a file `stages/explain/<name>.py` with `MethodParams` and `Method`.
 
-`Method(params, context)` is called as `method(images, rows, organ)` and answers with an `ExplanationBatch`. A method that
-rests on an earlier stage's work on each image names that work's seconds per image as `seconds_before`. The name of
-a method is the name of its file and of its block under `methods` in params.yaml; there is no other list.
+`Method(params, context)` is called as `method(images, rows, organ)` and answers with an `ExplanationBatch`. A method
+that rests on an earlier stage's work on each image names that work's seconds per image as `seconds_before`. The name
+of a method is the name of its file and of its block under `methods` in params.yaml; there is no other list.
 """
 
 from __future__ import annotations
