@@ -42,7 +42,7 @@ def main() -> None:
     # The stages, one after the other, in a fresh workspace.
     workspace = Path(".scratch/applied") / arguments.dataset
     write_workspace(workspace, params)
-    for module, *options in commands(params["methods"], params["inversions"]):
+    for module, *options in commands(params["methods"]):
         run_stage(workspace, module, *options)
 
     # Outputs.
@@ -76,7 +76,8 @@ def derived_params(params: dict[str, Any], dataset: str, root: str | None, sourc
 def check_finished(params: dict[str, Any]) -> None:
     """Refuse to begin before all that the workspace reads of the finished run is there."""
     models = {"models/classifiers/classifier", "models/classifiers/judge",
-              *(f"models/{kind}/{name}" for name in params["inversions"] for kind in ("generators", "encoders")),
+              *(f"models/{kind}/{name}" for name in inverted(params["methods"])
+                for kind in ("generators", "encoders")),
               *(method["needs"] for method in params["methods"].values())}
     wanted = [str(SOURCE), *LINKS, *(f"{model}/model.safetensors" for model in sorted(models)),
               *(f"data/masks/{method}/thresholds.json" for method in params["methods"])]
@@ -95,11 +96,17 @@ def write_workspace(workspace: Path, params: dict[str, Any]) -> None:
     (workspace / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 
-def commands(methods: dict[str, Any], inversions: dict[str, Any]) -> list[tuple[str, ...]]:
+def inverted(methods: dict[str, Any]) -> list[str]:
+    """The generators among whose latent codes a method searches."""
+    return sorted({Path(method["needs"]).name for method in methods.values()
+                   if method["needs"].startswith("data/latents/")})
+
+
+def commands(methods: dict[str, Any]) -> list[tuple[str, ...]]:
     """Modules with their options, in the order of the pipeline."""
     return [
         ("stages.prepare.extract_slices",), ("stages.prepare.filter_slices",), ("stages.prepare.augment_slices",),
-        *(("stages.explain.invert", "--generator", generator) for generator in inversions),
+        *(("stages.explain.invert", "--generator", generator) for generator in inverted(methods)),
         *((f"stages.explain.{stage}", "--method", method) for stage in ("explain", "check_randomisation")
           for method in methods),
         ("stages.explain.judge_counterfactuals",), ("stages.explain.measure_realism",),

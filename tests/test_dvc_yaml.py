@@ -219,10 +219,24 @@ def test_editing_one_generator_reruns_that_one_and_what_depends_on_it(repository
     stale = stale_after(repository, lambda values: values["generators"][name].update(lambda_classifier=4.5))
     assert stale == {f"train_generator@{name}", "report"}  # the report prints the parameters
     reached = downstream(stale)
-    assert {f"explain@{name}", f"extract_masks@{name}", "evaluate", "report"} <= reached
-    others = {stage for stage in STAGES if "@" in stage and not stage.endswith(f"@{name}")}
+    fed = {method for method, block in PARAMS["methods"].items() if block["needs"].endswith(f"/{name}")}
+    assert {f"{stage}@{method}" for stage in ("explain", "extract_masks") for method in fed} <= reached
+    assert fed and {"evaluate", "report"} <= reached
+    others = {stage for stage in STAGES if "@" in stage and stage.partition("@")[2] not in {name, *fed}}
     assert not reached & others
     assert not {stage for stage in reached if stage.startswith(("simulate", "extract_slices", "filter", "augment"))}
+
+
+@pytest.mark.parametrize(("edit", "first"), [
+    (lambda values: values["encoders"]["blobgan"].update(lambda_latent=3.0), "train_encoder@blobgan"),
+    (lambda values: values["inversions"]["blobgan"].update(steps=7), "invert@blobgan"),
+    (lambda values: values["methods"]["tace"].update(steps=7), "explain@tace"),
+])
+def test_editing_a_step_of_the_blob_branch_trains_nothing_before_it(repository, edit, first):
+    reached = downstream(stale_after(repository, edit))
+    order = ["train_generator@blobgan", "train_encoder@blobgan", "invert@blobgan", "explain@tace"]
+    assert [stage for stage in order if stage in reached] == order[order.index(first):]
+    assert ("explain@octet" in reached) == (first != "explain@tace")
 
 
 def test_editing_one_method_reruns_that_one(repository):

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,15 +15,31 @@ from torch import Tensor, nn
 from stages.common.checkpoint import Scratch, save_model
 from stages.common.params import load_section
 from stages.common.runtime import Runtime, RuntimeParams, generator_for, seed_everything
+from stages.explain.inversion import InversionParams, invert
+from stages.explain.latents import write_latents
 from stages.explain.method import CLASSIFIER, Context
 from stages.generate.adversarial import train_adversarial
 from stages.generate.batches import TrainingSlices
+from stages.generate.encoding import observer_of
+from stages.generate.loading import load_generator
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 TOY_GENERATOR = {
     "channels": [8, 16, 16], "discriminator_channels": [8, 16], "discriminator_last_block": False, "skips": 2,
     "generator_every": 2, "learning_rate": 2e-3, "batch_size": 16, "steps": 80, "ema_decay": 0.0,
 }
+TOY_BLOBGAN = {
+    "generator_every": 1, "channels": [16, 16, 8], "discriminator_channels": [8, 16, 16], "blobs": 6, "latent": 8,
+    "layout_width": 32, "layout_layers": 3, "feat": 8, "style": 8, "encoder_channels": [8, 16, 16],
+}
+
+
+class BlobMaps(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        smooth = F.avg_pool2d(images, 3, stride=1, padding=1)
+        edges = (images - smooth).abs()
+        maps = torch.cat([F.relu(smooth - 0.2), F.relu(-0.5 - smooth), edges], dim=1)
+        return F.avg_pool2d(maps, 4)  # (B,1,H,W) -> (B,3,H/4,W/4)
 
 
 class BlobClassifier(nn.Module):
@@ -35,12 +52,10 @@ class BlobClassifier(nn.Module):
         super().__init__()
         self.register_buffer("weights", torch.tensor([200.0, -4.0, 0.0]))
         self.bias = -2.0
+        self.trunk = BlobMaps()
 
     def features(self, images: Tensor) -> Tensor:
-        smooth = F.avg_pool2d(images, 3, stride=1, padding=1)
-        edges = (images - smooth).abs()
-        maps = torch.cat([F.relu(smooth - 0.2), F.relu(-0.5 - smooth), edges], dim=1)
-        return F.avg_pool2d(maps, 4)  # (B,1,H,W) -> (B,3,H/4,W/4)
+        return self.trunk(images)
 
     def pooled(self, features: Tensor) -> Tensor:
         return features.mean(dim=(2, 3))  # (B,3,h,w) -> (B,3)
@@ -99,9 +114,13 @@ def toy_models(tmp_path_factory) -> Callable[[str], Path]:
 
     def make(needs: str) -> Path:
         if needs != CLASSIFIER and not (root / needs).is_dir():
-            if not needs.startswith("models/generators/"):
+            if needs == "data/latents/blobgan":
+                make("models/generators/blobgan")
+                invert_planted(root)
+            elif needs.startswith("models/generators/"):
+                train_toy_generator(needs.rsplit("/", 1)[1], root)
+            else:
                 pytest.fail(f"tests/explain/conftest.py makes no toy model for {needs} yet: add one to `toy_models`")
-            train_toy_generator(needs.rsplit("/", 1)[1], root)
         return root
 
     return make
@@ -110,7 +129,8 @@ def toy_models(tmp_path_factory) -> Callable[[str], Path]:
 def train_toy_generator(name: str, root: Path) -> None:
     """The generator `name` as params.yaml has it, but small and shortly trained, in `root`/models/generators/`name`."""
     module = importlib.import_module(f"stages.generate.{name}")
-    params = load_section(f"generators.{name}", module.GeneratorParams, PARAMS).model_copy(update=TOY_GENERATOR)
+    toy = TOY_GENERATOR | (TOY_BLOBGAN if name == "blobgan" else {})
+    params = load_section(f"generators.{name}", module.GeneratorParams, PARAMS).model_copy(update=toy)
     images, lesions = planted_images(64)
     healthy = images.masked_fill(lesions[:, None], -0.3)
     both = torch.cat([images, healthy])[:, 0].half()  # (N,H,W)
@@ -122,6 +142,18 @@ def train_toy_generator(name: str, root: Path) -> None:
     generator, _, _ = train_adversarial(module, params, data, 0, Scratch("toy", name))
     architecture = module.architecture_of(params, classifier)
     save_model(root / "models/generators" / name, generator, {"architecture": architecture})
+
+
+def invert_planted(root: Path) -> None:
+    """Blobs of the four images of `planted`, as rows 0 to 3 of a store, with the toy generator's own encoder."""
+    runtime = Runtime(RuntimeParams(device="cpu", precision="float32", threads=1))
+    source = root / "models/generators/blobgan"
+    generator, images = load_generator(source, runtime), planted_images(4)[0]
+    params = load_section("inversions.blobgan", InversionParams, PARAMS).model_copy(update={"steps": 40})
+    classifier = BlobClassifier().eval().requires_grad_(False)
+    layout, _ = invert(generator, generator.encoder, observer_of(classifier), images, params)
+    index = pd.DataFrame({"slice_id": list("abcd"), "split": "test", "row": range(4)})
+    write_latents(root / "data/latents/blobgan", layout, index, {"seconds_per_image": 0.5}, source)
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ def build(name, prepared_needs):
     """A fresh instance of the method for a context."""
     module = load_method(name)
     params = load_section(f"methods.{name}", module.MethodParams, PARAMS)
+    fewer = {key: 12 for key in ("steps", "first_steps") if hasattr(params, key)}
+    params = params.model_copy(update=fewer)
     prepared_needs(params.needs)
     return lambda context: module.Method(params, context)
 

@@ -81,8 +81,12 @@ def small_params() -> dict[str, Any]:
     params["filter"] |= {"min_organ_px": 0, "val_fraction": 0.25, "test_fraction": 0.25}
     params["anomalies"] |= {"draws_per_slice": 2}
     small = {"width": 8, "epochs": 3, "steps_per_epoch": 3, "channels": [8, 16], "discriminator_channels": [8, 16],
-             "skips": 1, "steps": 12, "masks": 16}
-    for block in (block for section in ("classifiers", "generators", "methods") for block in params[section].values()):
+             "skips": 1, "steps": 12, "masks": 16, "first_steps": 3, "blobs": 4, "latent": 8, "layout_width": 16,
+             "feat": 6, "style": 6, "size_in": SIZE // 2, "encoder_channels": [8, 16]}
+    sections = ("classifiers", "generators", "encoders", "inversions", "methods")
+    blocks = [block for section in sections for block in params[section].values()]
+    blocks += [params["encoders"]["blobgan"][phase] for phase in ("pretrain", "finetune")]
+    for block in blocks:
         block |= {key: value for key, value in small.items() if key in block}
         block |= {"batch_size": 8} if "batch_size" in block else {}
     params["evaluate"]["bootstrap_samples"] = 100

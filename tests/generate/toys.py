@@ -29,6 +29,18 @@ SINGLA = NETWORKS | TRAINING | {
     "kl": "logits", "reconstruction": "l1", "lambda_adversarial": 0.1, "lambda_classifier": 1.0,
     "lambda_reconstruction": 3.0, "lambda_cycle": 3.0, "lambda_total_variation": 0.0, "total_variation_scale": 127.5,
 }
+BLOBGAN = TRAINING | {
+    "generator_every": 1, "blobs": 4, "latent": 8, "layout_width": 16, "layout_layers": 3, "feat": 6, "style": 5,
+    "size_in": 4, "channels": [12, 8, 8], "discriminator_channels": [8, 16, 16], "encoder_channels": [8, 16, 16],
+    "training": "joint", "lambda_adversarial": 0.1, "real": {"perceptual": 1.0, "pixel": 5.0, "decision": 0.1},
+    "pixel_loss": "l1", "lambda_latent": 1.0, "r1_weight": 2.0, "r1_every": 4, "halve_every": 5, "epsilon": 1e-5,
+}
+ENCODER = {
+    "pretrain": {"steps": 6, "learning_rate": 2e-3, "halve_every": 4, "batch_size": 4},
+    "finetune": {"steps": 6, "learning_rate": 1e-3, "halve_every": 4, "batch_size": 4},
+    "real": {"perceptual": 1.0, "pixel": 5.0, "decision": 0.1},
+    "generated": {"perceptual": 0.5, "pixel": 1.0, "decision": 0.2}, "lambda_latent": 2.0, "pixel_loss": "l2",
+}
 ALIGNED = COIN | {
     "fuse": "tanh", "alignment": "tanh", "classifier_sees": "input_range", "data": "paired", "height_bins": 4,
     "discriminator_condition": "none", "adversarial_loss": "relativistic", "gamma": 1.0, "penalty_share": 0.5,
@@ -37,11 +49,23 @@ ALIGNED = COIN | {
 }
 
 
+class Patches(torch.nn.Module):
+    def forward(self, images):
+        return F.avg_pool2d(images, 3, 1)  # (B,1,H-2,W-2)
+
+
 class BlobClassifier(torch.nn.Module):
     """Abnormal where the brightest 3 x 3 patch is bright; its penultimate features: that, and the mean."""
 
+    def __init__(self):
+        super().__init__()
+        self.trunk = Patches()
+
     def features(self, images):
-        return F.avg_pool2d(images, 3, 1)  # (B,1,H-2,W-2)
+        return self.trunk(images)
+
+    def head(self, features):
+        return self.pooled(features) @ self.classifying_weights() - 8
 
     def pooled(self, features):
         return torch.stack([features.amax(dim=(1, 2, 3)), features.mean(dim=(1, 2, 3))], dim=1)  # (B,2)
@@ -50,7 +74,7 @@ class BlobClassifier(torch.nn.Module):
         return torch.tensor([20.0, 0.0])
 
     def forward(self, images):
-        return self.pooled(self.features(images)) @ self.classifying_weights() - 8
+        return self.head(self.features(images))
 
 
 def slices():
