@@ -1,4 +1,4 @@
-"""Inversion, OCTET and TACE: batch against solo, what may change and what stays bit for bit, which blobs are a region."""
+"""Inversion, OCTET and TACE: batch against solo, what stays bit for bit, which blobs are a region."""
 
 from dataclasses import replace
 
