@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from stages.explain.latent_search import Found, SearchParams, Trial, change, search, toward_healthy
+from stages.explain.latent_search import Found, SearchParams, Trial, change, search, toward_healthy, unmoved
 from stages.explain.latents import Latents
 from stages.explain.method import Context, ExplanationBatch
 from stages.generate.blobs import Layout
@@ -39,17 +39,25 @@ class Method:
         return ExplanationBatch.from_counterfactual(images, counterfactual, found.steps)
 
 
-def unrestricted(generator: nn.Module, classifier: nn.Module, start: Layout, params: SearchParams) -> Found:
-    """Blobs near `start` whose image the classifier calls healthy: OCTET's objective, on logits."""
-    def logits_of(layout: Layout) -> Tensor:
-        return classifier(generator.render(layout).clamp(-1, 1)).float()
+def unrestricted(generator: nn.Module, classifier: nn.Module, start: Layout, params: SearchParams,
+                 residual: Tensor | None = None) -> Found:
+    """Blobs near `start` whose image the classifier calls healthy: OCTET's objective, on logits.
+
+    With `residual` (B,1,H,W), what the inversion left of the scans, added to the generator's images, the decision that
+    is turned is that of the scan, and not of its reconstruction.
+    """
+    def logits_of(layout: Layout, left: Tensor | None) -> Tensor:
+        images = generator.render(layout)
+        return classifier((images if left is None else images + left).clamp(-1, 1)).float()
 
     with torch.no_grad():
-        searched = params.unfinished(logits_of(start))  # (B,)
-    origin = start.rows(searched)
+        searched = params.unfinished(logits_of(start, residual))  # (B,)
+    if not searched.any():
+        return unmoved(start)
+    origin, left = start.rows(searched), None if residual is None else residual[searched]
 
     def objective(layout: Layout) -> Trial:
-        logits, distance = logits_of(layout), change(layout, origin, params.mode)
+        logits, distance = logits_of(layout, left), change(layout, origin, params.mode)
         return Trial(toward_healthy(logits) + params.proximity * distance, logits, distance)
 
     return search(origin, objective, params).among(searched, start)

@@ -63,7 +63,10 @@ class Method:
     def explain(self, images: Tensor, start: Layout) -> tuple[Tensor, Tensor, Tensor]:
         """Counterfactuals of images (B,1,H,W) with their inverted blobs, M (B,1,H,W), and both searches' steps (B,)."""
         first_params = self.params.model_copy(update={"steps": self.params.first_steps})
-        first = unrestricted(self.generator, self.context.classifier, start, first_params)
+        with torch.no_grad():
+            residual = images - self.generator.render(start)
+        # Of a scan whose reconstruction is called healthy already nothing would change, and any blob were k*.
+        first = unrestricted(self.generator, self.context.classifier, start, first_params, residual)
         region = choose_region(start, first.layout, self.spread, self.params.region)
         step = RegionStep(self, images, start, region)
         found = step.restricted() if self.params.step == "restricted_cf" else step.literal(first)

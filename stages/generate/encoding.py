@@ -161,7 +161,7 @@ def train_encoder(training: EncoderTraining, data: TrainingSlices, seed: int,
             done += 1
             if done % RECORD_EVERY == 0 or done == total:
                 check_finite(terms, done, scratch)
-                values = {name: float(value) for name, value in terms.items()}
+                values = {name: float(value.detach()) for name, value in terms.items()}
                 history.append({"step": done, **values})
                 ticker.tick(done, **values)
                 if time.monotonic() - saved > SAVE_EVERY_SECONDS:
