@@ -5,7 +5,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 # The stages say `python`: it is the one of .venv, activated or not.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test profile apply compare experiments ablations ablation-tables bench clean
+.PHONY: repro test profile apply compare experiments ablations ablation-tables tace-tables bench clean
 
 repro: .venv/installed
 	dvc repro
@@ -46,6 +46,12 @@ ablations: .venv/installed
 
 ablation-tables: .venv/installed
 	@for series in $(SERIES); do python -m stages.evaluate.series_table $$series $(ROWS_AS) || exit 1; done
+
+# Tables 2 and 3 of the TACE paper, ours beside the published numbers, of the run that stands in reports/ and data/.
+tace-tables: .venv/installed
+	@python -m stages.evaluate.tace_tables --table 2
+	@echo
+	@python -m stages.evaluate.tace_tables --table 3
 
 bench: .venv/installed
 	python -m benchmarks.speed

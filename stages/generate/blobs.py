@@ -79,7 +79,7 @@ def visible_shares(logits: Tensor) -> Tensor:
     covered = F.softplus(logits)  # -log(1 - alpha)
     behind = covered.flip(1).cumsum(1).flip(1)  # of blob k: what it and all in front of it cover
     in_front = torch.cat([behind[:, 1:], torch.zeros_like(behind[:, :1])], dim=1)
-    return torch.cat([-behind[:, :1], -F.softplus(-logits) - in_front], dim=1).exp()
+    return torch.cat([-behind[:, :1], logits - covered - in_front], dim=1).exp()  # log(alpha) = t - softplus(t)
 
 
 def pyramid(shares: Tensor, smallest: int) -> dict[int, Tensor]:
