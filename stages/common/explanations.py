@@ -23,6 +23,9 @@ class Explanations:
     timing: dict  # seconds, images, seconds_per_image, device, peak_memory_gb
     abnormal: np.ndarray | None = None  # (N,H,W) float16 in [-1,1], where the method also makes images abnormal
     roi: np.ndarray | None = None  # (N,H,W) float16 in [0,1], 0 where a method that has it leaves the scan as it is
+    # (N,K,7) float32, of a method that changes blobs: centre x, y and both semi-axes as shares of the image's side,
+    # angle of the first in radians, 1 if it may change, 1 if it is the most changed one. All 0: no search was needed.
+    blobs: np.ndarray | None = None
 
     @classmethod
     def open(cls, path: Path | str) -> Explanations:
@@ -30,7 +33,7 @@ class Explanations:
         if not (path / "attribution.npy").is_file():
             raise FileNotFoundError(f"{path}/attribution.npy not found: run `dvc repro explain@{path.name}`")
         images = {name: np.load(path / f"{name}.npy", mmap_mode="r") if (path / f"{name}.npy").is_file() else None
-                  for name in ("counterfactual", "abnormal_counterfactual", "roi")}
+                  for name in ("counterfactual", "abnormal_counterfactual", "roi", "blobs")}
         return cls(
             np.load(path / "attribution.npy", mmap_mode="r"),
             images["counterfactual"],
@@ -38,16 +41,17 @@ class Explanations:
             read_json(path / "timing.json"),
             images["abnormal_counterfactual"],
             images["roi"],
+            images["blobs"],
         )
 
 
 def write_explanations(path: Path | str, attribution: np.ndarray, counterfactual: np.ndarray | None,
                        index: pd.DataFrame, timing: dict, abnormal: np.ndarray | None = None,
-                       roi: np.ndarray | None = None) -> None:
+                       roi: np.ndarray | None = None, blobs: np.ndarray | None = None) -> None:
     """Write one method's explanations whole; refuses NaN and values out of range, naming the first slice.
 
     `abnormal` (N,H,W) in [-1,1]: the images made abnormal, whose f stands in the index as `f_x_ab`; else that is empty.
-    `roi` (N,H,W) in [0,1]: where the method may change the scan.
+    `roi` (N,H,W) in [0,1]: where the method may change the scan. `blobs` (N,K,7): see `Explanations`.
     """
     _check(attribution, 0.0, 1.0, "attribution", index)
     images = {"counterfactual": counterfactual, "abnormal_counterfactual": abnormal}
@@ -61,6 +65,8 @@ def write_explanations(path: Path | str, attribution: np.ndarray, counterfactual
         np.save(folder / "attribution.npy", attribution.astype(np.float16))
         for name, values in images.items():
             np.save(folder / f"{name}.npy", values.astype(np.float16))
+        if blobs is not None:
+            np.save(folder / "blobs.npy", blobs.astype(np.float32))
         table = index.assign(f_x_ab=index.get("f_x_ab", np.nan))[["slice_id", "f_x", "f_x_cf", "f_x_ab", "steps"]]
         table.to_csv(folder / "index.csv", index=False)
         write_json(folder / "timing.json", timing)

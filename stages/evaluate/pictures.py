@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.colors import Colormap, LinearSegmentedColormap
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from stages.common.explanations import CALLED_ABNORMAL
 from stages.evaluate.report_inputs import ReportInputs, Result
@@ -23,6 +23,8 @@ MASK = "mask"  # the last panel, where there are lesion masks
 PANELS = ("scan", "counterfactual", "difference")
 ABNORMAL_PANELS = ("made healthy", "made abnormal", "added")  # after the scan, with its organ where that is known
 ATTRIBUTION_PANELS = ("scan", "over the scan", "attribution")
+REGION_PANELS = ("blobs", "region", "counterfactual")
+BLOB, NEIGHBOUR, MOST_CHANGED = (150, 150, 150), (250, 170, 40), (235, 64, 60)
 CHANGE = LinearSegmentedColormap.from_list("change", ["#b9d2ff", "#3a78dc", "#000000", "#dd4b36", "#ffc4b5"], N=257)
 
 
@@ -87,6 +89,31 @@ def abnormal_panels(inputs: ReportInputs, result: Result, slice_id: str) -> dict
     pictures = (grey(healthy), grey(abnormal), difference(healthy, abnormal))
     panels = dict(zip(ABNORMAL_PANELS, pictures, strict=True))
     return ({"scan": grey(scan)} if organ.all() else {"scan and organ": organ_overlay(scan, organ)}) | panels
+
+
+def region_panels(inputs: ReportInputs, result: Result, slice_id: str) -> dict[str, np.ndarray]:
+    """Three pictures (H',W',3) of a slice whose blobs were changed, by name (`REGION_PANELS`): the blobs' outlines, the
+    region that they leave to change, and what was pasted into the scan there."""
+    scan, at = inputs.store.images[inputs.row_of[slice_id]], result.row_of[slice_id]
+    found = result.explanations
+    region = organ_overlay(scan, np.asarray(found.roi[at]) > 0)
+    return dict(zip(REGION_PANELS, (outlined(scan, found.blobs[at]), region, grey(found.counterfactual[at])),
+                    strict=True))
+
+
+def outlined(scan: np.ndarray, blobs: np.ndarray) -> np.ndarray:
+    """Ellipses of blobs (K,7) over the scan (H,W), enlarged for thin lines: k* red, neighbours orange, others grey."""
+    picture = Image.fromarray(grey(scan))
+    factor = max(1, MAX_SIDE // max(scan.shape))
+    picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    draw, turn = ImageDraw.Draw(picture), np.linspace(0, 2 * np.pi, 48)
+    for x, y, along, across, angle, chosen, most in sorted(np.asarray(blobs).tolist(), key=lambda blob: blob[5:]):
+        u, v = along * np.cos(turn), across * np.sin(turn)
+        points = np.stack([x + u * np.cos(angle) - v * np.sin(angle), y + u * np.sin(angle) + v * np.cos(angle)], 1)
+        points = points * [picture.width, picture.height] + factor / 2  # coordinates are of pixels' corners
+        if along > 0:
+            draw.line([tuple(point) for point in points], MOST_CHANGED if most else NEIGHBOUR if chosen else BLOB)
+    return np.asarray(picture)
 
 
 def organ_overlay(scan: np.ndarray, organ: np.ndarray) -> np.ndarray:

@@ -54,7 +54,7 @@ def method_section(inputs: ReportInputs, params: ReportParams, name: str) -> dic
     column = f"iou_{params.policy}"
     scores = result.cases.loc[result.cases["label"] == 1, column].dropna().to_numpy() if column in result.cases else []
     return {
-        "abnormal": abnormal_section(inputs, result),
+        "abnormal": abnormal_section(inputs, result), "regions": region_section(inputs, result, params.policy),
         "name": name, "control": result.is_control, "has_counterfactual": result.has_counterfactual, "lesion": lesion,
         "healthy": healthy, "n": len(scores), "threshold": result.thresholds.get(params.policy),
         "strip": charts.draw_strip(np.asarray(scores), f"IoU {params.policy}") if len(scores) else "",
@@ -80,6 +80,22 @@ def abnormal_section(inputs: ReportInputs, result: Result) -> dict[str, Any]:
                 "text": tables.number(result.metrics[name]), "n": glossary.count(result.metrics, name)}
                for name in ABNORMAL_METRICS if name in result.metrics]
     return {"cases": shown, "numbers": numbers}
+
+
+def region_section(inputs: ReportInputs, result: Result, policy: str) -> list[dict[str, Any]]:
+    """Blobs, region and composite of a method's best, median and worst lesion slice; empty where it has no region."""
+    if result.explanations.blobs is None or result.explanations.roi is None:
+        return []
+    shown = []
+    for place, slice_id in pictures.lesion_cases(result, policy, 3):
+        blobs = np.asarray(result.explanations.blobs[result.row_of[slice_id]])
+        searched = blobs[:, 6].any()
+        score = (f"k* is blob {int(blobs[:, 6].argmax()) + 1}, {int(blobs[:, 5].sum()) - 1} neighbours" if searched
+                 else "called healthy as it is: no search, no region")
+        shown.append({"place": place, "slice_id": slice_id, "score": score, "panels": [
+            {"name": panel, "uri": pictures.data_uri(picture)}
+            for panel, picture in pictures.region_panels(inputs, result, slice_id).items()]})
+    return shown
 
 
 def shown_case(inputs: ReportInputs, result: Result, place: str, slice_id: str, policy: str) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def main() -> None:
         "device": runtime.describe(), "peak_memory_gb": runtime.peak_memory_gb(),
     }
     write_explanations(f"data/explanations/{name}", maps, images.get("counterfactual"), index, timing,
-                       images.get("abnormal"), images.get("roi"))
+                       images.get("abnormal"), images.get("roi"), images.get("blobs"))
     print(f"{name}: {len(rows)} slices explained, {seconds / len(rows):.4f} s per slice; {timing['device']}, "
           f"peak memory {timing['peak_memory_gb']:.2f} GB")
 
@@ -64,8 +64,8 @@ def explain_rows(
     method: Callable[..., ExplanationBatch], store: SliceStore, rows: np.ndarray, batch_size: int, runtime: Runtime,
     name: str,
 ) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None, float]:
-    """Attribution (N,H,W); the images that the method makes, by field of `ExplanationBatch`, each (N,H,W), all float16;
-    steps (N,), where it counts them; the seconds spent in the method."""
+    """Attribution (N,H,W); the images that the method makes, by field of `ExplanationBatch`, each (N,H,W), all float16
+    (and `blobs` (N,K,7) float32); steps (N,), where it counts them; the seconds spent in the method."""
     maps = np.empty((len(rows), *store.images.shape[1:]), np.float16)
     images: dict[str, list[np.ndarray]] = {}
     steps, seconds = [], 0.0
@@ -83,6 +83,8 @@ def explain_rows(
         for kind in ("counterfactual", "abnormal", "roi"):
             if (made := getattr(batch, kind)) is not None:
                 images.setdefault(kind, []).append(made.squeeze(1).float().cpu().numpy().astype(np.float16))
+        if batch.blobs is not None:
+            images.setdefault("blobs", []).append(batch.blobs.float().cpu().numpy())
         if batch.steps is not None:
             steps.append(batch.steps.cpu().numpy())
         ticker.tick(start + len(part))

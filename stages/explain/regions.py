@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stages.common.params import Params
 from stages.common.runtime import generator_for
-from stages.generate.blobs import Layout, opacity_logits
+from stages.generate.blobs import Layout, opacity_logits, semi_variances
 
 RASTER = 64  # side of the grid on which blobs overlap
 SAMPLES = 10_000  # layouts that a dimension's spread is taken from
@@ -90,6 +90,16 @@ def choose_region(start: Layout, layout: Layout, spread: dict[str, Tensor], para
         chosen.scatter_(1, seed, True)
     background = torch.zeros_like(chosen[:, :1])
     return Region(order[:, 0], torch.cat([background, chosen], dim=1), score)
+
+
+def outlines(layout: Layout, region: Region) -> Tensor:
+    """The blobs for a reader's eye, (B,K,7): centre x and y, both semi-axes where the opacity is one half (0 where it
+    never is), angle of the first in radians, 1 if in the region, 1 if k*; lengths as shares of the image's side."""
+    along, across, axis = semi_variances(layout.shape)  # (B,K), (B,K), (B,K,2)
+    reach = layout.size[:, 1:].clamp(min=0)
+    most = torch.zeros_like(reach).scatter(1, region.most_changed[:, None], 1.0)
+    return torch.stack([layout.xy[..., 0], layout.xy[..., 1], (reach * along).sqrt(), (reach * across).sqrt(),
+                        torch.atan2(axis[..., 1], axis[..., 0]), region.chosen[:, 1:].float(), most], dim=-1)
 
 
 def region_mask(before: Tensor, after: Tensor, chosen: Tensor) -> Tensor:

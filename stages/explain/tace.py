@@ -18,7 +18,7 @@ from stages.explain.latent_search import Found, SearchParams, Trial, change, sea
 from stages.explain.latents import Latents
 from stages.explain.method import Context, ExplanationBatch
 from stages.explain.octet import unrestricted
-from stages.explain.regions import Region, RegionParams, choose_region, region_mask, spreads
+from stages.explain.regions import Region, RegionParams, choose_region, outlines, region_mask, spreads
 from stages.generate.blobs import Layout
 from stages.generate.encoding import layout_distance, observer_of
 from stages.generate.loading import load_generator
@@ -53,15 +53,18 @@ class Method:
         with torch.no_grad():
             searched = self.params.unfinished(self.context.classifier(images))  # (B,)
         counterfactual, mask = images.clone(), torch.zeros_like(images)
+        blobs = torch.zeros(len(images), self.latents.layout.blobs, 7, device=images.device)
         steps = torch.zeros(len(images), dtype=torch.long, device=images.device)
         if searched.any():
             start = self.latents.of(rows[searched.cpu()], images.device)
-            made, mask[searched], steps[searched] = self.explain(images[searched], start)
-            counterfactual[searched] = made
-        return ExplanationBatch.from_counterfactual(images, counterfactual, steps, roi=mask)
+            made = self.explain(images[searched], start)
+            counterfactual[searched], mask[searched], steps[searched], blobs[searched] = made
+        roi = None if self.params.composite == "none" else mask  # without compositing the whole scan changes
+        return ExplanationBatch.from_counterfactual(images, counterfactual, steps, roi=roi, blobs=blobs)
 
-    def explain(self, images: Tensor, start: Layout) -> tuple[Tensor, Tensor, Tensor]:
-        """Counterfactuals of images (B,1,H,W) with their inverted blobs, M (B,1,H,W), and both searches' steps (B,)."""
+    def explain(self, images: Tensor, start: Layout) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of images (B,1,H,W) with their inverted blobs: counterfactuals, M (B,1,H,W), both searches' steps (B,), and
+        the changed blobs' outlines (B,K,7)."""
         first_params = self.params.model_copy(update={"steps": self.params.first_steps})
         with torch.no_grad():
             residual = images - self.generator.render(start)
@@ -72,7 +75,7 @@ class Method:
         found = step.restricted() if self.params.step == "restricted_cf" else step.literal(first)
         with torch.no_grad():
             counterfactual, mask = step.composite(found.layout)
-        return counterfactual.clamp(-1, 1), mask, first.steps + found.steps
+        return counterfactual.clamp(-1, 1), mask, first.steps + found.steps, outlines(found.layout, region)
 
 
 class RegionStep:

@@ -15,7 +15,7 @@ from stages.explain import octet, tace
 from stages.explain.inversion import InversionParams, equation_3, invert
 from stages.explain.latent_search import SearchParams, Trial, search
 from stages.explain.latents import Latents
-from stages.explain.regions import RegionParams, choose_region, described, region_mask
+from stages.explain.regions import RegionParams, choose_region, described, outlines, region_mask
 from stages.generate.blobs import Layout, opacity_logits, visible_shares
 from stages.generate.encoding import observer_of
 from stages.generate.loading import load_generator
@@ -215,6 +215,18 @@ def test_the_mask_is_exactly_zero_where_the_region_is_hardly_seen():
     assert torch.equal(both, mask)
 
 
+def test_outlines_are_where_half_the_opacity_is():
+    layout = discs((0.5, 0.4), (0.2, 0.2), sizes=[1.3, -2.0], shape=(1.0, -1.0, 0.6, 0.8))
+    after = replace(layout, style=layout.style + 1)
+    region = choose_region(layout, after, unit_spread(layout), REGION)
+    (x, y, along, across, angle, chosen, most), unseen = outlines(after, region)[0].tolist()
+    assert (x, y, chosen, most) == pytest.approx((0.5, 0.4, 1.0, 1.0)) and unseen[2:4] == [0, 0]
+    for distance, turn in ((along, angle), (across, angle + np.pi / 2)):
+        edge = replace(layout, xy=layout.xy - distance * torch.tensor([np.cos(turn), np.sin(turn)]).float())
+        # Moved by a semi-axis, the blob's edge lies on what was its centre: pixel (0.5, 0.4) of a grid of 10.
+        assert float(opacity_logits(edge, 10)[0, 0, 4, 5]) == pytest.approx(0.0, abs=1e-2)
+
+
 # The methods.
 
 
@@ -234,6 +246,13 @@ def test_outside_its_region_tace_leaves_every_bit(ready, context, planted, step,
     assert torch.equal(batch.counterfactual[outside], images[outside])
     assert not torch.equal(batch.counterfactual, images)
     assert batch.attribution[outside[:, 0]].eq(0).all()
+    assert batch.blobs[..., 6].sum(dim=1).eq(1).all() and (batch.blobs[..., 5] >= batch.blobs[..., 6]).all()
+
+
+def test_without_compositing_no_region_is_promised(ready, context, planted):
+    images, _ = planted
+    batch = method(tace, context, steps=2, first_steps=2, composite="none")(images, ROWS, torch.ones_like(images[:, 0]))
+    assert batch.roi is None
 
 
 def test_equal_blobs_give_the_scan_itself(ready, context, planted):
