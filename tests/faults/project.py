@@ -105,7 +105,10 @@ def _stage(project: str, module: str, arguments: list[str], patches: dict[str, A
     os.chdir(project)
     sys.argv = [module, *arguments]
     adversarial = importlib.import_module("stages.generate.adversarial")
-    adversarial.SAVE_EVERY_SECONDS, adversarial.RECORD_EVERY = 0.0, 4
+    encoding = importlib.import_module("stages.generate.encoding")
+    for training in (adversarial, encoding):
+        training.SAVE_EVERY_SECONDS, training.RECORD_EVERY = 0.0, 4
+    importlib.import_module("stages.explain.invert").SAVE_EVERY_SECONDS = 0.0
     if module.split(".")[1] in BLIND_ROOMS:
         sys.addaudithook(_no_truth)
     if "kill_at" in patches:

@@ -50,10 +50,12 @@ def test_killed_whenever_something_is_about_to_take_its_name(finished, tmp_path,
 @pytest.mark.parametrize(("name", "moment"), [
     *((name, ("stages.generate.adversarial", "_update", 13)) for name in GENERATORS),  # in step 7, saved at step 4
     ("train_classifier@judge", ("stages.classify.training", "draw_batch", 5)),  # in epoch 2, saved after each
+    ("train_encoder@blobgan", ("stages.generate.encoding", "generator_for", 19)),  # in step 7 of the second phase
+    ("invert@blobgan", ("stages.explain.invert", "invert", 2)),  # in the second batch
     *((name, ("stages.explain.explain", "now", 4)) for name in METHODS),  # in the second of four batches
 ])
 def test_killed_in_the_middle_of_its_work(finished, tmp_path, name, moment):
-    project = copied(finished, tmp_path / "project", "data/slices", "models")
+    project = copied(finished, tmp_path / "project", "data/slices", "data/latents", "models")
     for output in outputs(name):
         shutil.rmtree(project / output, ignore_errors=True)
     assert run_stage(project, name, kill_at=moment).killed

@@ -156,7 +156,7 @@ def test_published_training_has_the_adversarial_term_alone_and_no_encoder(settin
     assert networks.generator.encoder is None
 
 
-def test_training_reconstructs_better_and_resumes_to_the_same(monkeypatch, tmp_path):
+def test_training_reconstructs_better_and_resumes_to_the_same(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     chosen = params(steps=30, ema_decay=0.5)
     whole, history = train(blobgan, chosen)
@@ -176,6 +176,7 @@ def test_training_reconstructs_better_and_resumes_to_the_same(monkeypatch, tmp_p
         train(blobgan, chosen)
     monkeypatch.setattr(blobgan, "draw", draw)
     resumed, _ = train(blobgan, chosen)
+    assert "resuming s at step 15" in capsys.readouterr().out
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 

@@ -60,7 +60,7 @@ def test_equation_2_has_all_terms_with_their_weights(training):
     assert float(terms["latent"]) == pytest.approx(2.0 * float(layout_distance(found, truth).mean()), rel=1e-3)
 
 
-def test_a_killed_training_goes_on_to_the_same_encoder(training, monkeypatch, tmp_path):
+def test_a_killed_training_goes_on_to_the_same_encoder(training, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(encoding, "SAVE_EVERY_SECONDS", -1.0)
     monkeypatch.setattr(encoding, "RECORD_EVERY", 2)
@@ -72,7 +72,7 @@ def test_a_killed_training_goes_on_to_the_same_encoder(training, monkeypatch, tm
     Scratch("encoder", "x").clear()
     assert [row["step"] for row in history] == [2, 4, 6, 8, 10, 12]
     assert "h" in history[2] and "latent" in history[3]
-    for at in (5, 10):  # in the first phase and in the second
+    for at, kept in ((5, 4), (10, 8)):  # in the first phase and in the second
         calls = []
 
         def killed(*parts, calls=calls, at=at):
@@ -86,6 +86,7 @@ def test_a_killed_training_goes_on_to_the_same_encoder(training, monkeypatch, tm
             run(training())
         monkeypatch.setattr(encoding, "generator_for", generator_for)
         resumed, curves = run(training())
+        assert f"resuming encoder at step {kept}" in capsys.readouterr().out
         Scratch("encoder", "x").clear()
         assert curves == history
         for name, value in whole.state_dict().items():
