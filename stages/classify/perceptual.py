@@ -50,9 +50,6 @@ class View:
     features: Tensor  # (B,F) the classifier's penultimate features
     logits: Tensor  # (B,) the classifier's
 
-    def detached(self) -> View:
-        return View([each.detach() for each in self.maps], self.features.detach(), self.logits.detach())
-
     def rows(self, chosen: Tensor) -> View:
         """The view of some of the images, by positions or as a mask (B,)."""
         return View([each[chosen] for each in self.maps], self.features[chosen], self.logits[chosen])

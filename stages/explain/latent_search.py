@@ -42,7 +42,11 @@ class SearchParams(Params):
 
 @dataclass(frozen=True)
 class Trial:
-    """An objective's answer for the blobs of B images."""
+    """An objective's answer for the blobs of B images.
+
+    An objective is asked for `(layout, rows)`: the blobs of the images at the positions `rows` (B,), which are those
+    that are still searched.
+    """
 
     loss: Tensor  # (B,)
     logits: Tensor  # (B,) the classifier's, of the image that would be the counterfactual
@@ -85,14 +89,15 @@ def toward_healthy(logits: Tensor) -> Tensor:
     return F.softplus(logits)
 
 
-def search(start: Layout, objective: Callable[[Layout], Trial], params: SearchParams, begin: Layout | None = None,
-           free: Tensor | None = None, keep: Literal["best", "last_healthy"] = "best") -> Found:
+def search(start: Layout, objective: Callable[[Layout, Tensor], Trial], params: SearchParams,
+           begin: Layout | None = None, free: Tensor | None = None,
+           keep: Literal["best", "last_healthy"] = "best") -> Found:
     """Minimise the objective from `begin` (default: `start`) until the image is called healthy by the margin.
 
     Only blobs that are `free` (B,K+1; default: all) leave `start`. Kept is, image by image, the one past the margin,
     else the closest that is called healthy, else the last; with `stop: none` always the last; with `last_healthy` all
-    steps are made and the last that is called healthy is kept. An image that has stopped stays as it is while the
-    others go on, so that each result is that of a search for that image alone, up to rounding.
+    steps are made and the last that is called healthy is kept. An image that has stopped stays as it is, and costs
+    nothing, while the others go on: each result is that of a search for that image alone, up to rounding.
     """
     variables = (begin or start).map(lambda value: value.detach().clone())
     for name in GROUPS[params.mode]:
@@ -101,32 +106,33 @@ def search(start: Layout, objective: Callable[[Layout], Trial], params: SearchPa
         {"params": [getattr(variables, name)], "lr": params.learning_rate / (1 if name == "size" else SLOWER)}
         for name in GROUPS[params.mode]])
     count, device = len(start.xy), start.xy.device
-    kept, kept_distance = start, torch.full((count,), torch.inf, device=device)
+    kept, kept_distance = start.map(torch.clone), torch.full((count,), torch.inf, device=device)
     kept_rank, steps = (torch.zeros(count, dtype=torch.long, device=device) for _ in range(2))
     stopped = torch.zeros(count, dtype=torch.bool, device=device)
     for step in range(params.steps + 1):
-        current = variables if free is None else variables.where(free, start)
-        trial = objective(current)
+        rows = (~stopped).nonzero().squeeze(1)
+        current = (variables if free is None else variables.where(free, start)).rows(rows)
+        trial = objective(current, rows)
         with torch.no_grad():
             rank = (trial.logits < 0).long()  # 0: called abnormal, 1: healthy, 2: healthy by the margin
             if keep == "last_healthy":
-                better = rank >= kept_rank
+                better = rank >= kept_rank[rows]
             elif params.stop == "none":
-                better = torch.ones_like(stopped)
+                better = torch.ones_like(rank, dtype=torch.bool)
             else:
                 rank = rank + ~params.unfinished(trial.logits)
-                closer = (rank == 0) | (trial.distance < kept_distance)
-                better = ~stopped & ((rank > kept_rank) | (rank == kept_rank) & closer)
-                stopped |= rank == 2
-            kept = current.map(Tensor.detach).where(better, kept)
-            kept_rank = torch.where(better, rank, kept_rank)
-            kept_distance = torch.where(better, trial.distance, kept_distance)
-            steps = torch.where(better, step, steps)
+                closer = (rank == 0) | (trial.distance < kept_distance[rows])
+                better = (rank > kept_rank[rows]) | (rank == kept_rank[rows]) & closer
+                stopped[rows] = rank == 2
+            chosen = rows[better]
+            for name, value in kept.groups().items():
+                value[chosen] = getattr(current, name)[better]
+            kept_rank[chosen], kept_distance[chosen], steps[chosen] = rank[better], trial.distance[better], step
         if step == params.steps or stopped.all():
             break
         optimizer.zero_grad(set_to_none=True)
-        trial.loss[~stopped].sum().backward()
+        trial.loss.sum().backward()
         optimizer.step()
         with torch.no_grad():
             variables.xy.clamp_(*PLACES)
-    return Found(kept.map(torch.clone), steps, kept_rank > 0)
+    return Found(kept, steps, kept_rank > 0)

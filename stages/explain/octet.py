@@ -56,8 +56,9 @@ def unrestricted(generator: nn.Module, classifier: nn.Module, start: Layout, par
         return unmoved(start)
     origin, left = start.rows(searched), None if residual is None else residual[searched]
 
-    def objective(layout: Layout) -> Trial:
-        logits, distance = logits_of(layout, left), change(layout, origin, params.mode)
+    def objective(layout: Layout, rows: Tensor) -> Trial:
+        logits = logits_of(layout, None if left is None else left[rows])
+        distance = change(layout, origin.rows(rows), params.mode)
         return Trial(toward_healthy(logits) + params.proximity * distance, logits, distance)
 
     return search(origin, objective, params).among(searched, start)

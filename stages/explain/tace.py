@@ -74,7 +74,7 @@ class Method:
         step = RegionStep(self, images, start, region)
         found = step.restricted() if self.params.step == "restricted_cf" else step.literal(first)
         with torch.no_grad():
-            counterfactual, mask = step.composite(found.layout)
+            counterfactual, mask = step.composite(found.layout, torch.arange(len(images), device=images.device))
         return counterfactual.clamp(-1, 1), mask, first.steps + found.steps, outlines(found.layout, region)
 
 
@@ -89,43 +89,44 @@ class RegionStep:
             self.shares = self.generator.shares(start)
             self.reconstruction = self.generator.render(start, shares=self.shares)
 
-    def composite(self, layout: Layout) -> tuple[Tensor, Tensor]:
-        """The counterfactual (B,1,H,W) of blobs, and M (B,1,H,W), which is recomputed for them.
+    def composite(self, layout: Layout, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The counterfactual (R,1,H,W) of the blobs of images `rows` (R,), and M (R,1,H,W), recomputed for them.
 
         Where M is 0 the scan's own values stand, bit for bit.
         """
-        shares = self.generator.shares(layout)
-        made, mask = self.generator.render(layout, shares=shares), region_mask(self.shares, shares, self.region.chosen)
+        shares, images = self.generator.shares(layout), self.images[rows]
+        made = self.generator.render(layout, shares=shares)
+        mask = region_mask(self.shares[rows], shares, self.region.chosen[rows])
         if self.params.composite == "none":
             return clamped(made), mask
         if self.params.composite == "residual":  # the inversion's error cancels
-            inside = self.images + mask * (made - self.reconstruction)
+            inside = images + mask * (made - self.reconstruction[rows])
         else:
-            inside = (1 - mask) * self.images + mask * made
-        return torch.where(mask > 0, clamped(inside), self.images), mask
+            inside = (1 - mask) * images + mask * made
+        return torch.where(mask > 0, clamped(inside), images), mask
 
-    def closeness(self, image: Tensor) -> tuple[View, Tensor]:
-        """How the classifier sees an image (B,1,H,W), and its weighted distance (B,) to the scan."""
-        seen = self.observer(image)
-        pixel = (image - self.images).square().mean(dim=(1, 2, 3))
-        return seen, (self.params.lambda_perceptual * self.observer.perceptual(seen, self.view)
-                      + self.params.lambda_pixel * pixel)
+    def closeness(self, layout: Layout, rows: Tensor) -> tuple[View, View, Tensor]:
+        """How the classifier sees the counterfactuals of images `rows` (R,), and the scans; their weighted distance."""
+        image, view = self.composite(layout, rows)[0], self.view.rows(rows)
+        seen, pixel = self.observer(image), (image - self.images[rows]).square().mean(dim=(1, 2, 3))
+        return seen, view, (self.params.lambda_perceptual * self.observer.perceptual(seen, view)
+                            + self.params.lambda_pixel * pixel)
 
     def restricted(self) -> Found:
         """A counterfactual from the inverted blobs on, in which only the region's blobs change."""
-        def objective(layout: Layout) -> Trial:
-            seen, distance = self.closeness(self.composite(layout)[0])
-            moved = self.params.proximity * change(layout, self.start, self.params.mode)
+        def objective(layout: Layout, rows: Tensor) -> Trial:
+            seen, _, distance = self.closeness(layout, rows)
+            moved = self.params.proximity * change(layout, self.start.rows(rows), self.params.mode)
             return Trial(toward_healthy(seen.logits) + moved + distance, seen.logits, distance)
 
         return search(self.start, objective, self.params, free=self.region.chosen)
 
     def literal(self, first: Found) -> Found:
         """Equation 4 as printed, from the first search's result on with all other blobs put back."""
-        def objective(layout: Layout) -> Trial:
-            seen, distance = self.closeness(self.composite(layout)[0])
-            loss = (distance + self.params.lambda_decision * self.observer.decision(seen, self.view)
-                    + self.params.proximity * 6 * layout_distance(layout, self.start))
+        def objective(layout: Layout, rows: Tensor) -> Trial:
+            seen, view, distance = self.closeness(layout, rows)
+            loss = (distance + self.params.lambda_decision * self.observer.decision(seen, view)
+                    + self.params.proximity * 6 * layout_distance(layout, self.start.rows(rows)))
             return Trial(loss, seen.logits, distance)
 
         return search(self.start, objective, self.params, begin=first.layout, free=self.region.chosen,

@@ -116,9 +116,9 @@ def test_latents_of_slices_that_were_not_inverted_are_refused(ready):
 
 def bright(target):
     """An objective that pulls the sizes up; called healthy once their mean is past `target` (B,)."""
-    def objective(layout):
+    def objective(layout, rows):
         mean = layout.size[:, 1:].mean(dim=1)
-        return Trial(-mean, target - mean, mean)
+        return Trial(-mean, target[rows] - mean, mean)
 
     return objective
 
@@ -139,6 +139,17 @@ def test_each_image_stops_by_itself_where_it_is_called_healthy():
         assert torch.equal(alone.layout.size[0], found.layout.size[row])
 
 
+def test_what_has_stopped_is_asked_for_no_more():
+    asked, objective = [], bright(torch.tensor([-1.0, 0.1, 9.0]))
+
+    def counted(layout, rows):
+        asked.append(rows.tolist())
+        return objective(layout, rows)
+
+    search(several(3), counted, SEARCH.model_copy(update={"steps": 4, "margin": 0.0}))
+    assert asked == [[0, 1, 2], [1, 2], [1, 2], [2], [2]]
+
+
 def test_without_a_stop_all_steps_are_made_and_the_last_counts():
     params = SEARCH.model_copy(update={"stop": "none", "steps": 10})
     found = search(several(2), bright(torch.tensor([-1.0, 0.1])), params)
@@ -151,7 +162,7 @@ def test_only_free_blobs_and_groups_of_the_mode_move():
     found = search(start, bright(torch.tensor([9.0])), SEARCH, free=free).layout
     assert found.size[0, 1] > 0.5 and found.size[0, 2] == 0
     for mode, fixed in (("style", ("xy", "size", "shape", "feat")), ("spatial", ("feat", "style"))):
-        found = search(start, lambda layout: Trial(
+        found = search(start, lambda layout, rows: Trial(
             -sum(value.sum(dim=list(range(1, value.dim()))) for value in layout.groups().values()),
             torch.ones(1), torch.zeros(1)), SEARCH.model_copy(update={"mode": mode})).layout
         assert all(torch.equal(getattr(found, name), getattr(start, name)) for name in fixed)
@@ -260,7 +271,7 @@ def test_equal_blobs_give_the_scan_itself(ready, context, planted):
     made = method(tace, context)
     start = made.latents.of(ROWS, images.device)
     region = choose_region(start, start, made.spread, REGION)
-    image, mask = tace.RegionStep(made, images, start, region).composite(start)
+    image, mask = tace.RegionStep(made, images, start, region).composite(start, ROWS)
     assert mask.gt(0).any() and torch.equal(image, images)
 
 
