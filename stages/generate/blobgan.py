@@ -17,7 +17,7 @@ from torch import Generator, Tensor, nn
 
 from stages.classify.perceptual import Observer
 from stages.generate import batches
-from stages.generate.batches import Batch, TrainingParams, TrainingSlices
+from stages.generate.batches import Batch, TrainingSlices
 from stages.generate.blob_renderer import LayoutNetwork, Renderer
 from stages.generate.blobs import Layout, jittered
 from stages.generate.encoding import (
@@ -27,11 +27,12 @@ from stages.generate.encoding import (
     observer_of,
     reconstruction_terms,
 )
+from stages.generate.logistic_gan import LogisticParams, check_side, logistic_loss
 from stages.generate.networks import Networks
 from stages.generate.stylegan_layers import ResidualTrunk
 
 
-class GeneratorParams(TrainingParams):
+class GeneratorParams(LogisticParams):
     """Section `generators.blobgan`."""
 
     blobs: PositiveInt
@@ -44,28 +45,11 @@ class GeneratorParams(TrainingParams):
     channels: list[int]  # of the renderer, from size_in up to the image's size
     discriminator_channels: list[int]  # from the image's size down
     encoder_channels: list[int]  # the same, of the encoder
-    schedule: Literal["constant", "cosine", "halving"]
-    halve_every: PositiveInt  # steps after which `halving` halves the learning rate
-    epsilon: float = Field(gt=0)  # Adam's
-    r1_weight: float = Field(ge=0)  # gamma / 2
-    r1_every: PositiveInt  # the penalty is taken at every n-th step, n times as heavy
     training: Literal["adversarial", "joint"]
     lambda_adversarial: float = Field(ge=0)
     real: ReconstructionWeights  # joint: of the training images
     pixel_loss: Literal["l1", "l2"]
     lambda_latent: float = Field(ge=0)  # joint: of the generated images' blobs
-
-    def learning_rate_at(self, step: int) -> float:
-        """As of every generator, or halved again and again (TACE, section 4.2)."""
-        if self.schedule == "halving":
-            return self.learning_rate * 0.5 ** (step // self.halve_every)
-        return super().learning_rate_at(step)
-
-    def adam(self, network: str) -> dict[str, Any]:
-        """The discriminator's are corrected for the lazy penalty (Karras et al. 2020, appendix B)."""
-        share = self.r1_every / (self.r1_every + 1) if network == "discriminator" and self.r1_weight else 1.0
-        betas = (self.betas[0] ** share, self.betas[1] ** share)
-        return {"lr": self.learning_rate * share, "betas": betas, "eps": self.epsilon}
 
 
 class BlobGAN(nn.Module):
@@ -133,11 +117,7 @@ def build_networks(params: GeneratorParams, classifier: nn.Module) -> BlobNetwor
 
 def draw(params: GeneratorParams, data: TrainingSlices, generator: Generator) -> LatentBatch:
     """Slices as `balance` says, and fresh z, jitter and noise."""
-    side = params.size_in * 2 ** (len(params.channels) - 1)
-    if data.images.shape[1:] != (side, side):
-        raise ValueError(f"generators.blobgan: `size_in` {params.size_in} and {len(params.channels)} `channels` make "
-                         f"images of {side} x {side} pixels, the slices have {tuple(data.images.shape[1:])}: double "
-                         "the size once per further entry of `channels`, or change `image_size`")
+    check_side("blobgan", params.size_in, params.channels, data.images)
     batch, count = batches.draw(params, data, generator), params.batch_size
     z = torch.randn(2, count, params.latent, generator=generator)
     jitter = torch.rand(2, count, params.blobs, 4, generator=generator) * 2 - 1
@@ -168,19 +148,7 @@ def discriminator_step(networks: Networks, params: GeneratorParams, batch: Laten
     """Logistic loss on slices and on images of z of its own, with the lazy gradient penalty."""
     with torch.no_grad():
         fake = rendered(networks, batch, 1)
-    loss = F.softplus(-networks.discriminator(batch.images)).mean() + F.softplus(networks.discriminator(fake)).mean()
-    if params.r1_weight and batch.step % params.r1_every == 0:
-        penalty = gradient_penalty(networks.discriminator, batch.images)
-        loss = loss + params.r1_weight * params.r1_every * penalty
-    return loss
-
-
-def gradient_penalty(discriminator: nn.Module, images: Tensor) -> Tensor:
-    """R1 (Mescheder et al. 2018): mean over images (B,1,H,W) of the squared norm of the logit's gradient."""
-    with torch.autocast(images.device.type, enabled=False):
-        images = images.detach().float().requires_grad_(True)
-        gradient, = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
-        return gradient.square().sum(dim=(1, 2, 3)).mean()
+    return logistic_loss(networks.discriminator, batch.images, fake, params, batch.step)
 
 
 def generator_step(networks: BlobNetworks, params: GeneratorParams, batch: LatentBatch,

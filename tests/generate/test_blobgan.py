@@ -11,6 +11,7 @@ from stages.common.runtime import generator_for
 from stages.generate import adversarial, blobgan
 from stages.generate.blob_renderer import SpatialConv
 from stages.generate.encoding import build_encoder, layout_distance
+from stages.generate.logistic_gan import gradient_penalty
 from stages.generate.stylegan_layers import ResidualTrunk, blur, deviation_map
 from tests.generate.toys import BLOBGAN, BlobClassifier, toy_data, train
 
@@ -41,7 +42,7 @@ def test_penalty_is_the_squared_gradient_of_each_image():
         image = image[None].clone().requires_grad_(True)
         network(image).sum().backward()
         expected += float(image.grad.square().sum()) / 3
-    assert float(blobgan.gradient_penalty(network, images).detach()) == pytest.approx(expected, rel=1e-4)
+    assert float(gradient_penalty(network, images).detach()) == pytest.approx(expected, rel=1e-4)
 
 
 def test_penalty_is_lazy_and_as_heavy_as_the_steps_without_it(setting):
@@ -50,7 +51,7 @@ def test_penalty_is_lazy_and_as_heavy_as_the_steps_without_it(setting):
     for step in range(5):
         object.__setattr__(batch, "step", step)
         losses.append(float(blobgan.discriminator_step(networks, chosen, batch, None)))
-    penalty = float(blobgan.gradient_penalty(networks.discriminator, batch.images).detach())
+    penalty = float(gradient_penalty(networks.discriminator, batch.images).detach())
     assert losses[1] == losses[2] == losses[3] and losses[0] == losses[4]
     assert losses[0] - losses[1] == pytest.approx(2.0 * 4 * penalty, rel=1e-3)
 
