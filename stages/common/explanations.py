@@ -19,7 +19,9 @@ class Explanations:
 
     attribution: np.ndarray  # (N,H,W) float16 in [0,1]
     counterfactual: np.ndarray | None  # (N,H,W) float16 in [-1,1], where the method makes one
-    index: pd.DataFrame  # slice_id, f_x, f_x_cf, f_x_ab (classifier's probability of abnormal; may be empty), steps
+    # slice_id, steps, and the classifier's probability of abnormal, which may be empty: f_x, f_x_cf, f_x_ab, and
+    # f_reconstruction of a generator's image before it is changed.
+    index: pd.DataFrame
     timing: dict  # seconds, images, seconds_per_image, device, peak_memory_gb
     abnormal: np.ndarray | None = None  # (N,H,W) float16 in [-1,1], where the method also makes images abnormal
     roi: np.ndarray | None = None  # (N,H,W) float16 in [0,1], 0 where a method that has it leaves the scan as it is
@@ -67,7 +69,8 @@ def write_explanations(path: Path | str, attribution: np.ndarray, counterfactual
             np.save(folder / f"{name}.npy", values.astype(np.float16))
         if blobs is not None:
             np.save(folder / "blobs.npy", blobs.astype(np.float32))
-        table = index.assign(f_x_ab=index.get("f_x_ab", np.nan))[["slice_id", "f_x", "f_x_cf", "f_x_ab", "steps"]]
+        table = index.assign(**{name: index.get(name, np.nan) for name in ("f_x_ab", "f_reconstruction")})
+        table = table[["slice_id", "f_x", "f_x_cf", "f_x_ab", "f_reconstruction", "steps"]]
         table.to_csv(folder / "index.csv", index=False)
         write_json(folder / "timing.json", timing)
 

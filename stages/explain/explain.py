@@ -46,6 +46,7 @@ def main() -> None:
         "f_x": predict_probabilities(classifier, store.images[rows], runtime),
         **{column: predict_probabilities(classifier, images[kind], runtime) if kind in images else np.nan
            for kind, column in {"counterfactual": "f_x_cf", "abnormal": "f_x_ab"}.items()},
+        "f_reconstruction": images.get("f_reconstruction", np.nan),
         "steps": np.nan if steps is None else steps,
     })
 
@@ -65,7 +66,8 @@ def explain_rows(
     name: str,
 ) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None, float]:
     """Attribution (N,H,W); the images that the method makes, by field of `ExplanationBatch`, each (N,H,W), all float16
-    (and `blobs` (N,K,7) float32); steps (N,), where it counts them; the seconds spent in the method."""
+    (`blobs` (N,K,7) and `f_reconstruction` (N,) float32); steps (N,), where it counts them; the seconds in the method.
+    """
     maps = np.empty((len(rows), *store.images.shape[1:]), np.float16)
     images: dict[str, list[np.ndarray]] = {}
     steps, seconds = [], 0.0
@@ -83,8 +85,9 @@ def explain_rows(
         for kind in ("counterfactual", "abnormal", "roi"):
             if (made := getattr(batch, kind)) is not None:
                 images.setdefault(kind, []).append(made.squeeze(1).float().cpu().numpy().astype(np.float16))
-        if batch.blobs is not None:
-            images.setdefault("blobs", []).append(batch.blobs.float().cpu().numpy())
+        for kind in ("blobs", "f_reconstruction"):
+            if (found := getattr(batch, kind)) is not None:
+                images.setdefault(kind, []).append(found.float().cpu().numpy())
         if batch.steps is not None:
             steps.append(batch.steps.cpu().numpy())
         ticker.tick(start + len(part))

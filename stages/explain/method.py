@@ -51,6 +51,7 @@ class ExplanationBatch:
     abnormal: Tensor | None = None  # (B,1,H,W) in [-1,1], the image that should be called abnormal: an extra of some
     roi: Tensor | None = None  # (B,1,H,W) in [0,1], 0 where the method leaves the scan as it is: of some
     blobs: Tensor | None = None  # (B,K,7) outlines of the blobs that it changes, see `Explanations`: of some
+    f_reconstruction: Tensor | None = None  # (B,) probability of abnormal of the generator's unchanged image: of some
 
     @classmethod
     def from_maps(cls, maps: Tensor) -> ExplanationBatch:
@@ -60,10 +61,11 @@ class ExplanationBatch:
     @classmethod
     def from_counterfactual(cls, images: Tensor, counterfactual: Tensor,
                             steps: Tensor | None = None, abnormal: Tensor | None = None,
-                            roi: Tensor | None = None, blobs: Tensor | None = None) -> ExplanationBatch:
+                            roi: Tensor | None = None, blobs: Tensor | None = None,
+                            f_reconstruction: Tensor | None = None) -> ExplanationBatch:
         """Attribution |x - x_cf| / 2, the change with both images mapped to [0,1]; not scaled per image."""
         difference = (images - counterfactual).abs().squeeze(1) / 2  # (B,1,H,W) -> (B,H,W)
-        return cls(difference, counterfactual, steps, abnormal, roi, blobs)
+        return cls(difference, counterfactual, steps, abnormal, roi, blobs, f_reconstruction)
 
 
 class AttributionParams(Params):
