@@ -140,8 +140,9 @@ METRICS: dict[str, Metric] = {
                                   "nothing changes; lesion slices called abnormal", True, "n_change_inside_share",
                                   True),
     "seconds_per_image": Metric("s/image", "seconds for one explanation", False, "images"),
-    "seconds_training": Metric("training s", "seconds for which the method's own generator was trained, on the device "
-                               "of the run", False, "images"),
+    "seconds_training": Metric("training s", "seconds for which the method's own generator was trained, with its "
+                               "encoder or the search for its attributes where it has these, on the device of the run",
+                               False, "images"),
     "iou_val_difference": Metric("IoU val, difference", "mean difference to evaluate.reference_method on the same "
                                  "slices, above 0 where this method is better; interval over patients", True),
     "rank_biserial": Metric("rank-biserial", "effect size of the IoU's differences to the reference over slices: 1 "

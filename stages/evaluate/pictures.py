@@ -24,6 +24,7 @@ PANELS = ("scan", "counterfactual", "difference")
 ABNORMAL_PANELS = ("made healthy", "made abnormal", "added")  # after the scan, with its organ where that is known
 ATTRIBUTION_PANELS = ("scan", "over the scan", "attribution")
 REGION_PANELS = ("blobs", "region", "counterfactual")
+ATTRIBUTE_PANELS = ("encoded", "moved", "change", "mean change")
 BLOB, NEIGHBOUR, MOST_CHANGED = (150, 150, 150), (250, 170, 40), (235, 64, 60)
 CHANGE = LinearSegmentedColormap.from_list("change", ["#b9d2ff", "#3a78dc", "#000000", "#dd4b36", "#ffc4b5"], N=257)
 
@@ -99,6 +100,14 @@ def region_panels(inputs: ReportInputs, result: Result, slice_id: str) -> dict[s
     region = organ_overlay(scan, np.asarray(found.roi[at]) > 0)
     return dict(zip(REGION_PANELS, (outlined(scan, found.blobs[at]), region, grey(found.counterfactual[at])),
                     strict=True))
+
+
+def attribute_panels(strip: np.ndarray) -> dict[str, np.ndarray]:
+    """Four pictures (H,W,3) of an attribute's strip (3,H,W), by name (`ATTRIBUTE_PANELS`): an image as encoded, with
+    the attribute, the difference, and the mean difference over the images in which the attribute was found."""
+    before, after, mean_change = strip
+    pictures = (grey(before), grey(after), difference(before, after), difference(np.zeros_like(before), mean_change))
+    return dict(zip(ATTRIBUTE_PANELS, pictures, strict=True))
 
 
 def outlined(scan: np.ndarray, blobs: np.ndarray) -> np.ndarray:

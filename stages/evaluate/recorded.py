@@ -11,13 +11,16 @@ from stages.evaluate.metrics import EvaluationError
 def training_metrics(model: str) -> dict[str, float]:
     """How long what a method explains with was trained; nothing for one that uses the classifier alone.
 
-    For inverted slices (`data/latents/...`) that is their generator and its encoder.
+    For inverted slices (`data/latents/...`) that is their generator and its encoder, for found attributes
+    (`models/attributes/...`) their generator and the search for them.
     """
     name = Path(model).name
     if model.startswith("models/generators/"):
         trained = {name: f"train_generator@{name}"}
     elif model.startswith("data/latents/"):
         trained = {name: f"train_generator@{name}", f"{name}_encoder": f"train_encoder@{name}"}
+    elif model.startswith("models/attributes/"):
+        trained = {name: f"train_generator@{name}", f"{name}_attributes": f"find_attributes@{name}"}
     else:
         return {}
     seconds = 0.0

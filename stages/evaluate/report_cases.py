@@ -55,6 +55,7 @@ def method_section(inputs: ReportInputs, params: ReportParams, name: str) -> dic
     scores = result.cases.loc[result.cases["label"] == 1, column].dropna().to_numpy() if column in result.cases else []
     return {
         "abnormal": abnormal_section(inputs, result), "regions": region_section(inputs, result, params.policy),
+        "attributes": attribute_section(result),
         "name": name, "control": result.is_control, "has_counterfactual": result.has_counterfactual, "lesion": lesion,
         "healthy": healthy, "n": len(scores), "threshold": result.thresholds.get(params.policy),
         "strip": charts.draw_strip(np.asarray(scores), f"IoU {params.policy}") if len(scores) else "",
@@ -96,6 +97,21 @@ def region_section(inputs: ReportInputs, result: Result, policy: str) -> list[di
             {"name": panel, "uri": pictures.data_uri(picture)}
             for panel, picture in pictures.region_panels(inputs, result, slice_id).items()]})
     return shown
+
+
+def attribute_section(result: Result) -> list[dict[str, Any]]:
+    """The attributes that a method moves, each with its coordinate, its effect on the logit and its pictures."""
+    if result.attributes is None:
+        return []
+    return [{
+        "place": f"attribute {row.attribute}", "slice_id": row.example,
+        "score": f"layer {row.layer}, map {row.channel} toward its {row.toward} value: lowers the logit by "
+                 f"{row.mean_effect:.3g} in the mean of {row.n_images} training slices ({row.n_called} of them called "
+                 f"abnormal), in {row.lowers:.0%} of them at all; here from {row.logit_before:.3g} to "
+                 f"{row.logit_after:.3g}",
+        "panels": [{"name": panel, "uri": pictures.data_uri(picture)}
+                   for panel, picture in pictures.attribute_panels(strip).items()],
+    } for row, strip in zip(result.attributes.table.itertuples(), result.attributes.strip, strict=True)]
 
 
 def shown_case(inputs: ReportInputs, result: Result, place: str, slice_id: str, policy: str) -> dict[str, Any]:

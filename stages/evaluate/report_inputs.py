@@ -24,8 +24,17 @@ RANDOMISATION = ("sanity_randomisation_passed", "randomisation_similarity", "ran
                  "randomisation_similarity_head")
 # What the report prints of params.yaml; `runtime` is left out, no result's meaning hangs on it.
 PARAMETERS = ("profile", "dataset", "seed", "image_size", "phantom", "extract", "filter", "anomalies",
-              "offline_augmentation", "classifiers", "generators", "encoders", "inversions", "explain", "methods",
-              "realism", "sanity", "masks", "segment_scans", "evaluate", "report")
+              "offline_augmentation", "classifiers", "generators", "encoders", "inversions", "attributes",
+              "explain", "methods", "realism", "sanity", "masks", "segment_scans", "evaluate", "report")
+
+
+@dataclass(frozen=True)
+class FoundAttributes:
+    """What StylEx' search found: a row for each attribute, and its pictures."""
+
+    table: pd.DataFrame  # attribute, layer, channel, toward, mean_effect, lowers, example, logit_before, logit_after,
+    # n_images, n_called, n_stable
+    strip: np.ndarray  # (K,3,H,W) float16: the example as encoded, with the attribute, and all images' mean change
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,7 @@ class Result:
     cases: pd.DataFrame  # this method's rows of reports/cases.csv
     missing: dict[str, str]  # metric -> why the stage that measures it did not
     cautions: dict[str, str]  # the same -> what limits it
+    attributes: FoundAttributes | None = None  # of a method that moves found attributes
 
     @property
     def has_counterfactual(self) -> bool:
@@ -82,7 +92,8 @@ def read_inputs(policy: str, controls: list[str]) -> ReportInputs:
     store = SliceStore.open("data/slices")
     lesion = open_truth("data/truth", store.images.shape)
     masked = bool((cases["lesion_px"] > 0).any())
-    results = {name: _read_result(name, values, policy if masked else None, name in controls, cases)
+    results = {name: _read_result(name, values, policy if masked else None, name in controls, cases,
+                                  parameters["methods"].get(name, {}).get("needs", ""))
                for name, values in metrics.items()}
     training = {name: _read_training(Path("reports/training") / name)
                 for name in (*ROLES, *value_at(parameters, "generators"),
@@ -117,7 +128,8 @@ def shown_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def _read_result(name: str, metrics: dict, policy: str | None, is_control: bool, cases: pd.DataFrame) -> Result:
+def _read_result(name: str, metrics: dict, policy: str | None, is_control: bool, cases: pd.DataFrame,
+                 needs: str) -> Result:
     explanations = Explanations.open(f"data/explanations/{name}")
     masks, thresholds = None, {}
     if policy is not None:
@@ -137,8 +149,15 @@ def _read_result(name: str, metrics: dict, policy: str | None, is_control: bool,
         realism = read_json(needed(f"data/realism/{name}.json", "measure_realism"))
     sanity = read_json(needed(f"data/sanity/{name}.json", f"check_randomisation@{name}"))
     unchecked = dict.fromkeys(RANDOMISATION, sanity["reason"]) if "reason" in sanity else {}
+    attributes = _read_attributes(Path(needs).name) if needs.startswith("models/attributes/") else None
     return Result(name, metrics, is_control, explanations, masks, thresholds, row_of, own,
-                  realism["missing"] | unchecked, realism["cautions"])
+                  realism["missing"] | unchecked, realism["cautions"], attributes)
+
+
+def _read_attributes(generator: str) -> FoundAttributes:
+    folder, stage = f"reports/training/{generator}_attributes", f"find_attributes@{generator}"
+    table = pd.read_csv(needed(f"{folder}/attributes.csv", stage), dtype={"example": str})
+    return FoundAttributes(table, np.load(needed(f"{folder}/strip.npy", stage)))
 
 
 def _read_table(path: str, columns: tuple[str, ...], stage: str = "evaluate") -> pd.DataFrame:
