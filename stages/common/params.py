@@ -40,6 +40,7 @@ SECTIONS: dict[str, Any] = {
     "generators": "stages.generate.{key}:GeneratorParams",
     "encoders": "stages.generate.encoding:EncodersParams",
     "inversions": "stages.explain.inversion:InversionsParams",
+    "attributes": "stages.explain.attributes:AttributesParams",
     "explain": "stages.explain.method:ExplainParams",
     "methods": "stages.explain.{key}:MethodParams",
     "realism": "stages.explain.realism:RealismParams",
