@@ -47,8 +47,10 @@ ablations: .venv/installed
 ablation-tables: .venv/installed
 	@for series in $(SERIES); do python -m stages.evaluate.series_table $$series $(ROWS_AS) || exit 1; done
 
-# Tables 2 and 3 of the TACE paper, ours beside the published numbers, of the run that stands in reports/ and data/.
+# The tables of the TACE paper, ours beside the published numbers, of the run that stands in models/, reports/ and data/.
 tace-tables: .venv/installed
+	@python -m stages.explain.generator_table
+	@echo
 	@python -m stages.evaluate.tace_tables --table 2
 	@echo
 	@python -m stages.evaluate.tace_tables --table 3

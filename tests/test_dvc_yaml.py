@@ -239,6 +239,12 @@ def test_editing_a_step_of_the_blob_branch_trains_nothing_before_it(repository, 
     assert ("explain@octet" in reached) == (first != "explain@tace")
 
 
+def test_editing_attfind_trains_nothing(repository):
+    reached = downstream(stale_after(repository, lambda values: values["attributes"]["stylegan"].update(images=7)))
+    assert {"find_attributes@stylegan", "explain@stylex", "evaluate", "report"} <= reached
+    assert not {stage for stage in reached if stage.startswith(("train", "invert")) or stage == "explain@tace"}
+
+
 def test_editing_one_method_reruns_that_one(repository):
     stale = stale_after(repository, lambda values: values["methods"]["rise"].update(masks=77))
     assert {"explain@rise", "check_randomisation@rise"} <= stale

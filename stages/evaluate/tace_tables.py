@@ -14,6 +14,7 @@ import pandas as pd
 
 from stages.common.explanations import CALLED_ABNORMAL
 from stages.common.files import read_json
+from stages.common.markdown import markdown_rows
 from stages.common.params import ParamsError, read_params, stage_main, value_at
 from stages.evaluate.metrics import EvaluationError
 from stages.evaluate.statistics import paired_p, wilson_interval
@@ -47,14 +48,13 @@ def main() -> None:
         raise EvaluationError("reports/cases.csv has no test slice that the classifier calls abnormal: there is "
                               "nothing to turn")
     tables = {name: part.reset_index(drop=True) for name, part in cases.groupby("method")}
-    inverted = pd.read_csv(LATENTS, dtype={"slice_id": str}) if LATENTS.is_file() else None
-    print(table_2(tables, inverted, read_json("reports/metrics.json")) if number == 2 else table_3(tables))
+    print(table_2(tables, read_json("reports/metrics.json")) if number == 2 else table_3(tables))
 
 
-def table_2(tables: dict[str, pd.DataFrame], inverted: pd.DataFrame | None, metrics: dict[str, Any]) -> str:
+def table_2(tables: dict[str, pd.DataFrame], metrics: dict[str, Any]) -> str:
     """Success rates, distances and paired tests of TACE against the others, as Markdown.
 
-    tables: {method: its rows of cases.csv that are called abnormal}; inverted: data/latents' index.
+    tables: {method: its rows of cases.csv that are called abnormal}.
     """
     found = [name for name in DISTANCES if any(name in metrics[method] for method in tables)]
     lines = [["method", "N", "SR % (95 % interval)", "SR % of reconstructions", *(DISTANCES[name] for name in found),
@@ -66,14 +66,14 @@ def table_2(tables: dict[str, pd.DataFrame], inverted: pd.DataFrame | None, metr
             continue
         own = tables[method]
         lines.append([METHODS[method], str(len(own)), rate(own["f_x_cf"] < CALLED_ABNORMAL),
-                      of_reconstructions(own, inverted),
+                      of_reconstructions(own, method),
                       *(f"{metrics[method][name]:.4g}" if name in metrics[method] else "–" for name in found),
                       *published])
     notes = ["N: test slices that the classifier calls abnormal. SR: their counterfactuals that it calls healthy; of "
-             "reconstructions: of those among them whose inversion it calls abnormal too.",
+             "reconstructions: of those among them whose unchanged reconstruction it calls abnormal too.",
              "Published FIDs below 1 can't be of 2048 features at such N; the paper doesn't say what they are of.",
              *paired(tables)]
-    return "\n\n".join([markdown(lines), *notes])
+    return "\n\n".join([markdown_rows(lines), *notes])
 
 
 def rate(success: pd.Series) -> str:
@@ -84,12 +84,15 @@ def rate(success: pd.Series) -> str:
     return f"{100 * success.mean():.1f} ({100 * low:.1f}–{100 * high:.1f})"
 
 
-def of_reconstructions(own: pd.DataFrame, inverted: pd.DataFrame | None) -> str:
-    if inverted is None:
+def of_reconstructions(own: pd.DataFrame, method: str) -> str:
+    """The rate over the slices whose reconstruction, by inversion or StylEx' encoder, is called abnormal too."""
+    file = Path(f"data/explanations/{method}/index.csv") if method == "stylex" else LATENTS
+    if not file.is_file():
         return "–"
-    both = own.merge(inverted[["slice_id", "f_reconstruction"]], on="slice_id", validate="one_to_one")
+    reconstructed = pd.read_csv(file, dtype={"slice_id": str})[["slice_id", "f_reconstruction"]].dropna()
+    both = own.merge(reconstructed, on="slice_id", validate="one_to_one")
     if len(both) < len(own):
-        raise EvaluationError(f"{LATENTS} lacks {len(own) - len(both)} slices of reports/cases.csv: run `dvc repro`")
+        raise EvaluationError(f"{file} lacks {len(own) - len(both)} slices of reports/cases.csv: run `dvc repro`")
     kept = both[both["f_reconstruction"] >= CALLED_ABNORMAL]
     return f"{rate(kept['f_x_cf'] < CALLED_ABNORMAL)}, N {len(kept)}"
 
@@ -111,26 +114,28 @@ def paired(tables: dict[str, pd.DataFrame]) -> list[str]:
 
 
 def table_3(tables: dict[str, pd.DataFrame]) -> str:
-    """Seconds per counterfactual, inversion included, and what 250 would take, as Markdown.
+    """Seconds per counterfactual, inversion included, and what 250 would take with AttFind before, as Markdown.
 
     A slice that is called healthy costs next to no search: all the search's time is put down to the others.
     """
-    lines = [["method", "N", "s each", f"hours for {COUNTERFACTUALS}", "device", "published hours (V100)"]]
+    lines = [["method", "N", "s each", "s before (AttFind)", f"hours for {COUNTERFACTUALS}", "device",
+              "published hours (V100)"]]
     for method in METHODS:
         published = f"{PUBLISHED_HOURS[method]:g}"
         if method not in tables:
-            lines.append([METHODS[method], "not run", "–", "–", "–", published])
+            lines.append([METHODS[method], "not run", *["–"] * 4, published])
             continue
         timing = read_json(f"data/explanations/{method}/timing.json")
         index = pd.read_csv(f"data/explanations/{method}/index.csv")
         turned = int((index["f_x"] >= CALLED_ABNORMAL).sum())
         before = inversion_seconds(method)
         seconds = before + (timing["seconds"] - before * timing["images"]) / turned
-        lines.append([METHODS[method], str(turned), f"{seconds:.3g}", f"{seconds * COUNTERFACTUALS / 3600:.3g}",
-                      timing["device"], published])
-    return "\n\n".join([markdown(lines), "N: explained slices (validation and test) called abnormal; "
-                        "all of the search's time is theirs. Training is not counted, inversion is. The hours follow "
-                        "from the seconds of these N."])
+        once = attribute_seconds(method)
+        lines.append([METHODS[method], str(turned), f"{seconds:.3g}", f"{once:.3g}",
+                      f"{(once + seconds * COUNTERFACTUALS) / 3600:.3g}", timing["device"], published])
+    return "\n\n".join([markdown_rows(lines), "N: explained slices (validation and test) called abnormal; "
+                        "all of the search's time is theirs. Training is not counted; inversion is, and AttFind, which "
+                        "is done once for all. The hours follow from the seconds of these N."])
 
 
 def inversion_seconds(method: str) -> float:
@@ -139,9 +144,12 @@ def inversion_seconds(method: str) -> float:
     return read_json(needs / "timing.json")["seconds_per_image"] if needs.parts[:2] == ("data", "latents") else 0.0
 
 
-def markdown(rows: list[list[str]]) -> str:
-    head, *body = (f"| {' | '.join(row)} |" for row in rows)
-    return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
+def attribute_seconds(method: str) -> float:
+    """Of the search for the attributes that a method moves, done once before all counterfactuals; else 0."""
+    needs = Path(value_at(read_params(), f"methods.{method}.needs"))
+    if needs.parts[:2] != ("models", "attributes"):
+        return 0.0
+    return read_json(f"reports/training/{needs.name}_attributes/timing.json")["seconds"]
 
 
 if __name__ == "__main__":

@@ -133,8 +133,8 @@ def select(found: Tensor, logits: Tensor, params: AttributeParams) -> tuple[list
     are stable (N,) bool.
 
     Each is the one with the greatest mean effect over the images not yet explained by those before it, whose effects
-    are added up; an effect to the other side counts 0. A coordinate is moved in one direction only. Raises ValueError
-    where no move has an effect.
+    are added up, or over all images where nothing helps those; an effect to the other side counts 0. A coordinate is
+    moved in one direction only. Raises ValueError where no move has an effect.
     """
     stable = (found.abs() > params.unstable_effect).float().mean(dim=(1, 2)) <= params.unstable_share  # (N,)
     if not stable.any():
@@ -146,10 +146,11 @@ def select(found: Tensor, logits: Tensor, params: AttributeParams) -> tuple[list
     gained, chosen = torch.zeros(len(gains)), []
     while len(chosen) < params.count:
         unexplained = gained < needed
-        mean = gains[unexplained if unexplained.any() else slice(None)].mean(dim=0)  # (C,2)
-        best = int(mean.argmax())
-        coordinate, direction = divmod(best, 2)
-        if mean[coordinate, direction] <= 0:
+        total = gains[unexplained].sum(dim=0)  # (C,2)
+        if total.max() <= 0:  # all are explained, or no move helps those that aren't: what helps the others most
+            total = gains.sum(dim=0)
+        coordinate, direction = divmod(int(total.argmax()), 2)
+        if total[coordinate, direction] <= 0:
             break
         chosen.append((coordinate, direction))
         gained = gained + gains[:, coordinate, direction]

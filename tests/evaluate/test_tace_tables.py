@@ -70,6 +70,29 @@ def test_the_search_is_paid_by_those_that_are_turned(finished, capsys, monkeypat
     assert found["TACE"]["published hours (V100)"] == "2.5"
 
 
+def test_stylex_has_reconstructions_of_its_own_and_pays_for_attfind_once(finished, capsys, monkeypatch):
+    table = cases("stylex", [0.1] * 4 + [0.7] * 5 + [0.1], [0.6] * 10)
+    both = pd.concat([pd.read_csv("reports/cases.csv"), table])
+    both.to_csv("reports/cases.csv", index=False)
+    write("reports/metrics.json", {name: {"perceptual_clf": 0.5} for name in ("octet", "tace", "stylex")})
+    write("data/explanations/stylex/timing.json", {"seconds": 18.0, "images": 10, "device": "CPU, 2 threads"})
+    table[["slice_id", "f_x"]].assign(f_reconstruction=[0.2] * 2 + [0.9] * 8).to_csv(
+        "data/explanations/stylex/index.csv", index=False)
+    write("reports/training/stylegan_attributes/timing.json", {"seconds": 3100.0})
+    params = json.loads(Path("params.yaml").read_text())
+    params["methods"]["stylex"] = {"needs": "models/attributes/stylegan"}
+    write("params.yaml", params)
+    found, text = rows(capsys, monkeypatch, 2)
+    assert found["StylEx"]["N"] == "9" and found["StylEx"]["SR % (95 % interval)"].startswith("44.4 (")
+    assert found["StylEx"]["SR % of reconstructions"].startswith("28.6 (") and "N 7" in found["StylEx"][
+        "SR % of reconstructions"]
+    assert "TACE against StylEx, perceptual distance" in text
+    found, _ = rows(capsys, monkeypatch, 3)
+    assert float(found["StylEx"]["s each"]) == pytest.approx(2.0, rel=0.01)
+    assert float(found["StylEx"]["hours for 250"]) == pytest.approx((3100 + 250 * 2) / 3600, rel=0.01)
+    assert found["TACE"]["s before (AttFind)"] == "0"
+
+
 def test_latents_of_other_slices_are_refused(finished, monkeypatch):
     pd.DataFrame({"slice_id": ["s0"], "f_reconstruction": [0.9]}).to_csv("data/latents/blobgan/index.csv", index=False)
     monkeypatch.setattr(sys, "argv", ["tace_tables", "--table", "2"])

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from stages.common.checkpoint import Scratch, save_model
 from stages.common.params import load_section
 from stages.common.runtime import Runtime, RuntimeParams, generator_for, seed_everything
+from stages.explain.attributes import AttributeParams, Extremes, select
+from stages.explain.find_attributes import encoded, measure
 from stages.explain.inversion import InversionParams, invert
 from stages.explain.latents import write_latents
 from stages.explain.method import CLASSIFIER, Context
@@ -31,6 +33,10 @@ TOY_GENERATOR = {
 TOY_BLOBGAN = {
     "generator_every": 1, "channels": [16, 16, 8], "discriminator_channels": [8, 16, 16], "blobs": 6, "latent": 8,
     "layout_width": 32, "layout_layers": 3, "feat": 8, "style": 8, "encoder_channels": [8, 16, 16],
+}
+TOY_STYLEGAN = {
+    "generator_every": 1, "size_in": 4, "channels": [16, 16, 16, 8], "discriminator_channels": [8, 16, 16],
+    "encoder_channels": [8, 16, 16], "latent": 8, "width": 16, "mapping_layers": 2, "lambda_classifier": 3.0,
 }
 
 
@@ -117,6 +123,9 @@ def toy_models(tmp_path_factory) -> Callable[[str], Path]:
             if needs == "data/latents/blobgan":
                 make("models/generators/blobgan")
                 invert_planted(root)
+            elif needs == "models/attributes/stylegan":
+                make("models/generators/stylegan")
+                find_in_planted(root)
             elif needs.startswith("models/generators/"):
                 train_toy_generator(needs.rsplit("/", 1)[1], root)
             else:
@@ -129,7 +138,7 @@ def toy_models(tmp_path_factory) -> Callable[[str], Path]:
 def train_toy_generator(name: str, root: Path) -> None:
     """The generator `name` as params.yaml has it, but small and shortly trained, in `root`/models/generators/`name`."""
     module = importlib.import_module(f"stages.generate.{name}")
-    toy = TOY_GENERATOR | (TOY_BLOBGAN if name == "blobgan" else {})
+    toy = TOY_GENERATOR | {"blobgan": TOY_BLOBGAN, "stylegan": TOY_STYLEGAN}.get(name, {})
     params = load_section(f"generators.{name}", module.GeneratorParams, PARAMS).model_copy(update=toy)
     images, lesions = planted_images(64)
     healthy = images.masked_fill(lesions[:, None], -0.3)
@@ -154,6 +163,21 @@ def invert_planted(root: Path) -> None:
     layout, _ = invert(generator, generator.encoder, observer_of(classifier), images, params)
     index = pd.DataFrame({"slice_id": list("abcd"), "split": "test", "row": range(4)})
     write_latents(root / "data/latents/blobgan", layout, index, {"seconds_per_image": 0.5}, source)
+
+
+def find_in_planted(root: Path) -> None:
+    """The toy StyleGAN's attributes, found in twelve images with a disc."""
+    runtime = Runtime(RuntimeParams(device="cpu", precision="float32", threads=1))
+    source = root / "models/generators/stylegan"
+    generator, classifier = load_generator(source, runtime), BlobClassifier().eval().requires_grad_(False)
+    params = load_section("attributes.stylegan", AttributeParams, PARAMS)
+    images, lesions = planted_images(24)
+    both = torch.cat([images, images.masked_fill(lesions[:, None], -0.3)])[:, 0].numpy()
+    styles = encoded(generator, both, classifier(torch.as_tensor(both)[:, None]), 16, runtime)
+    extremes, called = Extremes.of(styles), styles.rows(torch.arange(12))
+    found, logits, _ = measure(generator, classifier, called, extremes, params, Scratch("toy_attributes", 0), runtime)
+    extremes.attributes(select(found, logits, params)[0], params.shift).write(root / "models/attributes/stylegan",
+                                                                              source)
 
 
 @pytest.fixture

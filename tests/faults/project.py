@@ -82,8 +82,8 @@ def small_params() -> dict[str, Any]:
     params["anomalies"] |= {"draws_per_slice": 2}
     small = {"width": 8, "epochs": 3, "steps_per_epoch": 3, "channels": [8, 16], "discriminator_channels": [8, 16],
              "skips": 1, "steps": 12, "masks": 16, "first_steps": 3, "blobs": 4, "latent": 8, "layout_width": 16,
-             "feat": 6, "style": 6, "size_in": SIZE // 2, "encoder_channels": [8, 16]}
-    sections = ("classifiers", "generators", "encoders", "inversions", "methods")
+             "feat": 6, "style": 6, "size_in": SIZE // 2, "encoder_channels": [8, 16], "images": 4}
+    sections = ("classifiers", "generators", "encoders", "inversions", "attributes", "methods")
     blocks = [block for section in sections for block in params[section].values()]
     blocks += [params["encoders"]["blobgan"][phase] for phase in ("pretrain", "finetune")]
     for block in blocks:
@@ -108,7 +108,8 @@ def _stage(project: str, module: str, arguments: list[str], patches: dict[str, A
     encoding = importlib.import_module("stages.generate.encoding")
     for training in (adversarial, encoding):
         training.SAVE_EVERY_SECONDS, training.RECORD_EVERY = 0.0, 4
-    importlib.import_module("stages.explain.invert").SAVE_EVERY_SECONDS = 0.0
+    for searching in ("invert", "find_attributes"):
+        importlib.import_module(f"stages.explain.{searching}").SAVE_EVERY_SECONDS = 0.0
     if module.split(".")[1] in BLIND_ROOMS:
         sys.addaudithook(_no_truth)
     if "kill_at" in patches:

@@ -52,6 +52,7 @@ def test_killed_whenever_something_is_about_to_take_its_name(finished, tmp_path,
     ("train_classifier@judge", ("stages.classify.training", "draw_batch", 5)),  # in epoch 2, saved after each
     ("train_encoder@blobgan", ("stages.generate.encoding", "generator_for", 19)),  # in step 7 of the second phase
     ("invert@blobgan", ("stages.explain.invert", "invert", 2)),  # in the second batch
+    ("find_attributes@stylegan", ("stages.explain.find_attributes", "effects", 3)),  # in the third image
     *((name, ("stages.explain.explain", "now", 4)) for name in METHODS),  # in the second of four batches
 ])
 def test_killed_in_the_middle_of_its_work(finished, tmp_path, name, moment):

@@ -35,6 +35,13 @@ BLOBGAN = TRAINING | {
     "training": "joint", "lambda_adversarial": 0.1, "real": {"perceptual": 1.0, "pixel": 5.0, "decision": 0.1},
     "pixel_loss": "l1", "lambda_latent": 1.0, "r1_weight": 2.0, "r1_every": 4, "halve_every": 5, "epsilon": 1e-5,
 }
+STYLEGAN = TRAINING | {
+    "generator_every": 1, "latent": 8, "width": 12, "mapping_layers": 2, "size_in": 4, "channels": [12, 8, 8],
+    "discriminator_channels": [8, 16, 16], "encoder_channels": [8, 16, 16], "sampled_every": 2, "mixing": 0.9,
+    "lambda_adversarial": 0.1, "lambda_perceptual": 1.0, "lambda_pixel": 5.0, "lambda_classifier": 1.0,
+    "lambda_code": 0.2, "path_length_weight": 2.0, "path_length_every": 4, "r1_weight": 2.0, "r1_every": 4,
+    "halve_every": 5, "epsilon": 1e-8,
+}
 ENCODER = {
     "pretrain": {"steps": 6, "learning_rate": 2e-3, "halve_every": 4, "batch_size": 4},
     "finetune": {"steps": 6, "learning_rate": 1e-3, "halve_every": 4, "batch_size": 4},
