@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from stages.generate.stylegan_layers import ResidualTrunk
 
 SAVE_EVERY_SECONDS = 60.0
 RECORD_EVERY = 25  # steps between rows of the learning curves
+MEAN_OF, MEAN_SEED = 10_000, 5  # z over which the mean h is taken
 
 
 class ReconstructionWeights(Params):
@@ -52,6 +54,7 @@ class EncoderParams(Params):
     generated: ReconstructionWeights
     lambda_latent: float = Field(ge=0)  # of the generated images' blobs
     pixel_loss: Literal["l1", "l2"]  # TACE: l2; OCTET's released script: l1
+    truncation: float = Field(ge=0, lt=1)  # share of the way from each h to their mean: less variety, better images
 
 
 class EncodersParams(Params):
@@ -102,10 +105,23 @@ class EncoderTraining:
     observer: Observer
     params: EncoderParams
 
+    @functools.cached_property
+    def mean_h(self) -> Tensor:
+        """Mean of h over random z, (1,layout_width)."""
+        z = torch.randn(MEAN_OF, self.generator.latent, generator=generator_for(MEAN_SEED))
+        device = next(self.generator.parameters()).device
+        return self.generator.layout(z.to(device)).mean(dim=0, keepdim=True)
+
+    @torch.no_grad()
+    def layout(self, z: Tensor) -> Tensor:
+        """h (B,layout_width) of z (B,latent) from which images for the encoder are made."""
+        h = self.generator.layout(z)
+        return h.lerp(self.mean_h.to(h.dtype), self.params.truncation) if self.params.truncation else h
+
     def pretrain_terms(self, images: Tensor, z: Tensor) -> dict[str, Tensor]:
         """Equation 1: h against the encoder's answer to the image made of it."""
         with torch.no_grad():
-            h = self.generator.layout(z)
+            h = self.layout(z)
             generated = self.generator.render(self.generator.decode(h))
         return {"h": (self.encoder(generated).float() - h).square().mean()}
 
@@ -113,7 +129,7 @@ class EncoderTraining:
         """Equation 2: images and generated images against what is made of their code, and the latter's blobs."""
         params, terms = self.params, {}
         with torch.no_grad():
-            layout = self.generator.decode(self.generator.layout(z))
+            layout = self.generator.decode(self.layout(z))
             generated = self.generator.render(layout)
         for name, weights, originals in (("real", params.real, images), ("generated", params.generated, generated)):
             with torch.no_grad():

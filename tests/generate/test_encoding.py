@@ -43,6 +43,17 @@ def test_equation_1_is_on_h(training):
     assert all(parameter.grad is not None for parameter in setting.encoder.parameters())
 
 
+def test_truncation_moves_every_h_toward_the_mean(training):
+    plain, halved, z = training(), training(truncation=0.5), torch.randn(5, 8, generator=generator_for(2))
+    h = plain.generator.layout(z)
+    assert torch.equal(plain.layout(z), h)
+    many = plain.generator.layout(torch.randn(20_000, 8, generator=generator_for(9))).mean(dim=0)
+    torch.testing.assert_close(halved.layout(z), (h + many) / 2, atol=0.05, rtol=0)
+    assert (halved.layout(z) - h).abs().max() > 0.2
+    images = torch.zeros(5, 1, 16, 16)
+    assert float(halved.pretrain_terms(images, z)["h"].detach()) != float(plain.pretrain_terms(images, z)["h"].detach())
+
+
 def test_equation_2_has_all_terms_with_their_weights(training):
     setting, z, images = training(), torch.randn(3, 8), slices()[:3, None]
     terms = setting.finetune_terms(images, z)
