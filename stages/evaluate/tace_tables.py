@@ -28,11 +28,15 @@ PUBLISHED = {
 }
 PUBLISHED_HOURS = {"stylex": 30.5, "octet": 2.5, "tace": 2.5}
 COUNTERFACTUALS = 250
-# Column of ours -> its heading; a metric whose weights were absent has no column.
-DISTANCES = {"fid_64": "FID, dims 64", "fid_2048": "FID, dims 2048", "fd_clf": "FD, classifier", "lpips": "LPIPS",
-             "perceptual_clf": "perceptual, classifier", "l1": "L1", "change_outside": "change outside lesion",
-             "judge_flip_rate": "judge's flips"}
-PAIRED = {"perceptual_clf": "perceptual distance", "change_outside": "change outside the lesion"}
+# Column of ours -> its heading, and the count of slices that it is of where that isn't the table's N. A metric whose
+# weights were absent has no column.
+DISTANCES = {"fid_64": ("FID, dims 64", "n_realism_real"), "fid_2048": ("FID, dims 2048", "n_realism_real"),
+             "kid": ("KID", "n_realism_real"), "fd_clf": ("FD, classifier", "n_realism_real"), "lpips": ("LPIPS", None),
+             "perceptual_clf": ("perceptual, classifier", None), "l1": ("L1", None),
+             "change_outside": ("change outside lesion", "n_change_outside"),
+             "judge_flip_rate": ("judge's flips", "n_judge_flip_rate")}
+PAIRED = {"perceptual_clf": "perceptual distance", "l1": "mean absolute change",
+          "change_outside": "change outside the lesion"}
 
 
 def main() -> None:
@@ -57,7 +61,7 @@ def table_2(tables: dict[str, pd.DataFrame], metrics: dict[str, Any]) -> str:
     tables: {method: its rows of cases.csv that are called abnormal}.
     """
     found = [name for name in DISTANCES if any(name in metrics[method] for method in tables)]
-    lines = [["method", "N", "SR % (95 % interval)", "SR % of reconstructions", *(DISTANCES[name] for name in found),
+    lines = [["method", "N", "SR % (95 % interval)", "SR % of reconstructions", *(DISTANCES[name][0] for name in found),
               *(f"published SR / FID / LPIPS, {data}" for data in PUBLISHED)]]
     for method in METHODS:
         published = [" / ".join(f"{value:g}" for value in rows[method]) for rows in PUBLISHED.values()]
@@ -67,13 +71,24 @@ def table_2(tables: dict[str, pd.DataFrame], metrics: dict[str, Any]) -> str:
         own = tables[method]
         lines.append([METHODS[method], str(len(own)), rate(own["f_x_cf"] < CALLED_ABNORMAL),
                       of_reconstructions(own, method),
-                      *(f"{metrics[method][name]:.4g}" if name in metrics[method] else "–" for name in found),
-                      *published])
+                      *(cell(metrics[method], name, len(own)) for name in found), *published])
     notes = ["N: test slices that the classifier calls abnormal. SR: their counterfactuals that it calls healthy; of "
-             "reconstructions: of those among them whose unchanged reconstruction it calls abnormal too.",
+             "reconstructions: of those among them whose unchanged reconstruction it calls abnormal too. Distances of "
+             "populations (FID, KID, FD) are from the N counterfactuals to the real slices labelled healthy, whose "
+             "number stands behind them; the others are means over the N, or over as many as stands behind them.",
+             "The perceptual distance is also what TACE's own search keeps small, and outside its region TACE is the "
+             "scan: the other two are scored with all that their generator doesn't reproduce.",
              "Published FIDs below 1 can't be of 2048 features at such N; the paper doesn't say what they are of.",
              *paired(tables)]
     return "\n\n".join([markdown_rows(lines), *notes])
+
+
+def cell(values: dict[str, Any], name: str, table_n: int) -> str:
+    """A metric, with the number of slices that it is of where that isn't the table's N."""
+    if name not in values:
+        return "–"
+    count = values.get(DISTANCES[name][1], table_n)
+    return f"{values[name]:.4g}" + ("" if count == table_n else f" ({count})")
 
 
 def rate(success: pd.Series) -> str:
@@ -116,7 +131,7 @@ def paired(tables: dict[str, pd.DataFrame]) -> list[str]:
 def table_3(tables: dict[str, pd.DataFrame]) -> str:
     """Seconds per counterfactual, inversion included, and what 250 would take with AttFind before, as Markdown.
 
-    A slice that is called healthy costs next to no search: all the search's time is put down to the others.
+    A slice that a method left as it was costs next to no search: all the search's time is put down to those searched.
     """
     lines = [["method", "N", "s each", "s before (AttFind)", f"hours for {COUNTERFACTUALS}", "device",
               "published hours (V100)"]]
@@ -127,15 +142,16 @@ def table_3(tables: dict[str, pd.DataFrame]) -> str:
             continue
         timing = read_json(f"data/explanations/{method}/timing.json")
         index = pd.read_csv(f"data/explanations/{method}/index.csv")
-        turned = int((index["f_x"] >= CALLED_ABNORMAL).sum())
+        searched = int(((index["f_x"] >= CALLED_ABNORMAL) | (index["steps"] > 0)).sum())
         before = inversion_seconds(method)
-        seconds = before + (timing["seconds"] - before * timing["images"]) / turned
+        seconds = before + (timing["seconds"] - before * timing["images"]) / searched
         once = attribute_seconds(method)
-        lines.append([METHODS[method], str(turned), f"{seconds:.3g}", f"{once:.3g}",
+        lines.append([METHODS[method], str(searched), f"{seconds:.3g}", f"{once:.3g}",
                       f"{(once + seconds * COUNTERFACTUALS) / 3600:.3g}", timing["device"], published])
-    return "\n\n".join([markdown_rows(lines), "N: explained slices (validation and test) called abnormal; "
-                        "all of the search's time is theirs. Training is not counted; inversion is, and AttFind, which "
-                        "is done once for all. The hours follow from the seconds of these N."])
+    return "\n\n".join([markdown_rows(lines), "N: explained slices (validation and test) that are called "
+                        "abnormal or were searched all the same (`stop: none`); all of the search's time is theirs. "
+                        "Training is not counted; inversion is, and AttFind, which is done once for all. The hours "
+                        "follow from the seconds of these N."])
 
 
 def inversion_seconds(method: str) -> float:

@@ -124,7 +124,7 @@ def effects(synthesis: nn.Module, classifier: nn.Module, styles: Styles, extreme
             images = synthesis.finish(state.expanded(len(part)), changed, layer)
             moved_logits.append(classifier(images.clamp(-1, 1)).float())
         state = synthesis.advance(state, styles, layer)
-    logit = classifier(state.image.float().clamp(-1, 1)).float().squeeze(0)
+    logit = classifier(state.image.clamp(-1, 1)).float().squeeze(0)
     return (logit - torch.cat(moved_logits)).view(-1, 2), logit
 
 

@@ -47,9 +47,9 @@ def main() -> None:
 
     # Inversion, a batch of slices at a time.
     rows = store.rows(tuple(splits))
-    scratch = Scratch(f"invert/{name}", [params.model_dump(), seed, splits, store.fingerprint, *(
-        file_digest(f"{model}/model.safetensors") for model in (source, encoder_source, CLASSIFIER))])
     observer = observer_of(classifier)
+    scratch = Scratch(f"invert/{name}", [params.model_dump(), seed, splits, store.fingerprint, observer.name, *(
+        file_digest(f"{model}/model.safetensors") for model in (source, encoder_source, CLASSIFIER))])
     layout, table, seconds = invert_rows(generator, encoder, observer, store, rows, params, runtime, scratch)
 
     # Outputs.
@@ -84,7 +84,7 @@ def invert_rows(generator: nn.Module, encoder: nn.Module, observer: Any, store: 
         layout, terms = invert(generator, encoder, observer, images, params)
         seconds += now(runtime) - began
         with torch.no_grad():
-            made = generator.render(layout)
+            made = generator.render(layout).clamp(-1, 1)  # as it is shown
             terms |= {"f_x": observer(images).logits.sigmoid(), "f_reconstruction": observer(made).logits.sigmoid(),
                       "absolute_error": (made - images).abs().mean(dim=(1, 2, 3))}
         parts.append({name: value.float().cpu() for name, value in (layout.groups() | terms).items()})

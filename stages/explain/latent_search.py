@@ -59,24 +59,6 @@ class Found:
     steps: Tensor  # (B,) updates made before it was kept
     healthy: Tensor  # (B,) bool: called healthy
 
-    def among(self, searched: Tensor, start: Layout) -> Found:
-        """The same of all N images, of which those in the mask `searched` (N,) are these; the others are at `start`."""
-        layout = start.map(torch.clone)
-        for name, value in layout.groups().items():
-            value[searched] = getattr(self.layout, name)
-        steps = torch.zeros(len(searched), dtype=self.steps.dtype, device=searched.device)
-        steps[searched] = self.steps
-        healthy = torch.ones_like(searched)
-        healthy[searched] = self.healthy
-        return Found(layout, steps, healthy)
-
-
-def unmoved(start: Layout) -> Found:
-    """Nothing to search: all images are called healthy at `start`."""
-    count, device = len(start.xy), start.xy.device
-    return Found(start.map(torch.clone), torch.zeros(count, dtype=torch.long, device=device),
-                 torch.ones(count, dtype=torch.bool, device=device))
-
 
 def change(layout: Layout, start: Layout, mode: str) -> Tensor:
     """Mean absolute change (B,) of each group that may change, averaged over the groups."""

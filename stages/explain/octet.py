@@ -12,11 +12,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from stages.explain.latent_search import Found, SearchParams, Trial, change, search, toward_healthy, unmoved
+from stages.explain.latent_search import Found, SearchParams, Trial, change, search, toward_healthy
 from stages.explain.latents import Latents
 from stages.explain.method import Context, ExplanationBatch
 from stages.generate.blobs import Layout
 from stages.generate.loading import load_generator
+from stages.generate.networks import clamped
 
 
 class MethodParams(SearchParams):
@@ -46,19 +47,10 @@ def unrestricted(generator: nn.Module, classifier: nn.Module, start: Layout, par
     With `residual` (B,1,H,W), what the inversion left of the scans, added to the generator's images, the decision that
     is turned is that of the scan, and not of its reconstruction.
     """
-    def logits_of(layout: Layout, left: Tensor | None) -> Tensor:
-        images = generator.render(layout)
-        return classifier((images if left is None else images + left).clamp(-1, 1)).float()
-
-    with torch.no_grad():
-        searched = params.unfinished(logits_of(start, residual))  # (B,)
-    if not searched.any():
-        return unmoved(start)
-    origin, left = start.rows(searched), None if residual is None else residual[searched]
-
     def objective(layout: Layout, rows: Tensor) -> Trial:
-        logits = logits_of(layout, None if left is None else left[rows])
-        distance = change(layout, origin.rows(rows), params.mode)
+        images = generator.render(layout)
+        logits = classifier(clamped(images if residual is None else images + residual[rows])).float()
+        distance = change(layout, start.rows(rows), params.mode)
         return Trial(toward_healthy(logits) + params.proximity * distance, logits, distance)
 
-    return search(origin, objective, params).among(searched, start)
+    return search(start, objective, params)

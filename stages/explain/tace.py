@@ -34,6 +34,7 @@ class MethodParams(SearchParams):
     lambda_perceptual: float = Field(ge=0)
     lambda_pixel: float = Field(ge=0)
     lambda_decision: float = Field(ge=0)  # literal_eq4 alone: it pulls back to the scan's class
+    lambda_proximity: float = Field(ge=0)  # literal_eq4 alone, of the six groups' summed squares; OCTET's code: 0.1
 
 
 class Method:
@@ -67,11 +68,12 @@ class Method:
         the changed blobs' outlines (B,K,7)."""
         first_params = self.params.model_copy(update={"steps": self.params.first_steps})
         with torch.no_grad():
-            residual = images - self.generator.render(start)
+            shares = self.generator.shares(start)
+            reconstruction = self.generator.render(start, shares=shares)
         # Of a scan whose reconstruction is called healthy already nothing would change, and any blob were k*.
-        first = unrestricted(self.generator, self.context.classifier, start, first_params, residual)
+        first = unrestricted(self.generator, self.context.classifier, start, first_params, images - reconstruction)
         region = choose_region(start, first.layout, self.spread, self.params.region)
-        step = RegionStep(self, images, start, region)
+        step = RegionStep(self, images, start, region, shares, reconstruction)
         found = step.restricted() if self.params.step == "restricted_cf" else step.literal(first)
         with torch.no_grad():
             counterfactual, mask = step.composite(found.layout, torch.arange(len(images), device=images.device))
@@ -79,15 +81,16 @@ class Method:
 
 
 class RegionStep:
-    """The second search, of B images (B,1,H,W) with their inverted blobs and regions."""
+    """The second search, of B images (B,1,H,W) with their inverted blobs, what is seen of these where (shares,
+    (B,K+1,H,W)), the reconstructions (B,1,H,W), and the regions."""
 
-    def __init__(self, method: Method, images: Tensor, start: Layout, region: Region):
+    def __init__(self, method: Method, images: Tensor, start: Layout, region: Region, shares: Tensor,
+                 reconstruction: Tensor):
         self.params, self.generator, self.observer = method.params, method.generator, method.observer
         self.images, self.start, self.region = images, start, region
-        with torch.no_grad():  # what doesn't change while searching
-            self.view: View = self.observer(images)
-            self.shares = self.generator.shares(start)
-            self.reconstruction = self.generator.render(start, shares=self.shares)
+        self.shares, self.reconstruction = shares, reconstruction
+        with torch.no_grad():
+            self.view: View = self.observer(images)  # the scans don't change: seen once
 
     def composite(self, layout: Layout, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The counterfactual (R,1,H,W) of the blobs of images `rows` (R,), and M (R,1,H,W), recomputed for them.
@@ -126,7 +129,7 @@ class RegionStep:
         def objective(layout: Layout, rows: Tensor) -> Trial:
             seen, view, distance = self.closeness(layout, rows)
             loss = (distance + self.params.lambda_decision * self.observer.decision(seen, view)
-                    + self.params.proximity * 6 * layout_distance(layout, self.start.rows(rows)))
+                    + self.params.lambda_proximity * 6 * layout_distance(layout, self.start.rows(rows)))
             return Trial(loss, seen.logits, distance)
 
         return search(self.start, objective, self.params, begin=first.layout, free=self.region.chosen,

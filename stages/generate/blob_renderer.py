@@ -106,9 +106,9 @@ class Renderer(nn.Module):
         with torch.autocast(layout.xy.device.type, enabled=False):
             levels = pyramid(self.shares(layout) if shares is None else shares, self.size_in)
         x = self.first(splat(levels[self.size_in], layout.feat), layout.style, levels, noise)
-        image = self.first_image(x, layout.style, levels, noise)
+        image = self.first_image(x, layout.style, levels, noise).float()  # sums in bfloat16 would be off by grey levels
         for up, conv, to_image in zip(self.ups, self.convs, self.images, strict=True):
             x = conv(up(x, layout.style, levels, noise), layout.style, levels, noise)
             image = F.interpolate(image, scale_factor=2, mode="bilinear", align_corners=False)
-            image = image + to_image(x, layout.style, levels, noise)
-        return image.float()
+            image = image + to_image(x, layout.style, levels, noise).float()
+        return image

@@ -60,15 +60,19 @@ def semi_variances(shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def opacity_logits(layout: Layout, side: int) -> Tensor:
-    """t = size - d^2 (B,K,side,side), d the Mahalanobis distance to the centre; the opacity is sigmoid(t)."""
+    """t = size - d^2 (B,K,side,side), d the Mahalanobis distance to the centre; the opacity is sigmoid(t).
+
+    d^2 = a dx^2 + b dx dy + c dy^2, so that all but two passes over the grid are over its rows or its columns.
+    """
     grid = torch.arange(side, device=layout.xy.device, dtype=layout.xy.dtype) / side
-    along, across, axis = semi_variances(layout.shape)  # (B,K), (B,K), (B,K,2)
+    along, across, axis = (value[..., None, None] for value in semi_variances(layout.shape))
+    ux, uy = axis.unbind(dim=2)  # (B,K,2,1,1) -> (B,K,1,1) each
+    a, c = ux.square() / along + uy.square() / across, uy.square() / along + ux.square() / across
+    b = 2 * ux * uy * (1 / along - 1 / across)
     dx = grid[None, None, None, :] - layout.xy[..., 0, None, None]  # (B,K,1,side)
     dy = grid[None, None, :, None] - layout.xy[..., 1, None, None]  # (B,K,side,1)
-    ux, uy = axis[..., 0, None, None], axis[..., 1, None, None]
-    squared = ((ux * dx + uy * dy).square() / along[..., None, None]
-               + (ux * dy - uy * dx).square() / across[..., None, None])  # (B,K,side,side)
-    return layout.size[:, 1:, None, None] - squared
+    along_rows, along_columns = layout.size[:, 1:, None, None] - a * dx.square(), -c * dy.square()
+    return torch.addcmul(along_rows + along_columns, -b * dy, dx)
 
 
 def visible_shares(logits: Tensor) -> Tensor:
@@ -94,7 +98,8 @@ def pyramid(shares: Tensor, smallest: int) -> dict[int, Tensor]:
 def splat(shares: Tensor, vectors: Tensor) -> Tensor:
     """Vectors (B,K+1,C) spread over their blobs' shares (B,K+1,h,w): (B,C,h,w)."""
     count, _, height, width = shares.shape
-    return torch.bmm(vectors.transpose(1, 2), shares.flatten(2)).view(count, -1, height, width)
+    spread = torch.bmm(shares.flatten(2).transpose(1, 2), vectors)  # (B,h*w,C): the layout that convolutions want
+    return spread.view(count, height, width, -1).permute(0, 3, 1, 2)
 
 
 def jittered(layout: Layout, uniform: Tensor) -> Layout:

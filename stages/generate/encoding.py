@@ -16,7 +16,7 @@ from stages.classify.backbones import Classifier
 from stages.classify.perceptual import Observer, View
 from stages.common.checkpoint import Scratch, check_finite
 from stages.common.params import Params
-from stages.common.pretrained import find_lpips
+from stages.common.pretrained import ALEXNET, find_lpips
 from stages.common.progress import Ticker
 from stages.common.runtime import generator_for
 from stages.generate.batches import TrainingSlices
@@ -61,6 +61,11 @@ class EncodersParams(Params):
     """Section `encoders`."""
 
     blobgan: EncoderParams
+
+
+def perceptual_name() -> str:
+    """What the perceptual terms are on this machine: `lpips` where its weights are at hand, else `perceptual_clf`."""
+    return "perceptual_clf" if ALEXNET.absence() else "lpips"
 
 
 def observer_of(classifier: Classifier) -> Observer:

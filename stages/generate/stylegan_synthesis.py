@@ -153,7 +153,7 @@ class Synthesis(nn.Module):
         """Images before `layer` -> the same behind it."""
         maps, image = self.layers[layer](state.maps, styles.space[layer], noise), state.image
         if layer % 2 == 0:  # the last layer of its size
-            made = self.to_image[layer // 2](maps, styles.images[layer // 2])
+            made = self.to_image[layer // 2](maps, styles.images[layer // 2]).float()  # sums in bfloat16 lose greys
             if image is not None:
                 made = made + F.interpolate(image, scale_factor=2, mode="bilinear", align_corners=False)
             image = made
@@ -163,7 +163,7 @@ class Synthesis(nn.Module):
         """Images (B,1,side,side) of images before layer `first`."""
         for layer in range(first, len(self.layers)):
             state = self.advance(state, styles, layer, noise)
-        return state.image.float()
+        return state.image
 
     def forward(self, styles: Styles, noise: Generator | None = None) -> Tensor:
         return self.finish(self.begin(len(styles.space[0])), styles, 0, noise)

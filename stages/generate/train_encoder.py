@@ -38,7 +38,7 @@ def main() -> None:
     if architecture["joint"]:
         encoder.load_state_dict(generator.encoder.state_dict())
     training = EncoderTraining(encoder, generator, observer_of(classifier), params)
-    scratch = Scratch(f"train_encoder/{name}", [params.model_dump(), seed, store.fingerprint,
+    scratch = Scratch(f"train_encoder/{name}", [params.model_dump(), seed, store.fingerprint, training.observer.name,
                                                 file_digest(f"{source}/model.safetensors"),
                                                 file_digest(f"{CLASSIFIER}/model.safetensors")])
     data = TrainingSlices.from_store(store, classifier, runtime)

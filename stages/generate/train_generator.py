@@ -14,6 +14,8 @@ from stages.common.params import announce, load_section, load_value, stage_main
 from stages.common.store import SliceStore
 from stages.generate.adversarial import train_adversarial
 from stages.generate.batches import TrainingSlices
+from stages.generate.encoding import perceptual_name
+from stages.generate.logistic_gan import LogisticParams
 
 CLASSIFIER = "models/classifiers/classifier"
 
@@ -35,7 +37,9 @@ def main() -> None:
     # Training on the training split's images.
     data = TrainingSlices.from_store(store, classifier, runtime)
     classifier_fingerprint = read_description(CLASSIFIER)["data_fingerprint"], float(data.logits.cpu().sum())
-    scratch = Scratch(f"train_generator/{name}", [params.model_dump(), seed, store.fingerprint, classifier_fingerprint])
+    perceptual = {"perceptual": perceptual_name()} if issubclass(method.GeneratorParams, LogisticParams) else {}
+    scratch = Scratch(f"train_generator/{name}", [params.model_dump(), seed, store.fingerprint, classifier_fingerprint,
+                                                  perceptual])
     generator, history, seconds = train_adversarial(method, params, data, seed, scratch)
 
     # Outputs.
@@ -44,7 +48,7 @@ def main() -> None:
         write_json(curves / "timing.json", {"seconds": seconds, "steps": params.steps, "device": runtime.describe()})
     save_model(f"models/generators/{name}", generator, {
         "architecture": method.architecture_of(params, classifier), "parameters": params.model_dump(), "seed": seed,
-        "data_fingerprint": store.fingerprint, "final": history[-1],
+        "data_fingerprint": store.fingerprint, "final": history[-1], **perceptual,
     })
     scratch.clear()
     print(f"{name}: {params.steps} steps of {params.batch_size} in {seconds:.0f} s; {runtime.describe()}, "

@@ -15,7 +15,7 @@ def cases(method, f_cf, perceptual):
     count = len(f_cf)
     f_x = [0.9] * (count - 1) + [0.2]  # the last slice is called healthy and counts nowhere
     return pd.DataFrame({"method": method, "slice_id": [f"s{n}" for n in range(count)], "f_x": f_x, "f_x_cf": f_cf,
-                         "perceptual_clf": perceptual, "change_outside": [0.1] * count})
+                         "perceptual_clf": perceptual, "l1": [0.2] * count, "change_outside": [0.1] * count})
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def finished(tmp_path, monkeypatch):
     write("reports/metrics.json", {"octet": {"perceptual_clf": 0.54, "l1": 0.1}, "tace": {"perceptual_clf": 0.21}})
     for method, table in (("octet", octet), ("tace", tace)):
         write(f"data/explanations/{method}/timing.json", {"seconds": 40.0, "images": 10, "device": "CPU, 2 threads"})
-        table[["slice_id", "f_x"]].to_csv(f"data/explanations/{method}/index.csv", index=False)
+        table[["slice_id", "f_x"]].assign(steps=0).to_csv(f"data/explanations/{method}/index.csv", index=False)
     write("data/latents/blobgan/timing.json", {"seconds_per_image": 1.0})
     pd.DataFrame({"slice_id": [f"s{n}" for n in range(10)], "f_reconstruction": [0.9] * 8 + [0.3] * 2}).to_csv(
         "data/latents/blobgan/index.csv", index=False)
@@ -70,13 +70,28 @@ def test_the_search_is_paid_by_those_that_are_turned(finished, capsys, monkeypat
     assert found["TACE"]["published hours (V100)"] == "2.5"
 
 
+def test_a_search_without_a_stop_is_paid_by_all(finished, capsys, monkeypatch):
+    index = pd.read_csv("data/explanations/octet/index.csv").assign(steps=100)
+    index.to_csv("data/explanations/octet/index.csv", index=False)
+    found, _ = rows(capsys, monkeypatch, 3)
+    assert found["OCTET"]["N"] == "10" and float(found["OCTET"]["s each"]) == pytest.approx(1.0 + 3.0, rel=0.01)
+    assert found["TACE"]["N"] == "9"
+
+
+def test_a_figure_of_other_slices_than_n_says_of_how_many(finished, capsys, monkeypatch):
+    write("reports/metrics.json", {"octet": {"fd_clf": 3.0, "n_realism_real": 7, "l1": 0.1},
+                                   "tace": {"fd_clf": 2.0, "n_realism_real": 9}})
+    found, _ = rows(capsys, monkeypatch, 2)
+    assert found["OCTET"]["FD, classifier"] == "3 (7)" and found["TACE"]["FD, classifier"] == "2"
+
+
 def test_stylex_has_reconstructions_of_its_own_and_pays_for_attfind_once(finished, capsys, monkeypatch):
     table = cases("stylex", [0.1] * 4 + [0.7] * 5 + [0.1], [0.6] * 10)
     both = pd.concat([pd.read_csv("reports/cases.csv"), table])
     both.to_csv("reports/cases.csv", index=False)
     write("reports/metrics.json", {name: {"perceptual_clf": 0.5} for name in ("octet", "tace", "stylex")})
     write("data/explanations/stylex/timing.json", {"seconds": 18.0, "images": 10, "device": "CPU, 2 threads"})
-    table[["slice_id", "f_x"]].assign(f_reconstruction=[0.2] * 2 + [0.9] * 8).to_csv(
+    table[["slice_id", "f_x"]].assign(steps=[1] * 9 + [0], f_reconstruction=[0.2] * 2 + [0.9] * 8).to_csv(
         "data/explanations/stylex/index.csv", index=False)
     write("reports/training/stylegan_attributes/timing.json", {"seconds": 3100.0})
     params = json.loads(Path("params.yaml").read_text())

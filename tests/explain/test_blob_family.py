@@ -271,7 +271,9 @@ def test_equal_blobs_give_the_scan_itself(ready, context, planted):
     made = method(tace, context)
     start = made.latents.of(ROWS, images.device)
     region = choose_region(start, start, made.spread, REGION)
-    image, mask = tace.RegionStep(made, images, start, region).composite(start, ROWS)
+    shares = made.generator.shares(start)
+    step = tace.RegionStep(made, images, start, region, shares, made.generator.render(start, shares=shares))
+    image, mask = step.composite(start, ROWS)
     assert mask.gt(0).any() and torch.equal(image, images)
 
 
