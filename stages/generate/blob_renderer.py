@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from stages.generate.blobs import Layout, opacity_logits, pyramid, splat, visible_shares
-from stages.generate.stylegan_layers import EqualLinear, activated, blur, pixel_norm
+from stages.generate.stylegan_layers import SQRT2, EqualLinear, blur, pixel_norm
 
 LR_MUL = 0.01  # of the layout network
 NOISE_SEED = 20
@@ -69,6 +69,7 @@ class SpatialConv(nn.Module):
         if not self.to_image:
             scale = pixel_norm(scale, dim=1, eps=1e-8)
             weight = weight * torch.rsqrt(weight.square().sum(dim=(1, 2, 3), keepdim=True) + 1e-8)
+            weight = weight * SQRT2  # the activation's gain, taken early: maps are larger than weights
         x = x * scale
         if self.up:
             x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)  # (B,Cout,2*side+1,2*side+1)
@@ -79,7 +80,8 @@ class SpatialConv(nn.Module):
             return x + self.bias.view(1, -1, 1, 1)
         drawn = self.noise if noise is None else torch.randn(
             len(x), 1, *x.shape[2:], generator=noise, device=x.device)
-        return activated(x + self.noise_strength * drawn + self.bias.view(1, -1, 1, 1))
+        offset = SQRT2 * (self.noise_strength * drawn + self.bias.view(1, -1, 1, 1))
+        return F.leaky_relu(x + offset, 0.2, inplace=True)
 
 
 class Renderer(nn.Module):

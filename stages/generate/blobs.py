@@ -78,12 +78,20 @@ def opacity_logits(layout: Layout, side: int) -> Tensor:
 def visible_shares(logits: Tensor) -> Tensor:
     """Shares (B,K+1,h,w) of background and blobs in each pixel, of opacity logits (B,K,h,w); they sum to one.
 
-    omega_k = alpha_k * prod_{l > k} (1 - alpha_l), in logarithms: 1 - sigmoid(t) = exp(-softplus(t)).
+    omega_k = alpha_k * prod_{l > k} (1 - alpha_l), in logarithms: log(1 - sigmoid(t)) = log(sigmoid(t)) - t.
     """
-    covered = F.softplus(logits)  # -log(1 - alpha)
-    behind = covered.flip(1).cumsum(1).flip(1)  # of blob k: what it and all in front of it cover
-    in_front = torch.cat([behind[:, 1:], torch.zeros_like(behind[:, :1])], dim=1)
-    return torch.cat([-behind[:, :1], logits - covered - in_front], dim=1).exp()  # log(alpha) = t - softplus(t)
+    opaque = F.logsigmoid(logits)  # log(alpha)
+    return (summed_in_front(opaque - logits) + F.pad(opaque, (0, 0, 0, 0, 1, 0))).exp()
+
+
+def summed_in_front(clear: Tensor) -> Tensor:
+    """Of background and blobs, the sums (B,K+1,h,w) of log(1 - alpha) (B,K,h,w) over all blobs in front of each."""
+    count, blobs, height, width = clear.shape
+    if clear.is_cuda:  # a matrix product might be in TF32, whose rounding the sum to one wouldn't survive
+        from_here = clear.flip(1).cumsum(1).flip(1)  # (B,K,h,w)
+        return F.pad(from_here, (0, 0, 0, 0, 0, 1))
+    ahead = torch.ones(blobs + 1, blobs, dtype=clear.dtype).triu()  # row k: the blobs k+1, ..., K
+    return (ahead @ clear.flatten(2)).view(count, blobs + 1, height, width)
 
 
 def pyramid(shares: Tensor, smallest: int) -> dict[int, Tensor]:

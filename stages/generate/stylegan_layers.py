@@ -18,7 +18,8 @@ def activated(x: Tensor) -> Tensor:
 
 def pixel_norm(x: Tensor, dim: int, eps: float = 1e-5) -> Tensor:
     """Root mean square over `dim` brought to 1."""
-    return x * torch.rsqrt(x.square().mean(dim=dim, keepdim=True) + eps)
+    length = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
+    return x * torch.rsqrt(length.square() / x.shape[dim] + eps)
 
 
 class EqualLinear(nn.Module):
