@@ -63,8 +63,9 @@ def train_adversarial(method: ModuleType, params: TrainingParams, data: Training
         discriminator.requires_grad_(True)
         with runtime.autocast():
             loss = method.discriminator_step(networks, params, batch, counterfactual.float())
-        _update(optimizers["discriminator"], loss)
-        losses["discriminator"] = loss.detach()
+        if loss is not None:  # a step in which the discriminator has no part
+            _update(optimizers["discriminator"], loss)
+            losses["discriminator"] = loss.detach()
 
         if updates_generator:
             discriminator.requires_grad_(False)

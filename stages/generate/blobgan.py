@@ -1,8 +1,9 @@
 """BlobGAN (Epstein et al. 2022): a generator whose latent space is a set of blobs, each with a place and a look.
 
 TACE and OCTET search counterfactuals in that space. `training: adversarial` is the published training: logistic loss,
-lazy R1, jitter, nothing else. `joint` trains the encoder along with the generator, so that images are reconstructed
-from the start: a generator that learns from the discriminator alone is still coarse after ten minutes on a CPU.
+lazy R1, jitter, nothing else. `joint` trains the encoder along with the generator: most steps reconstruct slices, which
+costs half as much, and every `sampled_every`-th is an adversarial one. A generator that learns from the discriminator
+alone is still coarse after ten minutes on a CPU.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class GeneratorParams(LogisticParams):
     discriminator_channels: list[int]  # from the image's size down
     encoder_channels: list[int]  # the same, of the encoder
     training: Literal["adversarial", "joint"]
+    sampled_every: PositiveInt  # joint: every n-th step starts with z, the others reconstruct slices
     lambda_adversarial: float = Field(ge=0)
     real: ReconstructionWeights  # joint: of the training images
     pixel_loss: Literal["l1", "l2"]
@@ -138,35 +140,47 @@ def rendered(networks: Networks, batch: LatentBatch, turn: int) -> Tensor:
     return networks.generator.render(sampled(networks, batch, turn), noise)
 
 
+def adversarial_step(params: GeneratorParams, step: int) -> int | None:
+    """Which of the adversarial steps a step is, counted from 0; None: it reconstructs slices."""
+    every = params.sampled_every if params.training == "joint" else 1
+    return None if step % every else step // every
+
+
 def generate(networks: Networks, params: GeneratorParams, batch: LatentBatch) -> Tensor:
-    """Images (B,1,H,W) of the z that are the generator's."""
-    return rendered(networks, batch, 0)
+    """Images (B,1,H,W) of the z that are the generator's, or of the encoded slices."""
+    if adversarial_step(params, batch.step) is not None:
+        return rendered(networks, batch, 0)
+    generator = networks.generator
+    return generator.render(generator.decode(generator.encoder(batch.images)))
 
 
 def discriminator_step(networks: Networks, params: GeneratorParams, batch: LatentBatch,
-                       counterfactual: Tensor) -> Tensor:
-    """Logistic loss on slices and on images of z of its own, with the lazy gradient penalty."""
+                       counterfactual: Tensor) -> Tensor | None:
+    """Logistic loss on slices and on images of z of its own, with the lazy gradient penalty; None where the step
+    reconstructs slices."""
+    if (step := adversarial_step(params, batch.step)) is None:
+        return None
     with torch.no_grad():
         fake = rendered(networks, batch, 1)
-    return logistic_loss(networks.discriminator, batch.images, fake, params, batch.step)
+    return logistic_loss(networks.discriminator, batch.images, fake, params, step)
 
 
 def generator_step(networks: BlobNetworks, params: GeneratorParams, batch: LatentBatch,
                    counterfactual: Tensor) -> dict[str, Tensor]:
-    """The generator's weighted loss terms by name: it shall look real; joint: it shall also give back what was encoded.
+    """The generator's weighted loss terms by name: its images of z shall look real; joint: it shall give back what was
+    encoded, slices and (`lambda_latent`) the blobs of its own images.
 
     The joint terms are equation 2 of TACE, in which here the generator learns too.
     """
-    losses = {"adversarial": params.lambda_adversarial * F.softplus(-networks.discriminator(counterfactual)).mean()}
-    if params.training == "adversarial":
-        return losses
     generator, observer = networks.generator, networks.observer
-    with torch.no_grad():
-        view = observer(batch.images)
-        layout = sampled(networks, batch, 0)
-    made = generator.render(generator.decode(generator.encoder(batch.images)))
-    losses |= reconstruction_terms(params.real, params.pixel_loss, observer, batch.images, made, view)
-    if params.lambda_latent:
+    if adversarial_step(params, batch.step) is None:
+        with torch.no_grad():
+            view = observer(batch.images)
+        return reconstruction_terms(params.real, params.pixel_loss, observer, batch.images, counterfactual, view)
+    losses = {"adversarial": params.lambda_adversarial * F.softplus(-networks.discriminator(counterfactual)).mean()}
+    if params.training == "joint" and params.lambda_latent:
+        with torch.no_grad():
+            layout = sampled(networks, batch, 0)
         found = generator.decode(generator.encoder(counterfactual.detach()))
         losses["latent"] = params.lambda_latent * layout_distance(found, layout).mean()
     return losses
