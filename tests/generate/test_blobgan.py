@@ -50,7 +50,7 @@ def test_penalty_is_lazy_and_as_heavy_as_the_steps_without_it(setting):
     losses = []
     for step in range(5):
         object.__setattr__(batch, "step", step)
-        losses.append(float(blobgan.discriminator_step(networks, chosen, batch, None)))
+        losses.append(float(blobgan.discriminator_step(networks, chosen, batch, None).detach()))
     penalty = float(gradient_penalty(networks.discriminator, batch.images).detach())
     assert losses[1] == losses[2] == losses[3] and losses[0] == losses[4]
     assert losses[0] - losses[1] == pytest.approx(2.0 * 4 * penalty, rel=1e-3)
