@@ -20,7 +20,7 @@ from stages.evaluate.metrics import (
 )
 from stages.evaluate.paired import check_same_cases, compare
 from stages.evaluate.populations import population_table
-from stages.evaluate.recorded import randomisation_metrics, training_metrics
+from stages.evaluate.recorded import inversion_metrics, randomisation_metrics, training_metrics
 from stages.evaluate.subgroups import subgroups
 
 # Counts without which there is no number of the same name.
@@ -54,7 +54,8 @@ def main() -> None:
             metrics[method] |= change_metrics(cases) if test.annotated else {}
         if cases["f_x_ab"].notna().any():
             metrics[method] |= abnormal_metrics(cases, params)
-        metrics[method] |= training_metrics(needs[method]) | randomisation_metrics(method)
+        metrics[method] |= training_metrics(needs[method]) | inversion_metrics(needs[method])
+        metrics[method] |= randomisation_metrics(method)
         tables[method] = cases
     check_same_cases(tables, params.reference_method)
     if test.annotated:

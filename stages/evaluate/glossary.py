@@ -139,6 +139,10 @@ METRICS: dict[str, Metric] = {
     "change_inside_share": Metric("share inside", "change summed inside the lesion / summed over the slice, 0 where "
                                   "nothing changes; lesion slices called abnormal", True, "n_change_inside_share",
                                   True),
+    "inversion_error": Metric("inversion error", "mean |x - G(x)| of the scans that the method starts from as its "
+                              "generator makes them, scale -1 to 1; all test slices", False, "n_inversion", True),
+    "inversion_decision_kept": Metric("inversion keeps decision", "share of the test slices that the classifier calls "
+                                      "the same as the generator makes them", True, "n_inversion", True),
     "seconds_per_image": Metric("s/image", "seconds for one explanation", False, "images"),
     "seconds_training": Metric("training s", "seconds for which the method's own generator was trained, with its "
                                "encoder or the search for its attributes where it has these, on the device of the run",
@@ -164,7 +168,7 @@ METRICS: dict[str, Metric] = {
 }
 # Metrics beyond the list above (distances, rates of error, p values): a smaller number is the better one.
 LOWER_PREFIXES = ("per_", "fp_", "hd95", "assd", "asd", "surface", "l1", "lpips", "fid", "kid", "fd_", "kid_",
-                  "perceptual", "seconds", "ece", "p_", "wilcoxon", "peak_memory", "change_outside")
+                  "perceptual", "inversion_error", "seconds", "ece", "p_", "wilcoxon", "peak_memory", "change_outside")
 
 
 def label(metric: str) -> str:
@@ -191,6 +195,8 @@ def why_missing(metric: str, has_counterfactual: bool, reasons: dict[str, str]) 
         return f"not measured: {reasons[metric]}"
     if metric.endswith(("_to_abnormal", "_both_directions")) or metric.startswith("added_"):
         return "this method makes no slice abnormal, or no test slice qualifies"
+    if metric.startswith("inversion_"):
+        return "this method inverts no slice"
     if metric == "seconds_training":
         return "this method trains nothing of its own"
     if metric.startswith("overlap_reference"):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from stages.common.files import read_json
-from stages.evaluate.metrics import EvaluationError
+from stages.evaluate.metrics import CALLED_ABNORMAL, EvaluationError
 
 
 def training_metrics(model: str) -> dict[str, float]:
@@ -30,6 +32,23 @@ def training_metrics(model: str) -> dict[str, float]:
             raise EvaluationError(f"{file} not found: run `dvc repro {stage}`")
         seconds += read_json(file)["seconds"]
     return {"seconds_training": seconds}
+
+
+def inversion_metrics(model: str) -> dict[str, float]:
+    """How close the inverted test slices are that a method starts from; nothing for one that inverts none.
+
+    inversion_error: mean |x - G(x)|, images in [-1,1]; inversion_decision_kept: share on the same side of f = 0.5.
+    """
+    if not model.startswith("data/latents/"):
+        return {}
+    file = Path(model) / "index.csv"
+    if not file.is_file():
+        raise EvaluationError(f"{file} not found: run `dvc repro invert@{Path(model).name}`")
+    slices = pd.read_csv(file)
+    slices = slices[slices["split"] == "test"]
+    kept = (slices["f_x"] >= CALLED_ABNORMAL) == (slices["f_reconstruction"] >= CALLED_ABNORMAL)
+    return {"inversion_error": slices["absolute_error"].mean(), "inversion_decision_kept": kept.mean(),
+            "n_inversion": len(slices)}
 
 
 def randomisation_metrics(method: str) -> dict[str, float]:

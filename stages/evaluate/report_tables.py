@@ -16,7 +16,7 @@ THEMES = (
     ("D, H, A, O of Major et al.", ("centre_distance", "hausdorff", "area_to_organ", "overlap_reference")),
     ("Does the counterfactual flip the classifiers?", ("success", "cv", "judge", "flip")),
     ("Where does a lesion appear in a healthy slice?", ("added_",)),
-    ("How much is changed, and where?", ("l1", "ssim", "lpips", "perceptual", "change_")),
+    ("How much is changed, and where?", ("l1", "ssim", "lpips", "perceptual", "change_", "inversion_")),
     ("Do counterfactuals look like real images?", ("fid", "kid", "fd_")),
     ("Against the reference method", ("wilcoxon", "rank_biserial")),
     ("Do the classifier's weights matter?", ("sanity_randomisation", "randomisation")),

@@ -1,6 +1,12 @@
-"""Inversion (TACE, equation 3): the blobs of which the generator makes a given image; many images at once."""
+"""Inversion (TACE, equation 3): the blobs of which the generator makes a given image; many images at once.
+
+Twenty blobs hold the coarse image. With `noise_side` the renderer's noise maps up to that side are found along with
+them, as in Image2StyleGAN++ (Abdal et al. 2020): they hold the fine detail, and no search changes them. Published: 0.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -20,6 +26,8 @@ class InversionParams(Params):
     steps: NonNegativeInt
     learning_rate: float = Field(gt=0)  # of the sizes twice as much
     halve_every: PositiveInt  # steps after which the learning rate is halved
+    noise_side: NonNegativeInt  # noise maps up to this side are found too (Image2StyleGAN++, Abdal et al. 2020)
+    noise_learning_rate: float = Field(gt=0)
     lambda_perceptual: float = Field(ge=0)
     lambda_pixel: float = Field(ge=0)
     lambda_decision: float = Field(ge=0)
@@ -43,8 +51,10 @@ def invert(generator: nn.Module, encoder: nn.Module, observer: Observer, images:
     with torch.no_grad():
         view = observer(images)  # the images don't change: seen once
         start = generator.decode(encoder(images))
-    variables = start.map(lambda value: value.clone().requires_grad_(True))
+        noise = images.new_zeros(len(images), generator.renderer.noise_numbers(params.noise_side))
+    variables = replace(start, noise=noise).map(lambda value: value.clone().requires_grad_(True))
     rates = {name: params.learning_rate * (2 if name == "size" else 1) for name in variables.groups()}
+    rates["noise"] = params.noise_learning_rate
     optimizer = torch.optim.Adam([{"params": [value], "lr": rates[name]} for name, value in variables.groups().items()])
     for step in range(params.steps):
         for group, rate in zip(optimizer.param_groups, rates.values(), strict=True):

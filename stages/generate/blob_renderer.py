@@ -38,7 +38,7 @@ class LayoutNetwork(nn.Module):
         return Layout(
             torch.sigmoid(xy.view(count, blobs, 2)), size, shape.view(count, blobs, 4),
             pixel_norm(feat.view(count, blobs + 1, self.feat), dim=2),
-            pixel_norm(style.view(count, blobs + 1, self.style), dim=2))
+            pixel_norm(style.view(count, blobs + 1, self.style), dim=2), values.new_empty(count, 0))
 
 
 class SpatialConv(nn.Module):
@@ -62,8 +62,10 @@ class SpatialConv(nn.Module):
                                 generator=Generator().manual_seed(NOISE_SEED + 2 * output_side + up))
             self.register_buffer("noise", fixed)
 
-    def forward(self, x: Tensor, styles: Tensor, levels: dict[int, Tensor], noise: Generator | None) -> Tensor:
-        """Maps (B,Cin,side,side), styles (B,K+1,S), shares by side -> (B,Cout,...). `noise`: None for the fixed one."""
+    def forward(self, x: Tensor, styles: Tensor, levels: dict[int, Tensor], noise: Generator | None,
+                added: Tensor | None = None) -> Tensor:
+        """Maps (B,Cin,side,side), styles (B,K+1,S), shares by side -> (B,Cout,h,w). `noise`: None for the fixed one;
+        `added` (B,1,h,w): to it, in units of the maps."""
         scale = splat(levels[self.side], self.affine(styles))  # (B,Cin,side,side)
         weight = self.weight / math.sqrt(self.weight[0].numel())
         if not self.to_image:
@@ -80,7 +82,8 @@ class SpatialConv(nn.Module):
             return x + self.bias.view(1, -1, 1, 1)
         drawn = self.noise if noise is None else torch.randn(
             len(x), 1, *x.shape[2:], generator=noise, device=x.device)
-        offset = SQRT2 * (self.noise_strength * drawn + self.bias.view(1, -1, 1, 1))
+        drawn = self.noise_strength * drawn
+        offset = SQRT2 * ((drawn if added is None else drawn + added) + self.bias.view(1, -1, 1, 1))
         return F.leaky_relu(x + offset, 0.2, inplace=True)
 
 
@@ -90,6 +93,7 @@ class Renderer(nn.Module):
     def __init__(self, size_in: int, channels: list[int], feat: int, style: int):
         super().__init__()
         self.size_in, self.side = size_in, size_in * 2 ** (len(channels) - 1)
+        self.noise_sides = [size_in] + [size_in * 2**depth for depth in range(1, len(channels)) for _ in range(2)]
         self.first = SpatialConv(feat, channels[0], 3, style, size_in)
         self.first_image = SpatialConv(channels[0], 1, 1, style, size_in, to_image=True)
         self.ups, self.convs, self.images = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
@@ -99,6 +103,19 @@ class Renderer(nn.Module):
             self.convs.append(SpatialConv(outputs, outputs, 3, style, side * 2))
             self.images.append(SpatialConv(outputs, 1, 1, style, side * 2, to_image=True))
 
+    def noise_numbers(self, largest: int) -> int:
+        """N of a layout's noise that has all maps up to this side."""
+        return sum(side**2 for side in self.noise_sides if side <= largest)
+
+    def noise_maps(self, noise: Tensor) -> list[Tensor | None]:
+        """For each convolution its map (B,1,h,w) of a layout's noise (B,N), the first first; None where N ends."""
+        maps, begin = [], 0
+        for side in self.noise_sides:
+            part = noise[:, begin : begin + side**2]
+            maps.append(part.view(-1, 1, side, side) if part.shape[1] else None)
+            begin += side**2
+        return maps
+
     def shares(self, layout: Layout) -> Tensor:
         """What is seen of background and blobs in each pixel of the image: (B,K+1,side,side), sums to one."""
         return visible_shares(opacity_logits(layout, self.side))
@@ -107,10 +124,12 @@ class Renderer(nn.Module):
         """Images of the layout; `shares` where they are known already."""
         with torch.autocast(layout.xy.device.type, enabled=False):
             levels = pyramid(self.shares(layout) if shares is None else shares, self.size_in)
-        x = self.first(splat(levels[self.size_in], layout.feat), layout.style, levels, noise)
+        added = iter(self.noise_maps(layout.noise))
+        x = self.first(splat(levels[self.size_in], layout.feat), layout.style, levels, noise, next(added))
         image = self.first_image(x, layout.style, levels, noise).float()  # sums in bfloat16 would be off by grey levels
         for up, conv, to_image in zip(self.ups, self.convs, self.images, strict=True):
-            x = conv(up(x, layout.style, levels, noise), layout.style, levels, noise)
+            x = up(x, layout.style, levels, noise, next(added))
+            x = conv(x, layout.style, levels, noise, next(added))
             image = F.interpolate(image, scale_factor=2, mode="bilinear", align_corners=False)
             image = image + to_image(x, layout.style, levels, noise).float()
         return image

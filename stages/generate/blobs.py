@@ -26,6 +26,7 @@ class Layout:
     shape: Tensor  # (B,K,4) logits of the two axes' share, and the direction (cos, sin) of the first, of any length
     feat: Tensor  # (B,K+1,F) structure
     style: Tensor  # (B,K+1,S)
+    noise: Tensor  # (B,N) what the inversion adds to the renderer's noise maps, one after the other; N = 0: nothing
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Layout:
         return Layout(**{name: function(value) for name, value in self.groups().items()})
@@ -41,6 +42,8 @@ class Layout:
         """Own values where `chosen`, the other's elsewhere: (B,) of whole images, (B,K+1) of blobs with background."""
         def pick(name: str, own: Tensor) -> Tensor:
             mask = chosen
+            if mask.dim() == 2 and name == "noise":
+                return own  # of the whole image, no blob's
             if mask.dim() == 2 and name in ("xy", "shape"):
                 mask = mask[:, 1:]  # these have no row for the background
             return torch.where(mask.view(*mask.shape, *[1] * (own.dim() - mask.dim())), own, getattr(other, name))

@@ -95,7 +95,7 @@ def reconstruction_terms(weights: ReconstructionWeights, pixel_loss: str, observ
 
 def layout_distance(one: Layout, other: Layout) -> Tensor:
     """Mean over OCTET's six groups (x, y, size, shape, feat, style) of their mean squared difference, (B,)."""
-    errors = {name: (value - getattr(other, name)).square() for name, value in one.groups().items()}
+    errors = {name: (value - getattr(other, name)).square() for name, value in one.groups().items() if name != "noise"}
     x, y = errors.pop("xy").unbind(dim=-1)  # (B,K) each
     groups = [x, y, *errors.values()]
     return torch.stack([group.flatten(1).mean(dim=1) for group in groups]).mean(dim=0)

@@ -24,7 +24,8 @@ from tests.explain.conftest import PARAMS
 NEEDS = "data/latents/blobgan"
 ROWS = torch.arange(4)
 INVERSION = InversionParams(steps=12, learning_rate=0.02, halve_every=6, lambda_perceptual=1.0, lambda_pixel=10.0,
-                            lambda_decision=0.1, lambda_proximity=0.1, batch_size=2)
+                            lambda_decision=0.1, lambda_proximity=0.1, batch_size=2, noise_side=8,
+                            noise_learning_rate=0.02)
 SEARCH = SearchParams(mode="both", steps=8, learning_rate=0.08, proximity=1.0, stop="margin", margin=0.05)
 REGION = RegionParams(seeds=1, neighbours=4, least_overlap=0.05, largest_neighbour=0.25)
 
@@ -41,7 +42,8 @@ def discs(*places, sizes=None, shape=(0.0, 0.0, 1.0, 0.0)):
     """One layout of round blobs at (x, y); size 1 is a radius of 0.14."""
     count = len(places)
     return Layout(torch.tensor([places]).float(), torch.tensor([[0.0, *(sizes or [1.0] * count)]]),
-                  torch.tensor([[shape] * count]), torch.zeros(1, count + 1, 3), torch.zeros(1, count + 1, 2))
+                  torch.tensor([[shape] * count]), torch.zeros(1, count + 1, 3), torch.zeros(1, count + 1, 2),
+                  torch.zeros(1, 0))
 
 
 # Inversion.
@@ -68,6 +70,17 @@ def test_inversion_gets_closer_than_the_encoder(ready, planted):
     assert before["proximity"].eq(0).all() and after["proximity"].gt(0).all()
     expected = (generator.render(start) - images).square().mean(dim=(1, 2, 3))
     torch.testing.assert_close(before["pixel"], expected)
+
+
+def test_found_noise_brings_the_inversion_closer(ready, planted):
+    generator, observer = ready
+    images, _ = planted
+    fixed, _ = invert(generator, generator.encoder, observer, images, INVERSION.model_copy(update={"noise_side": 0}))
+    found, _ = invert(generator, generator.encoder, observer, images, INVERSION)
+    assert fixed.noise.shape == (4, 0) and found.noise.shape[1] == generator.renderer.noise_numbers(8) > 0
+    without = replace(found, noise=torch.zeros_like(found.noise))
+    errors = [float((generator.render(layout) - images).abs().mean()) for layout in (found, fixed, without)]
+    assert errors[0] < min(errors[1:])
 
 
 def test_a_killed_inversion_goes_on_where_it_was(ready, planted, runtime, tmp_path, monkeypatch):

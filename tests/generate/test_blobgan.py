@@ -1,5 +1,6 @@
 """BlobGAN: the lazy penalty against autograd, shapes in every profile, its loss terms, short trainings, refusals."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,21 @@ def test_images_of_z(setting):
     assert torch.equal(generator(batch.z[0]), generator(batch.z[0]))  # fixed noise
     one = generator.render(layout.rows(torch.tensor([2])))
     torch.testing.assert_close(one, generator.render(layout)[2:3], atol=1e-5, rtol=1e-4)
+
+
+def test_noise_maps_are_those_up_to_a_side(setting):
+    networks, _, batch = setting()
+    generator = networks.generator
+    renderer = generator.renderer
+    assert renderer.noise_sides == [4, 8, 8, 16, 16] and renderer.noise_numbers(8) == 16 + 64 + 64
+    layout = generator.decode(generator.layout(batch.z[0]))
+    noise = torch.zeros(8, renderer.noise_numbers(8))
+    torch.testing.assert_close(generator.render(replace(layout, noise=noise)), generator.render(layout))
+    noise[:, 16 + 64 + 27] = 5.0  # row 3, column 3 of the second 8 x 8 map
+    changed = (generator.render(replace(layout, noise=noise)) - generator.render(layout)).abs()[:, 0]
+    assert (changed[:, 4:10, 4:10].sum(dim=(1, 2)) > 0).all() and not changed[:, 12:].any()
+    assert [part.shape[-1] for part in renderer.noise_maps(noise)[:3]] == [4, 8, 8]
+    assert renderer.noise_maps(noise)[3:] == [None, None]
 
 
 def test_a_modulated_convolution_is_one_of_scaled_inputs():

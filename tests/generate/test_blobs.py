@@ -16,7 +16,7 @@ def layout(count=2, blobs=4, feat=3, style=2, seed=0):
         return torch.randn(count, *shape, generator=generator)
 
     return Layout(torch.sigmoid(draw(blobs, 2)), draw(blobs + 1), draw(blobs, 4), draw(blobs + 1, feat),
-                  draw(blobs + 1, style))
+                  draw(blobs + 1, style), draw(5))
 
 
 def test_opacity_is_that_of_an_ellipse():
@@ -93,4 +93,6 @@ def test_blobs_are_put_back_with_their_own_rows():
     assert torch.equal(mixed.xy[0, 2], own.xy[0, 2]) and torch.equal(mixed.feat[0, 3], own.feat[0, 3])
     assert torch.equal(mixed.size[0, 3], own.size[0, 3]) and torch.equal(mixed.style[0, 2], other.style[0, 2])
     assert torch.equal(mixed.xy[0, [0, 1, 3]], other.xy[0, [0, 1, 3]])
-    assert all(torch.equal(value[1], getattr(other, name)[1]) for name, value in mixed.groups().items())
+    assert torch.equal(mixed.noise, own.noise)
+    assert all(torch.equal(value[1], getattr(other, name)[1]) for name, value in mixed.groups().items()
+               if name != "noise")
