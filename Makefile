@@ -5,7 +5,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 # The stages say `python`: it is the one of .venv, activated or not.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test profile apply compare experiments ablations ablation-tables tace-tables bench clean
+.PHONY: repro test profile apply compare experiments ablations ablation-tables tace-tables bench leaked-copies clean
 
 repro: .venv/installed
 	dvc repro
@@ -54,6 +54,10 @@ tace-tables: .venv/installed
 	@python -m stages.evaluate.tace_tables --table 2
 	@echo
 	@python -m stages.evaluate.tace_tables --table 3
+
+# How much copies in both parts of a data set flatter its classifier (profile brain_mri).
+leaked-copies: .venv/installed
+	@python -m benchmarks.leaked_copies
 
 bench: .venv/installed
 	python -m benchmarks.speed

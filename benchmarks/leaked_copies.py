@@ -1,0 +1,86 @@
+"""What copies that stand in a data set's training and in its test part do to a classifier's accuracy.
+
+`make leaked-copies` or `python -m benchmarks.leaked_copies`, in a folder where `dvc repro` has run on a data set with a
+test part of its own (profile `brain_mri`). Two classifiers with the settings of `classifiers.classifier` and the same
+seed are trained apart from the pipeline, without its augmented copies: one on the training part as it was published,
+one on what the duplicate guard leaves of it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from stages.classify.backbones import build_classifier, predict_logits
+from stages.classify.scores import classification_metrics
+from stages.classify.training import ClassifierParams, train
+from stages.common import runtime as runtimes
+from stages.common.checkpoint import Scratch
+from stages.common.files import read_json
+from stages.common.params import load_section, load_value
+from stages.common.runtime import Runtime
+from stages.common.store import SliceStore
+from stages.prepare import duplicates, filtering
+
+
+def main() -> None:
+    params, seed = load_section("classifiers.classifier", ClassifierParams), load_value("seed", int)
+    filters, runtime = load_section("filter", filtering.FilterParams), runtimes.start(seed)
+    extracted, guarded = filtering.Extracted.open("data/extracted"), SliceStore.open("data/filtered")
+    manifest = read_json("data/filtered/manifest.json")
+    index = extracted.index
+    given = extracted.scans.set_index("scan_id")["given_split"].loc[index["scan_id"]].to_numpy()
+    if not {"train", "test"} <= set(given):
+        raise SystemExit(f"data/extracted is of `{manifest['dataset']}`, which has no test part of its own")
+    labels = torch.as_tensor(filtering.slice_labels(index, manifest["lesion_threshold_px"])).float()
+    shape = extracted.images.shape
+    arrays = (np.empty(shape, np.float16), np.empty(shape, np.uint8), np.empty(shape, np.uint8))
+    filtering.window_slices(extracted, np.arange(len(index)), tuple(manifest["window"]), arrays)
+    images = torch.as_tensor(arrays[0])
+
+    # Positions of each part: published, with a share of the training part for validation; and as the guard split it.
+    rng = np.random.default_rng(seed)
+    training = rng.permutation(np.flatnonzero(given == "train"))
+    held = round(filters.val_fraction * len(training))
+    published = {"val": training[:held], "train": training[held:], "test": np.flatnonzero(given == "test")}
+    position = {name: place for place, name in enumerate(index["slice_id"])}
+    own = guarded.index.assign(place=guarded.index["slice_id"].map(position))
+    kept = {split: own.loc[own["split"] == split, "place"].to_numpy() for split in ("val", "train", "test")}
+
+    # Test images that have a copy, of the same bytes or nearly so, in the training part.
+    copies = duplicates.find_identical(index["sha256"].to_numpy(), labels.numpy(), given).links()
+    hashes, informative = duplicates.perceptual_hashes(extracted.images, np.arange(len(index)))
+    hashed, patients = np.flatnonzero(informative), index["patient_id"].to_numpy()
+    near = hashed[duplicates.near_identical_pairs(hashes[informative], patients[hashed], filters.duplicate_distance)]
+    tied = duplicates.patient_groups(patients, np.concatenate([near, copies]))
+    group = np.array([tied[patient] for patient in patients])
+    seen = np.isin(group[published["test"]], group[training])
+
+    rows = {"published": published, "guarded": kept}
+    models = {name: trained(images, labels, parts, params, seed, runtime) for name, parts in rows.items()}
+    print(f"{'training part':<14}{'test images':<52}{'n':>5}{'accuracy':>10}{'AUC':>8}")
+    for name, what, test in (
+        ("published", "the published test part", published["test"]),
+        ("published", "those of it with a (near-)copy in the training part", published["test"][seen]),
+        ("published", "those without", published["test"][~seen]),
+        ("published", "what the guard leaves of the test part", kept["test"]),
+        ("guarded", "what the guard leaves of the test part", kept["test"]),
+    ):
+        scores = classification_metrics(predict_logits(models[name], images[test], runtime), labels[test])
+        print(f"{name:<14}{what:<52}{scores['n']:>5}{scores['accuracy']:>10.3f}{scores['auc']:>8.3f}")
+
+
+def trained(images: torch.Tensor, labels: torch.Tensor, parts: dict[str, np.ndarray], params: ClassifierParams,
+            seed: int, runtime: Runtime) -> torch.nn.Module:
+    """A classifier from the images (N,H,W) and labels (N,) at the parts' positions."""
+    torch.manual_seed(seed)
+    classifier = runtime.place(build_classifier(params.architecture, params.width, pretrained=params.pretrained))
+    scratch = Scratch(f"leaked_copies/{len(parts['train'])}", [params.model_dump(), seed])
+    train(classifier, params, seed, *((images[parts[name]], labels[parts[name]]) for name in ("train", "val")),
+          runtime, scratch)
+    scratch.clear()
+    return classifier
+
+
+if __name__ == "__main__":
+    main()
