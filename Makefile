@@ -13,7 +13,7 @@ repro: .venv/installed
 
 test: .venv/installed
 	ruff check stages tests benchmarks
-	python -m pytest
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 profile: .venv/installed
 	python -m stages.common.profile $(P)

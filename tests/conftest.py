@@ -1,7 +1,23 @@
 """Shared by all tests."""
 
-import pytest
-import torch
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch comes in; for the processes that tests start, too
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+LONGEST = ("tests/test_pipeline.py", "tests/faults/test_killed.py")  # first, so that no worker is left with them
+
+
+def pytest_collection_modifyitems(items):
+    """Whole files in the order of their names, the longest ones first."""
+    def place(item):
+        file = item.nodeid.partition("::")[0]
+        return LONGEST.index(file) if file in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)
