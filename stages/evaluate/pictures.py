@@ -111,7 +111,7 @@ def attribute_panels(strip: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def outlined(scan: np.ndarray, blobs: np.ndarray) -> np.ndarray:
-    """Ellipses of blobs (K,7) over the scan (H,W), enlarged for thin lines: k* red, neighbours orange, others grey."""
+    """Ellipses of blobs (K,7) over the scan (H,W), enlarged for thin lines: k* red, region orange, rest grey."""
     picture = Image.fromarray(grey(scan))
     factor = max(1, MAX_SIDE // max(scan.shape))
     picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)

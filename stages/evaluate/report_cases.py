@@ -91,8 +91,8 @@ def region_section(inputs: ReportInputs, result: Result, policy: str) -> list[di
     for place, slice_id in pictures.lesion_cases(result, policy, 3):
         blobs = np.asarray(result.explanations.blobs[result.row_of[slice_id]])
         searched = blobs[:, 6].any()
-        score = (f"k* is blob {int(blobs[:, 6].argmax()) + 1}, {int(blobs[:, 5].sum()) - 1} neighbours" if searched
-                 else "called healthy as it is: no search, no region")
+        score = (f"k* is blob {int(blobs[:, 6].argmax()) + 1}, with {int(blobs[:, 5].sum()) - 1} more in the region"
+                 if searched else "called healthy as it is: no search, no region")
         shown.append({"place": place, "slice_id": slice_id, "score": score, "panels": [
             {"name": panel, "uri": pictures.data_uri(picture)}
             for panel, picture in pictures.region_panels(inputs, result, slice_id).items()]})

@@ -37,7 +37,7 @@ def test_a_methods_blobs_and_region_are_shown_with_k_star(project):
     page = Path("reports/report.html").read_text()
     article = page[page.index('id="method-coin"'):]
     article = article[: article.index("</article>")]
-    assert article.count("k* is blob 3, 1 neighbours") == 3
+    assert article.count("k* is blob 3, with 1 more in the region") == 3
     for panel in ("blobs", "region"):
         assert article.count(f"<figcaption>{panel}</figcaption>") == 3
     assert "k* is blob" not in page.replace(article, "")
