@@ -40,10 +40,13 @@ def rank_metric(inputs: ReportInputs, params: ReportParams) -> str:
 
 
 def write_figures(folder: Path | str, inputs: ReportInputs, params: ReportParams) -> None:
-    """ranking.png, thresholds.png, gallery.png and comparison.png: the same inputs give the same bytes."""
+    """ranking.png, thresholds.png, gallery.png, comparison.png and, where a method makes counterfactuals, changes.png:
+    the same inputs give the same bytes."""
     order = ranking(inputs.metrics, rank_metric(inputs, params))
     figures = {"ranking": draw_ranking(inputs, params, order), "thresholds": draw_thresholds(inputs, order),
                "gallery": draw_gallery(inputs, params, order), "comparison": draw_comparison(inputs, params, order)}
+    if makers := [name for name in order if inputs.results[name].has_counterfactual]:
+        figures["changes"] = draw_changes(inputs, params, makers)
     for name, figure in figures.items():
         save_figure(Path(folder) / f"{name}.png", figure)
 
@@ -127,6 +130,14 @@ def draw_comparison(inputs: ReportInputs, params: ReportParams, order: list[str]
     rows = [compared_pictures(inputs, order, slice_id) for _, slice_id in cases]
     return _montage([list(row.values()) for row in rows], [place for place, _ in cases], list(rows[0]),
                     group=len(rows[0]))
+
+
+def draw_changes(inputs: ReportInputs, params: ReportParams, makers: list[str]) -> Figure:
+    """What each counterfactual changes in the same slices, without the scans: for images that may not be passed on."""
+    cases = shared_cases(inputs, params.policy, params.gallery_cases)
+    rows = [[case_panels(inputs, inputs.results[name], slice_id)["difference"] for _, slice_id in cases]
+            for name in makers]
+    return _montage(rows, makers, [place for place, _ in cases], group=len(cases))
 
 
 def _montage(rows: list[list[np.ndarray]], row_names: list[str], column_names: list[str], group: int) -> Figure:

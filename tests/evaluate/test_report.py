@@ -126,7 +126,7 @@ def test_report_is_one_page_without_outside_references_that_shows_every_method(p
     assert page.count("control</span>") >= 2 and "upper bound" in page and "not a medical device" in page
     assert page.count('type="range"') == 3  # three cases of the one method with counterfactuals
     assert "UNUSED_BLOCK" not in page and "truncated &amp; odd" in page
-    for name in ("gallery", "comparison", "thresholds", "ranking"):
+    for name in ("gallery", "comparison", "changes", "thresholds", "ranking"):
         assert (project / f"reports/figures/{name}.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
     assert printed.index("coin  ") < printed.index("rise  ") and str(project / "reports/report.html") in printed
