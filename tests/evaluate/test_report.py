@@ -148,7 +148,7 @@ def test_same_inputs_same_bytes(project):
         files = [Path("reports/report.html"), Path("reports/metrics.md"), *Path("reports/figures").iterdir()]
         return {str(file): file.read_bytes() for file in files}
     first = outputs()
-    assert len(first) == 6 and outputs() == first
+    assert len(first) == 7 and outputs() == first
 
 
 def test_missing_optional_metrics_show_a_dash_with_the_reason(project):
