@@ -1,9 +1,9 @@
 """What copies that stand in a data set's training and in its test part do to a classifier's accuracy.
 
 `make leaked-copies` or `python -m benchmarks.leaked_copies`, in a folder where `dvc repro` has run on a data set with a
-test part of its own (profile `brain_mri`). Two classifiers with the settings of `classifiers.classifier` and the same
+test part of its own (profile `brain_mri`). Three classifiers with the settings of `classifiers.classifier` and the same
 seed are trained apart from the pipeline, without its augmented copies: one on the training part as it was published,
-one on what the duplicate guard leaves of it.
+one on as few images of it as the duplicate guard leaves, drawn at random, and one on those that the guard leaves.
 """
 
 from __future__ import annotations
@@ -56,28 +56,31 @@ def main() -> None:
     group = np.array([tied[patient] for patient in patients])
     seen = np.isin(group[published["test"]], group[training])
 
-    rows = {"published": published, "guarded": kept}
-    models = {name: trained(images, labels, parts, params, seed, runtime) for name, parts in rows.items()}
-    print(f"{'training part':<14}{'test images':<52}{'n':>5}{'accuracy':>10}{'AUC':>8}")
+    fewer = {split: rows[: len(kept[split])] for split, rows in published.items()}
+    rows = {"published": published, "as few": fewer, "guarded": kept}
+    models = {name: trained(name, images, labels, parts, params, seed, runtime) for name, parts in rows.items()}
+    print(f"{'training part':<14}{'images':>6}  {'test images':<52}{'n':>5}{'accuracy':>10}{'AUC':>8}")
     for name, what, test in (
         ("published", "the published test part", published["test"]),
         ("published", "those of it with a (near-)copy in the training part", published["test"][seen]),
         ("published", "those without", published["test"][~seen]),
         ("published", "what the guard leaves of the test part", kept["test"]),
+        ("as few", "what the guard leaves of the test part", kept["test"]),
         ("guarded", "what the guard leaves of the test part", kept["test"]),
     ):
         scores = classification_metrics(predict_logits(models[name], images[test], runtime), labels[test])
-        print(f"{name:<14}{what:<52}{scores['n']:>5}{scores['accuracy']:>10.3f}{scores['auc']:>8.3f}")
+        print(f"{name:<14}{len(rows[name]['train']):>6}  {what:<52}{scores['n']:>5}{scores['accuracy']:>10.3f}"
+              f"{scores['auc']:>8.3f}")
 
 
-def trained(images: torch.Tensor, labels: torch.Tensor, parts: dict[str, np.ndarray], params: ClassifierParams,
-            seed: int, runtime: Runtime) -> torch.nn.Module:
+def trained(name: str, images: torch.Tensor, labels: torch.Tensor, parts: dict[str, np.ndarray],
+            params: ClassifierParams, seed: int, runtime: Runtime) -> torch.nn.Module:
     """A classifier from the images (N,H,W) and labels (N,) at the parts' positions."""
     torch.manual_seed(seed)
     classifier = runtime.place(build_classifier(params.architecture, params.width, pretrained=params.pretrained))
-    scratch = Scratch(f"leaked_copies/{len(parts['train'])}", [params.model_dump(), seed])
-    train(classifier, params, seed, *((images[parts[name]], labels[parts[name]]) for name in ("train", "val")),
-          runtime, scratch)
+    scratch = Scratch(f"leaked_copies/{name}", [params.model_dump(), seed])
+    sets = {split: torch.as_tensor(parts[split].copy()) for split in ("train", "val")}
+    train(classifier, params, seed, *((images[rows], labels[rows]) for rows in sets.values()), runtime, scratch)
     scratch.clear()
     return classifier
 
