@@ -45,7 +45,7 @@ def main() -> None:
     published = {"val": training[:held], "train": training[held:], "test": np.flatnonzero(given == "test")}
     position = {name: place for place, name in enumerate(index["slice_id"])}
     own = guarded.index.assign(place=guarded.index["slice_id"].map(position))
-    kept = {split: own.loc[own["split"] == split, "place"].to_numpy() for split in ("val", "train", "test")}
+    kept = {split: own.loc[own["split"] == split, "place"].to_numpy(copy=True) for split in ("val", "train", "test")}
 
     # Test images that have a copy, of the same bytes or nearly so, in the training part.
     copies = duplicates.find_identical(index["sha256"].to_numpy(), labels.numpy(), given).links()
@@ -79,7 +79,7 @@ def trained(name: str, images: torch.Tensor, labels: torch.Tensor, parts: dict[s
     torch.manual_seed(seed)
     classifier = runtime.place(build_classifier(params.architecture, params.width, pretrained=params.pretrained))
     scratch = Scratch(f"leaked_copies/{name}", [params.model_dump(), seed])
-    sets = {split: torch.as_tensor(parts[split].copy()) for split in ("train", "val")}
+    sets = {split: torch.as_tensor(parts[split]) for split in ("train", "val")}
     train(classifier, params, seed, *((images[rows], labels[rows]) for rows in sets.values()), runtime, scratch)
     scratch.clear()
     return classifier
