@@ -17,15 +17,16 @@ ALLOWED_ROOM_IMPORTS = {("explain", "generate"), ("explain", "classify"), ("gene
 BLIND_ROOMS = ("classify", "generate", "explain")
 
 
-def resolved_stages():
+def resolved_stages(params=PARAMS):
     """dvc.yaml with `foreach` unrolled and values filled in: {name: {cmd, deps, params, outs}}."""
     stages = {}
     for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
         if "foreach" not in stage:
-            values = {"dataset": PARAMS["dataset"], "segment_scans.method": PARAMS["segment_scans"]["method"]}
+            values = {"dataset": params["dataset"], "segment_scans.method": params["segment_scans"]["method"]}
             stages[name] = fill(stage, values)
             continue
-        for key, item in PARAMS[stage["foreach"][2:-1]].items():
+        items = params[stage["foreach"][2:-1]]
+        for key, item in (items if isinstance(items, dict) else dict.fromkeys(items, {})).items():
             stages[f"{name}@{key}"] = fill(stage["do"], {"key": key, **{f"item.{k}": v for k, v in item.items()}})
     return stages
 
@@ -134,6 +135,21 @@ def test_no_stage_that_trains_or_explains_rests_on_the_truth(name):
         assert not any("truth" in dep or "extracted" in dep for dep in paths(STAGES[stage]["deps"])), stage
     for file in code_of(name):
         assert "lesion.npy" not in strings_of(file), f"{file} could open the truth"
+
+
+def test_a_classifier_is_shown_lesions_only_where_that_is_asked_for_and_dvc_yaml_then_says_so():
+    assert PARAMS["strong_supervision"] == []
+    assert not any("data/patches" in paths(STAGES[name][kind]) for name in STAGES for kind in ("deps", "outs")
+                   if kind in STAGES[name])
+    classifiers = {role: block | {"pretraining": "data/patches"} for role, block in PARAMS["classifiers"].items()}
+    strong = resolved_stages(PARAMS | {"strong_supervision": ["mass_patches"], "classifiers": classifiers})
+    cut = strong.pop("cut_patches@mass_patches")
+    assert strong.keys() == STAGES.keys()
+    assert "data/truth" in paths(cut["deps"]) and paths(cut["outs"]) == ["data/patches"]
+    assert "data/patches" in paths(strong["train_classifier@classifier"]["deps"])
+    script = script_of(cut)
+    code = {dep for dep in paths(cut["deps"]) if dep.endswith(".py")}
+    assert code == {script, *local_imports(script)}
 
 
 def strings_of(file):

@@ -130,17 +130,18 @@ def _collapse_stem(trunk: nn.Module) -> None:
                 return
 
 
-def imagenet_weights(architecture: str) -> dict[str, Tensor]:
+def imagenet_weights(architecture: str, otherwise: str = "pretrained: false") -> dict[str, Tensor]:
     """torchvision's ImageNet weights from torch hub's cache. Nothing is downloaded.
 
-    Raises FileNotFoundError with the file's name, where it is looked for and where it comes from.
+    Raises FileNotFoundError with the file's name, where it is looked for, where it comes from and the parameter that
+    does without (`otherwise`).
     """
     weights = torchvision.models.get_model_weights(architecture).DEFAULT
     file = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(weights.url)
     if not file.is_file():
         raise FileNotFoundError(
             f"ImageNet weights for {architecture} not found at {file}. Put {weights.url} there, set TORCH_HOME to the "
-            "folder that has hub/checkpoints, or set `pretrained: false`"
+            f"folder that has hub/checkpoints, or set `{otherwise}`"
         )
     state = torch.load(file, map_location="cpu", weights_only=True)
     if architecture == "densenet121":

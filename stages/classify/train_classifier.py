@@ -16,6 +16,8 @@ from stages.common.history import write_history
 from stages.common.params import announce, load_section, load_value, stage_main
 from stages.common.store import SliceStore
 
+PATCHES = "data/patches"  # there alone where `strong_supervision` asks for it
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -30,10 +32,19 @@ def main() -> None:
     store = SliceStore.open("data/slices")
     sets = {split: labelled(store, split) for split in ("train", "val", "test")}
 
-    # Training, then the scores on slices that it never saw.
+    # Training (on patches first, where the classifier is a strongly supervised one), then the scores on slices that it
+    # never saw.
     architecture = {"architecture": params.architecture, "width": params.width}
     classifier = runtime.place(build_classifier(**architecture, pretrained=params.pretrained))
-    scratch = Scratch(f"train_classifier/{role}", [params.model_dump(), seed, store.fingerprint])
+    fingerprint_of, scratches = [params.model_dump(), seed, store.fingerprint], []
+    if params.pretraining == PATCHES:
+        patches = SliceStore.open(PATCHES)
+        print(f"{role}: STRONG SUPERVISION, pre-trained on {len(patches.index)} patches cut with lesion masks")
+        fingerprint_of.append(patches.fingerprint)
+        scratches.append(Scratch(f"train_classifier/{role}_patches", fingerprint_of))
+        train(classifier, params, seed, labelled(patches, "train"), labelled(patches, "val"), runtime, scratches[0])
+        classifier.requires_grad_(True)
+    scratch = Scratch(f"train_classifier/{role}", fingerprint_of)
     result = train(classifier, params, seed, sets["train"], sets["val"], runtime, scratch)
     logits = {split: predict_logits(classifier, sets[split][0], runtime) for split in ("val", "test")}
     metrics = classification_metrics(logits["test"], sets["test"][1])
@@ -49,7 +60,8 @@ def main() -> None:
         "architecture": architecture, "parameters": params.model_dump(), "seed": seed,
         "data_fingerprint": store.fingerprint, "final": result["best"],
     })
-    scratch.clear()
+    for each in (scratch, *scratches):
+        each.clear()
     print(f"{role}: AUC {metrics['auc']:.3f}, accuracy {metrics['accuracy']:.3f} on {metrics['n']} test slices; "
           f"{runtime.describe()}, peak memory {runtime.peak_memory_gb():.2f} GB")
 

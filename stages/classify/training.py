@@ -22,6 +22,8 @@ class ClassifierParams(Params):
     architecture: Literal["small_resnet", "resnet18", "densenet121", "efficientnet_v2_s", "mobilenet_v2"]
     width: int  # channels of the small net's first stage; the other architectures have their own
     pretrained: bool  # ImageNet weights from torch hub's cache
+    # data/slices: image-level labels alone. data/patches: first on patches cut with lesion masks, STRONG SUPERVISION.
+    pretraining: Literal["data/slices", "data/patches"]
     seed_offset: int  # added to `seed`: the judge's draws are not the classifier's
     epochs: int
     steps_per_epoch: int  # 0: as many as the training split fills

@@ -19,8 +19,8 @@ class Explanations:
 
     attribution: np.ndarray  # (N,H,W) float16 in [0,1]
     counterfactual: np.ndarray | None  # (N,H,W) float16 in [-1,1], where the method makes one
-    # slice_id, steps, and the classifier's probability of abnormal, which may be empty: f_x, f_x_cf, f_x_ab, and
-    # f_reconstruction of a generator's image before it is changed.
+    # slice_id, steps, and what may be empty: the classifier's probability of abnormal (f_x, f_x_cf, f_x_ab, and
+    # f_reconstruction of a generator's image before it is changed), and cycle_l1.
     index: pd.DataFrame
     timing: dict  # seconds, images, seconds_per_image, device, peak_memory_gb
     abnormal: np.ndarray | None = None  # (N,H,W) float16 in [-1,1], where the method also makes images abnormal
@@ -52,8 +52,9 @@ def write_explanations(path: Path | str, attribution: np.ndarray, counterfactual
                        roi: np.ndarray | None = None, blobs: np.ndarray | None = None) -> None:
     """Write one method's explanations whole; refuses NaN and values out of range, naming the first slice.
 
-    `abnormal` (N,H,W) in [-1,1]: the images made abnormal, whose f stands in the index as `f_x_ab`; else that is empty.
-    `roi` (N,H,W) in [0,1]: where the method may change the scan. `blobs` (N,K,7): see `Explanations`.
+    `abnormal` (N,H,W) in [-1,1]: the images made abnormal, whose f stands in the index as `f_x_ab`; else that is empty,
+    as are `f_reconstruction` and `cycle_l1` of a method without a reconstruction or a way back from its
+    counterfactuals. `roi` (N,H,W) in [0,1]: where the method may change the scan. `blobs` (N,K,7): see `Explanations`.
     """
     _check(attribution, 0.0, 1.0, "attribution", index)
     images = {"counterfactual": counterfactual, "abnormal_counterfactual": abnormal}
@@ -69,8 +70,8 @@ def write_explanations(path: Path | str, attribution: np.ndarray, counterfactual
             np.save(folder / f"{name}.npy", values.astype(np.float16))
         if blobs is not None:
             np.save(folder / "blobs.npy", blobs.astype(np.float32))
-        table = index.assign(**{name: index.get(name, np.nan) for name in ("f_x_ab", "f_reconstruction")})
-        table = table[["slice_id", "f_x", "f_x_cf", "f_x_ab", "f_reconstruction", "steps"]]
+        table = index.assign(**{name: index.get(name, np.nan) for name in ("f_x_ab", "f_reconstruction", "cycle_l1")})
+        table = table[["slice_id", "f_x", "f_x_cf", "f_x_ab", "f_reconstruction", "steps", "cycle_l1"]]
         table.to_csv(folder / "index.csv", index=False)
         write_json(folder / "timing.json", timing)
 

@@ -31,11 +31,14 @@ SECTIONS: dict[str, Any] = {
     "image_size": int,
     "runtime": "stages.common.runtime:RuntimeParams",
     "phantom": "stages.prepare.phantom:PhantomParams",
+    "synthetic_effect": "stages.prepare.effects:EffectParams",
     "datasets": "stages.prepare.datasets:DatasetsParams",
     "extract": "stages.prepare.slices:ExtractParams",
     "filter": "stages.prepare.filtering:FilterParams",
     "anomalies": "stages.prepare.anomalies:AnomalyParams",
     "offline_augmentation": "stages.prepare.offline_augmentation:OfflineAugmentationParams",
+    "strong_supervision": "stages.prepare.patches:StrongSupervision",
+    "mass_patches": "stages.prepare.patches:PatchParams",
     "classifiers": "stages.classify.training:ClassifiersParams",
     "generators": "stages.generate.{key}:GeneratorParams",
     "encoders": "stages.generate.encoding:EncodersParams",
@@ -45,6 +48,7 @@ SECTIONS: dict[str, Any] = {
     "methods": "stages.explain.{key}:MethodParams",
     "realism": "stages.explain.realism:RealismParams",
     "sanity": "stages.explain.randomisation:SanityParams",
+    "probe": "stages.common.probes:ProbeParams",
     "masks": "stages.segment.thresholds:MaskParams",
     "segment_scans": "stages.segment.scans:SegmentScansParams",
     "evaluate": "stages.evaluate.metrics:EvaluateParams",
@@ -125,6 +129,20 @@ def check_all(path: Path = PARAMS_FILE) -> None:
         raise ParamsError(
             f"params.yaml: `dataset` is {values['dataset']!r}, which has no block under `datasets`; "
             f"there are: {', '.join(values['datasets'])}"
+        )
+    _check_supervision(values)
+
+
+def _check_supervision(values: dict[str, Any]) -> None:
+    """A classifier that is shown lesion masks must be asked for in two places."""
+    shown = [f"classifiers.{role}.pretraining" for role, block in values["classifiers"].items()
+             if block["pretraining"] == "data/patches"]
+    if bool(shown) != bool(values["strong_supervision"]):
+        found = f"`{shown[0]}` is data/patches" if shown else "no `pretraining` of a classifier is data/patches"
+        raise ParamsError(
+            f"params.yaml: `strong_supervision` is {values['strong_supervision']!r}, but {found}: for a classifier "
+            "that is pre-trained with lesion masks set both (strong_supervision: [mass_patches]), else neither ([] "
+            "and data/slices)"
         )
 
 

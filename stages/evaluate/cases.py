@@ -12,13 +12,14 @@ import pandas as pd
 from stages.common.explanations import Explanations
 from stages.common.store import SliceStore
 from stages.common.truth import open_truth
-from stages.evaluate import localisation, saliency
+from stages.evaluate import clean, localisation, saliency
 from stages.evaluate.components import detect
 from stages.evaluate.metrics import (
     POLICIES,
     EvaluationError,
     change,
     confusion,
+    cross_correlation,
     dice,
     difference_in_organ,
     iou,
@@ -34,7 +35,7 @@ COLUMNS = [
     "lesion_mm2",
     *(f"{metric}_{policy}" for policy in POLICIES for metric in ("iou", "dice")),  # lesion cases only
     *(f"iou_{policy}_raw" for policy in POLICIES),
-    "pixel_ap",
+    "pixel_ap", "ncc",  # map against lesion, no threshold
     "per", "per_raw",  # wrong pixels / all pixels, policy fixed
     "fp_area",  # wrongly marked pixels / all pixels, policy val
     # Lesion cases only, but for fp_components; policy val.
@@ -45,7 +46,9 @@ COLUMNS = [
     *saliency.COLUMNS,
     "f_x", "f_x_cf", "judge_x", "judge_x_cf", "l1", "ssim",
     "perceptual_clf", "lpips",  # scan to counterfactual; lpips only where its weights were found
+    "cycle_l1",  # scan to what a method makes of its counterfactual on the way back, where it has one
     *localisation.CHANGE,  # lesion cases only, whatever the classifier calls them
+    *clean.COLUMNS,  # dB, against the slice before its synthetic anomaly
     "f_x_ab", "judge_x_ab",  # of the image made abnormal, where the method makes one
     # Of |x_ab - x_cf|, the slice made abnormal and made healthy: the share in the organ, whether the largest is there
     "added_in_organ", "added_peak_in_organ",
@@ -86,6 +89,11 @@ class TestSplit:
     def organ(self) -> np.ndarray:
         """(N,H,W) uint8."""
         return self.store.organ[self.rows]
+
+    @functools.cached_property
+    def clean(self) -> np.ndarray | None:
+        """The slices (N,H,W) without their synthetic anomalies, where they have such."""
+        return clean.open_clean(self.store.index["slice_id"].iloc[self.rows])
 
     def table(self, method: str) -> pd.DataFrame:
         """The first columns of cases.csv; the others are empty."""
@@ -172,6 +180,7 @@ def add_mask_metrics(table: pd.DataFrame, explanations: Explanations, at: np.nda
                 pooled[f"iou_pooled_{policy}{name}"] = float(iou(*(count[lesion_cases].sum() for count in counts)))
     maps = explanations.attribution[at[lesion_cases]]  # (n,H,W)
     table.loc[lesion_cases, "pixel_ap"] = pixel_average_precision(maps, test.lesion[lesion_cases])
+    table.loc[lesion_cases, "ncc"] = cross_correlation(maps, test.lesion[lesion_cases])
     return pooled
 
 
@@ -216,7 +225,7 @@ def load_masks(folder: Path, name: str, at: np.ndarray, test: TestSplit, method:
 
 def add_counterfactual_metrics(table: pd.DataFrame, explanations: Explanations, at: np.ndarray, test: TestSplit,
                                method: str) -> None:
-    """Fill the judge's probabilities, the perceptual distances and the change of the image."""
+    """Fill the judge's probabilities, the perceptual distances, the change of the image and the cycle's error."""
     if table["f_x_cf"].isna().any():
         raise EvaluationError(f"data/explanations/{method}/index.csv lacks f_x_cf of {table['f_x_cf'].isna().sum()} "
                               f"test slices though there are counterfactuals: run `dvc repro explain@{method}`")
@@ -232,10 +241,14 @@ def add_counterfactual_metrics(table: pd.DataFrame, explanations: Explanations, 
                               "run `dvc repro measure_realism`")
     images, counterfactuals = test.store.images[test.rows], explanations.counterfactual[at]
     table["l1"], table["ssim"] = change(images, counterfactuals)
+    table["cycle_l1"] = explanations.index["cycle_l1"].to_numpy(float)[at]
     lesion_cases = is_lesion_case(table).to_numpy()
     changes = localisation.change_by_region(images[lesion_cases], counterfactuals[lesion_cases],
                                             test.lesion[lesion_cases], test.organ[lesion_cases])
     table.loc[lesion_cases, list(changes)] = np.stack(list(changes.values()), axis=1)
+    if test.clean is not None:
+        table["psnr_clean"] = clean.psnr(counterfactuals, test.clean)
+        table["psnr_clean_unchanged"] = clean.psnr(images, test.clean)
 
 
 def of_test_slices(folder: str, columns: list[str], table: pd.DataFrame, method: str, stage: str) -> np.ndarray:

@@ -11,6 +11,7 @@ from stages.common.files import atomic_file, atomic_folder, read_json, write_met
 from stages.common.params import ParamsError, announce, load_section, load_value, read_params, stage_main, value_at
 from stages.common.progress import progress
 from stages.evaluate.cases import TestSplit, measure
+from stages.evaluate.clean import clean_metrics
 from stages.evaluate.localisation import change_metrics, localisation_metrics
 from stages.evaluate.metrics import (
     EvaluateParams,
@@ -38,7 +39,8 @@ def main() -> None:
     if params.reference_method not in methods:
         raise ParamsError(f"params.yaml: `evaluate.reference_method` is {params.reference_method!r}, which has no "
                           f"block under `methods`; there are: {', '.join(methods)}")
-    announce("evaluate", seed=seed, methods=methods, evaluate=params)
+    strongly_supervised = bool(value_at(read_params(), "strong_supervision"))
+    announce("evaluate", seed=seed, methods=methods, strongly_supervised=strongly_supervised, evaluate=params)
     test = TestSplit.open()
 
     # Each method on the same cases, then all against the reference.
@@ -51,11 +53,13 @@ def main() -> None:
         if cases["f_x_cf"].notna().any():
             metrics[method] |= counterfactual_metrics(cases, params)
             metrics[method] |= read_json(f"data/realism/{method}.json")["metrics"]
-            metrics[method] |= change_metrics(cases) if test.annotated else {}
+            metrics[method] |= change_metrics(cases) | clean_metrics(cases) if test.annotated else {}
         if cases["f_x_ab"].notna().any():
             metrics[method] |= abnormal_metrics(cases, params)
         metrics[method] |= training_metrics(needs[method]) | inversion_metrics(needs[method])
         metrics[method] |= randomisation_metrics(method)
+        if strongly_supervised:
+            metrics[method]["strongly_supervised"] = 1
         tables[method] = cases
     check_same_cases(tables, params.reference_method)
     if test.annotated:

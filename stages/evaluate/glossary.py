@@ -50,6 +50,8 @@ METRICS: dict[str, Metric] = {
     **{f"dice_{name}": Metric(f"Dice {name}", f"Dice per image, mean; {text}", True)
        for name, text in POLICIES.items()},
     "pixel_ap": Metric("pixel AP", "pixel average precision, free of any threshold", True),
+    "ncc": Metric("NCC", "zero-mean normalised cross-correlation of map and lesion mask, per image, mean; on "
+                  "`synthetic_effect`, whose effect is one constant, that with the true effect map", True),
     "per_fixed": Metric("PER", "pixel error rate at the fixed threshold", False),
     "per_fixed_raw": Metric("PER raw", "pixel error rate at the fixed threshold, without morphology; at 0.25 the PER "
                             "of the COIN-Aligned thesis", False),
@@ -143,6 +145,15 @@ METRICS: dict[str, Metric] = {
                               "generator makes them, scale -1 to 1; all test slices", False, "n_inversion", True),
     "inversion_decision_kept": Metric("inversion keeps decision", "share of the test slices that the classifier calls "
                                       "the same as the generator makes them", True, "n_inversion", True),
+    "change_inside_to_outside": Metric(
+        "inside / outside", "change inside the lesion / change outside of it, of the two means: how much less a "
+        "counterfactual resembles its scan where the lesion is than elsewhere", True, "n_change_inside", True),
+    "cycle_l1": Metric("cycle L1", "mean absolute difference of a scan and what the method makes of its counterfactual "
+                       "on the way back, scale 0 to 1", False, "n_success_rate", True),
+    "psnr_clean": Metric("PSNR clean", "dB, of the counterfactual against the slice before its synthetic anomaly; "
+                         "lesion slices called abnormal", True, "n_psnr_clean", True),
+    "psnr_clean_unchanged": Metric("PSNR clean, unchanged", "the same of the scan as it is: what changing nothing gets",
+                                   True, "n_psnr_clean", True),
     "seconds_per_image": Metric("s/image", "seconds for one explanation", False, "images"),
     "seconds_training": Metric("training s", "seconds for which the method's own generator was trained, with its "
                                "encoder or the search for its attributes where it has these, on the device of the run",
@@ -156,6 +167,8 @@ METRICS: dict[str, Metric] = {
                                        "6 patients cannot get below 0.05", False, "n_patients"),
     "wilcoxon_p_holm": Metric("p, slices", "the same test over slices as if those of one patient were independent: "
                               "they are not, so it is too small", False),
+    "strongly_supervised": Metric("lesion masks seen", "1: the classifier was pre-trained on patches cut with lesion "
+                                  "masks (strong_supervision), so the run is no weakly supervised one", False),
     "sanity_randomisation_passed": Metric("weights matter", "1: the map changes when the classifier's weights are "
                                           "shuffled; 0: it does not depend on them, so it explains nothing", True,
                                           "n_randomisation"),
@@ -197,6 +210,10 @@ def why_missing(metric: str, has_counterfactual: bool, reasons: dict[str, str]) 
         return "this method makes no slice abnormal, or no test slice qualifies"
     if metric.startswith("inversion_"):
         return "this method inverts no slice"
+    if metric == "cycle_l1":
+        return "this method has no way back from the counterfactual to the scan"
+    if metric.startswith("psnr_clean"):
+        return "the slice without its lesion is known only where anomalies are synthetic"
     if metric == "seconds_training":
         return "this method trains nothing of its own"
     if metric.startswith("overlap_reference"):

@@ -63,6 +63,7 @@ def change_metrics(cases: pd.DataFrame) -> dict[str, float]:
     """Means of CHANGE over the lesion cases that the classifier calls abnormal, each with its count.
 
     Organ and background can be absent from a slice, which then counts for neither; a metric of no case is absent.
+    change_inside_to_outside: the mean inside over the mean outside; absent where nothing changes outside.
     """
     called = cases[is_lesion_case(cases) & (cases["f_x"] >= CALLED_ABNORMAL)]
     metrics: dict[str, float] = {}
@@ -71,4 +72,6 @@ def change_metrics(cases: pd.DataFrame) -> dict[str, float]:
         metrics[f"n_{name}"] = len(values)
         if len(values):
             metrics[name] = values.mean()
+    if metrics.get("change_outside", 0) > 0 and "change_inside" in metrics:
+        metrics["change_inside_to_outside"] = metrics["change_inside"] / metrics["change_outside"]
     return metrics

@@ -88,6 +88,19 @@ def pixel_average_precision(maps: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return result
 
 
+def cross_correlation(maps: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Zero-mean normalised cross-correlation (N,) in [-1,1] of each map with the truth, both (N,H,W) (VA-GAN,
+    Baumgartner et al. 2018). A constant map correlates with nothing: 0."""
+    result = np.zeros(len(maps))
+    for part in batches(maps.shape):
+        found, true = (np.asarray(each[part], np.float64) for each in (maps, truth))  # (B,H,W)
+        varied = (found.max(axis=(1, 2)) > found.min(axis=(1, 2))) & (true.max(axis=(1, 2)) > true.min(axis=(1, 2)))
+        found, true = (each - each.mean(axis=(1, 2), keepdims=True) for each in (found, true))
+        size = np.sqrt((found**2).sum(axis=(1, 2)) * (true**2).sum(axis=(1, 2)))
+        np.divide((found * true).sum(axis=(1, 2)), size, out=result[part], where=varied)
+    return result
+
+
 def change(images: np.ndarray, counterfactuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """L1 (mean |x - x_cf|) and SSIM, each (N,), of images (N,H,W) in [-1,1], both measured on the scale [0,1].
 
@@ -139,7 +152,7 @@ def segmentation_metrics(cases: pd.DataFrame, pooled: dict[str, float], params: 
     metrics = {
         "n_cases": len(lesion), "n_healthy": len(healthy), "n_patients": lesion["patient_id"].nunique(),
         "n_lesion_vanished": int(((cases["label"] == 1) & (cases["lesion_px"] == 0)).sum()),
-        "pixel_ap": lesion["pixel_ap"].mean(), "per_fixed": lesion["per"].mean(),
+        "pixel_ap": lesion["pixel_ap"].mean(), "ncc": lesion["ncc"].mean(), "per_fixed": lesion["per"].mean(),
         **pooled,
     }
     if len(healthy):
@@ -148,7 +161,7 @@ def segmentation_metrics(cases: pd.DataFrame, pooled: dict[str, float], params: 
         for name in (f"iou_{policy}", f"dice_{policy}", f"iou_{policy}_raw"):
             metrics[name] = lesion[name].mean()
     if metrics["n_patients"] > 1:
-        for name in ("pixel_ap", *(f"iou_{policy}" for policy in POLICIES)):
+        for name in ("pixel_ap", "ncc", *(f"iou_{policy}" for policy in POLICIES)):
             metrics[f"{name}_ci_low"], metrics[f"{name}_ci_high"] = bootstrap_interval(
                 lesion[name].to_numpy(), lesion["patient_id"].to_numpy(), params.bootstrap_samples, params.confidence,
                 seed)
@@ -158,8 +171,8 @@ def segmentation_metrics(cases: pd.DataFrame, pooled: dict[str, float], params: 
 def counterfactual_metrics(cases: pd.DataFrame, params: EvaluateParams) -> dict[str, float]:
     """Rates and distances over one method's counterfactuals, each with its count and the rates with Wilson intervals.
 
-    success_rate: of f(x) >= 0.5, how many have f(x_cf) < 0.5. l1, ssim, perceptual_clf and, where its weights were
-    found, lpips: means over the same cases.
+    success_rate: of f(x) >= 0.5, how many have f(x_cf) < 0.5. l1, ssim, perceptual_clf, lpips where its weights were
+    found, and cycle_l1 where the method has a way back: means over the same cases.
     cv: of f(x) > tau, how many have |f(x) - f(x_cf)| > tau (COIN, Shvetsov et al., 2024).
     judge_flip_rate: of those that classifier and judge both call abnormal, how many the judge calls healthy in x_cf.
     Over no case there is no rate: then only the count, 0, is given.
@@ -173,8 +186,8 @@ def counterfactual_metrics(cases: pd.DataFrame, params: EvaluateParams) -> dict[
     }
     metrics = rates_with_intervals(rates, params.confidence)
     if called.any():
-        means = cases.loc[called, ["l1", "ssim", "perceptual_clf", "lpips"]].mean()
-        metrics |= means.dropna().to_dict()  # without LPIPS' weights that column is empty
+        means = cases.loc[called, ["l1", "ssim", "perceptual_clf", "lpips", "cycle_l1"]].mean()
+        metrics |= means.dropna().to_dict()  # without LPIPS' weights, or a way back, a column is empty
     return metrics
 
 

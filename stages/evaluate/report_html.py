@@ -15,6 +15,7 @@ import yaml
 from stages.common.params import value_at
 from stages.evaluate import charts, glossary, pictures, report_tables, tables
 from stages.evaluate.figures import ReportParams, rank_metric
+from stages.evaluate.inpainting import ARMS
 from stages.evaluate.report_answer import answer
 from stages.evaluate.report_cases import comparison, method_section
 from stages.evaluate.report_inputs import ReportInputs
@@ -47,6 +48,7 @@ def render(inputs: ReportInputs, params: ReportParams) -> str:
         controls=[name for name in order if name in params.controls],
         table=report_tables.ranked_table(inputs, rank_by, order), unchanged=tables.UNCHANGED,
         warnings=tables.warnings(inputs.metrics),
+        strong=tables.STRONG if tables.is_strongly_supervised(inputs.metrics) else None,
         patients=report_tables.patients_table(inputs, order, params.policy),
         subgroups=report_tables.subgroup_table(inputs, order), all_metrics=report_tables.all_metrics(inputs, order),
         glossary=report_tables.meanings(inputs, order), comparison=comparison(inputs, params, order),
@@ -54,6 +56,7 @@ def render(inputs: ReportInputs, params: ReportParams) -> str:
         realism=report_tables.realism(inputs, order),
         quality=report_tables.quality_table(inputs), confusion=report_tables.confusion_tables(inputs),
         thresholds=threshold_charts(inputs, order), training=training_charts(inputs),
+        inpainter=inpainter_section(inputs),
         timing=report_tables.timing(inputs, order), populations=report_tables.population_rows(inputs),
         manifests=inputs.manifests, longest=LONGEST_LIST,
         parameters=yaml.dump(inputs.parameters, Dumper=PlainDumper, sort_keys=False, allow_unicode=True),
@@ -128,6 +131,26 @@ def training_charts(inputs: ReportInputs) -> dict[str, list[dict[str, Any]]]:
                                  x_range=fixed, y_range=fixed)
             shown[model].append({"title": "ROC, test split" if name == "roc" else name, "drawing": charts.draw(chart)})
     return shown
+
+
+def inpainter_section(inputs: ReportInputs) -> dict[str, Any] | None:
+    """ROC curves of the classifier on slices as they are, with healthy tissue and with lesions inpainted; or None.
+
+    Each arm's chart has the mean over the draws in front of all draws of all arms.
+    """
+    if inputs.inpainter is None:
+        return None
+    metrics, curves = inputs.inpainter
+    grid = np.linspace(0, 1, 101)
+    lines = {arm: [np.interp(grid, draw["fpr"], draw["tpr"]) for _, draw in table.groupby("draw")]
+             for arm, table in curves.groupby("arm")}
+    behind = [(grid, line) for draws in lines.values() for line in draws]
+    shown = []
+    for arm, meaning in ARMS.items():
+        chart = charts.Chart(meaning, grid, np.mean(lines[arm], axis=0), "false positive rate", "true positive rate",
+                             behind=behind, x_range=(0.0, 1.0), y_range=(0.0, 1.0))
+        shown.append({"title": f"{meaning}, AUC {metrics[f'auc_{arm}']:.3f}", "drawing": charts.draw(chart)})
+    return {"charts": shown, "metrics": metrics}
 
 
 def origin(inputs: ReportInputs) -> dict[str, str]:

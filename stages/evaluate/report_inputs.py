@@ -24,8 +24,9 @@ RANDOMISATION = ("sanity_randomisation_passed", "randomisation_similarity", "ran
                  "randomisation_similarity_head")
 # What the report prints of params.yaml; `runtime` is left out, no result's meaning hangs on it.
 PARAMETERS = ("profile", "dataset", "seed", "image_size", "phantom", "extract", "filter", "anomalies",
-              "offline_augmentation", "classifiers", "generators", "encoders", "inversions", "attributes",
-              "explain", "methods", "realism", "sanity", "masks", "segment_scans", "evaluate", "report")
+              "offline_augmentation", "strong_supervision", "mass_patches", "classifiers", "generators", "encoders",
+              "inversions", "attributes", "explain", "methods", "realism", "sanity", "probe", "masks", "segment_scans",
+              "evaluate", "report")
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class ReportInputs:
     manifests: dict[str, Any]
     training: dict[str, dict[str, pd.DataFrame]]  # trained model -> curve -> table with the step in the first column
     parameters: dict[str, Any]
+    # What check_inpainter wrote: its metrics, and the curves (arm, draw, fpr, tpr). None where there are no curves.
+    inpainter: tuple[dict[str, float], pd.DataFrame] | None
 
     @property
     def has_lesion_masks(self) -> bool:
@@ -110,7 +113,7 @@ def read_inputs(policy: str, controls: list[str]) -> ReportInputs:
         confusion={role: _read_table(f"reports/training/{role}/confusion.csv", ("actual", "predicted"),
                                      f"train_classifier@{role}") for role in ROLES},
         manifests={folder: read_json(needed(f"{folder}/manifest.json", "the prepare stages")) for folder in MANIFESTS},
-        training=training, parameters=shown_parameters(parameters),
+        training=training, parameters=shown_parameters(parameters), inpainter=_read_inpainter(),
     )
 
 
@@ -158,6 +161,14 @@ def _read_attributes(generator: str) -> FoundAttributes:
     folder, stage = f"reports/training/{generator}_attributes", f"find_attributes@{generator}"
     table = pd.read_csv(needed(f"{folder}/attributes.csv", stage), dtype={"example": str})
     return FoundAttributes(table, np.load(needed(f"{folder}/strip.npy", stage)))
+
+
+def _read_inpainter() -> tuple[dict[str, float], pd.DataFrame] | None:
+    """Absent without lesion masks, and where trained models are applied to another data set."""
+    curves = Path("reports/inpainter/roc.csv")
+    if not curves.is_file():
+        return None
+    return read_json(needed("reports/inpainter.json", "check_inpainter")), pd.read_csv(curves)
 
 
 def _read_table(path: str, columns: tuple[str, ...], stage: str = "evaluate") -> pd.DataFrame:

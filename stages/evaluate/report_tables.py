@@ -11,12 +11,13 @@ from stages.evaluate.report_inputs import ReportInputs, Result
 
 # Where a metric stands in the table of all metrics: the first theme with a matching beginning of its name.
 THEMES = (
-    ("Overlap with the lesion", ("iou_", "dice_", "pixel_ap", "per_")),
+    ("Overlap with the lesion", ("iou_", "dice_", "pixel_ap", "ncc", "per_")),
     ("Borders, single lesions and false alarms", ("hd95", "asd", "lesion_", "fp_")),
     ("D, H, A, O of Major et al.", ("centre_distance", "hausdorff", "area_to_organ", "overlap_reference")),
     ("Does the counterfactual flip the classifiers?", ("success", "cv", "judge", "flip")),
     ("Where does a lesion appear in a healthy slice?", ("added_",)),
-    ("How much is changed, and where?", ("l1", "ssim", "lpips", "perceptual", "change_", "inversion_")),
+    ("How much is changed, and where?", ("l1", "ssim", "lpips", "perceptual", "change_", "psnr_", "cycle_",
+                                         "inversion_")),
     ("Do counterfactuals look like real images?", ("fid", "kid", "fd_")),
     ("Against the reference method", ("wilcoxon", "rank_biserial")),
     ("Do the classifier's weights matter?", ("sanity_randomisation", "randomisation")),

@@ -9,6 +9,8 @@ from stages.evaluate.statistics import COVERAGE_OF_95
 
 Metrics = dict[str, dict[str, float]]  # {method: {metric: value}}, the content of reports/metrics.json
 MISSING = "–"
+STRONG = ("STRONGLY SUPERVISED: the classifier was pre-trained on patches cut with lesion masks (strong_supervision in "
+          "params.yaml). These numbers do not compare with those of a run on image-level labels.")
 UNCHANGED = "†"  # stands behind a method whose map does not depend on the classifier's weights
 TABLE = ["iou_fixed", "iou_otsu", "iou_val", "iou_oracle", "dice_val", "pixel_ap", "per_fixed", "fp_area_healthy",
          "success_rate", "cv", "judge_flip_rate", "l1", "ssim", "seconds_per_image"]
@@ -80,15 +82,21 @@ def is_unchanged(values: dict[str, float]) -> bool:
     return values.get("sanity_randomisation_passed") == 0
 
 
+def is_strongly_supervised(metrics: Metrics) -> bool:
+    """Whether the run's classifier was shown lesion masks."""
+    return any(values.get("strongly_supervised") for values in metrics.values())
+
+
 def _mark(values: dict[str, float]) -> str:
     return f" {UNCHANGED}" if is_unchanged(values) else ""
 
 
 def warnings(metrics: Metrics) -> list[str]:
-    """What a reader must know before believing the table: marked methods, unchecked ones, intervals on few patients."""
+    """What a reader must know before believing the table: lesion masks that were seen, marked methods, unchecked ones,
+    intervals on few patients."""
     checked = [values for values in metrics.values() if "sanity_randomisation_passed" in values]
     unchecked = [method for method, values in metrics.items() if "sanity_randomisation_passed" not in values]
-    lines = []
+    lines = [STRONG] if is_strongly_supervised(metrics) else []
     if any(map(is_unchanged, checked)):
         lines.append(f"{UNCHANGED}: does not depend on the classifier's weights; the map stays the same when they are "
                      "shuffled, so it explains nothing of this classifier.")

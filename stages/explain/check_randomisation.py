@@ -32,7 +32,7 @@ def main() -> None:
     rows = choose_slices(store, params.slices, seed)
 
     # Maps under trained and shuffled weights.
-    if method_params.needs != CLASSIFIER:
+    if method_params.needs != CLASSIFIER and not getattr(module, "TRAINED_WITHOUT_CLASSIFIER", False):
         found = {"reason": f"it explains with {method_params.needs}, which was trained against the classifier and "
                            "would have to be trained again against a shuffled one"}
     elif len(rows) == 0:

@@ -18,6 +18,9 @@ from stages.common.runtime import Runtime, now
 from stages.common.store import SliceStore
 from stages.explain.method import CLASSIFIER, Context, ExplainParams, ExplanationBatch, load_method
 
+# Of `ExplanationBatch`, one for each image, where a method has them.
+NUMBERS = ("f_reconstruction", "steps", "cycle_l1")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -39,15 +42,14 @@ def main() -> None:
         raise ValueError(f"data/slices has no slice of the splits {params.splits}: see `explain.splits` in params.yaml")
 
     # Explanations, and the classifier's answer to what is stored.
-    maps, images, steps, seconds = explain_rows(method, store, rows, params.batch_size, runtime, name)
+    maps, images, numbers, seconds = explain_rows(method, store, rows, params.batch_size, runtime, name)
     seconds += getattr(method, "seconds_before", 0.0) * len(rows)
     index = pd.DataFrame({
         "slice_id": store.index["slice_id"].to_numpy()[rows],
         "f_x": predict_probabilities(classifier, store.images[rows], runtime),
         **{column: predict_probabilities(classifier, images[kind], runtime) if kind in images else np.nan
            for kind, column in {"counterfactual": "f_x_cf", "abnormal": "f_x_ab"}.items()},
-        "f_reconstruction": images.get("f_reconstruction", np.nan),
-        "steps": np.nan if steps is None else steps,
+        **{column: numbers.get(column, np.nan) for column in NUMBERS},
     })
 
     # Outputs.
@@ -64,13 +66,13 @@ def main() -> None:
 def explain_rows(
     method: Callable[..., ExplanationBatch], store: SliceStore, rows: np.ndarray, batch_size: int, runtime: Runtime,
     name: str,
-) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None, float]:
+) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray], float]:
     """Attribution (N,H,W); the images that the method makes, by field of `ExplanationBatch`, each (N,H,W), all float16
-    (`blobs` (N,K,7) and `f_reconstruction` (N,) float32); steps (N,), where it counts them; the seconds in the method.
-    """
+    (`blobs` (N,K,7) float32); the NUMBERS that it has, each (N,); the seconds spent in the method."""
     maps = np.empty((len(rows), *store.images.shape[1:]), np.float16)
     images: dict[str, list[np.ndarray]] = {}
-    steps, seconds = [], 0.0
+    numbers: dict[str, list[np.ndarray]] = {}
+    seconds = 0.0
     ticker = Ticker(f"explain {name}", total=len(rows))
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
@@ -85,14 +87,14 @@ def explain_rows(
         for kind in ("counterfactual", "abnormal", "roi"):
             if (made := getattr(batch, kind)) is not None:
                 images.setdefault(kind, []).append(made.squeeze(1).float().cpu().numpy().astype(np.float16))
-        for kind in ("blobs", "f_reconstruction"):
-            if (found := getattr(batch, kind)) is not None:
-                images.setdefault(kind, []).append(found.float().cpu().numpy())
-        if batch.steps is not None:
-            steps.append(batch.steps.cpu().numpy())
+        if batch.blobs is not None:
+            images.setdefault("blobs", []).append(batch.blobs.float().cpu().numpy())
+        for column in NUMBERS:
+            if (values := getattr(batch, column)) is not None:
+                numbers.setdefault(column, []).append(values.cpu().numpy())
         ticker.tick(start + len(part))
-    return (maps, {kind: np.concatenate(parts) for kind, parts in images.items()},
-            np.concatenate(steps) if steps else None, seconds)
+    joined = [{key: np.concatenate(parts) for key, parts in each.items()} for each in (images, numbers)]
+    return maps, joined[0], joined[1], seconds
 
 
 if __name__ == "__main__":

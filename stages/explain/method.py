@@ -1,8 +1,10 @@
 """The room's contract: a method is a file `stages/explain/<name>.py` with `MethodParams` and `Method`.
 
 `Method(params, context)` is called as `method(images, rows, organ)` and answers with an `ExplanationBatch`. A method
-that rests on an earlier stage's work on each image names that work's seconds per image as `seconds_before`. The name
-of a method is the name of its file and of its block under `methods` in params.yaml; there is no other list.
+that rests on an earlier stage's work on each image names that work's seconds per image as `seconds_before`. One that
+explains through a generator which never saw the classifier says so with `TRAINED_WITHOUT_CLASSIFIER = True`: its maps
+can then be drawn for any classifier. The name of a method is the name of its file and of its block under `methods` in
+params.yaml; there is no other list.
 """
 
 from __future__ import annotations
@@ -49,6 +51,8 @@ class ExplanationBatch:
     counterfactual: Tensor | None = None  # (B,1,H,W) in [-1,1], the image that should be called healthy
     steps: Tensor | None = None  # (B,) optimisation steps spent, where the method optimises per image
     abnormal: Tensor | None = None  # (B,1,H,W) in [-1,1], the image that should be called abnormal: an extra of some
+    # (B,) mean |x - x_back| on the scale [0,1], where a method has a way back from its counterfactual to the image
+    cycle_l1: Tensor | None = None
     roi: Tensor | None = None  # (B,1,H,W) in [0,1], 0 where the method leaves the scan as it is: of some
     blobs: Tensor | None = None  # (B,K,7) outlines of the blobs that it changes, see `Explanations`: of some
     f_reconstruction: Tensor | None = None  # (B,) probability of abnormal of the generator's unchanged image: of some
@@ -65,7 +69,7 @@ class ExplanationBatch:
                             f_reconstruction: Tensor | None = None) -> ExplanationBatch:
         """Attribution |x - x_cf| / 2, the change with both images mapped to [0,1]; not scaled per image."""
         difference = (images - counterfactual).abs().squeeze(1) / 2  # (B,1,H,W) -> (B,H,W)
-        return cls(difference, counterfactual, steps, abnormal, roi, blobs, f_reconstruction)
+        return cls(difference, counterfactual, steps, abnormal, roi=roi, blobs=blobs, f_reconstruction=f_reconstruction)
 
 
 class AttributionParams(Params):

@@ -64,14 +64,14 @@ def train_adversarial(method: ModuleType, params: TrainingParams, data: Training
         with runtime.autocast():
             loss = method.discriminator_step(networks, params, batch, counterfactual.float())
         if loss is not None:  # a step in which the discriminator has no part
-            _update(optimizers["discriminator"], loss)
+            update(optimizers["discriminator"], loss)
             losses["discriminator"] = loss.detach()
 
         if updates_generator:
             discriminator.requires_grad_(False)
             with runtime.autocast():
                 terms = method.generator_step(networks, params, batch, counterfactual.float())
-            _update(optimizers["generator"], sum(terms.values()))
+            update(optimizers["generator"], sum(terms.values()))
             losses |= {name: term.detach() for name, term in terms.items()}
             if average is not None:
                 _follow(average, generator, params.ema_decay)
@@ -94,7 +94,8 @@ def train_adversarial(method: ModuleType, params: TrainingParams, data: Training
     return final.eval().requires_grad_(False), history, seconds_before + time.monotonic() - started
 
 
-def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step down the gradient of a loss."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()

@@ -108,6 +108,17 @@ def draw(params: TrainingParams, data: TrainingSlices, generator: Generator) -> 
     return data.batch(draw_batch(data.decisions, params.batch_size, params.balance, generator), generator)
 
 
+def draw_unpaired(params: TrainingParams, data: TrainingSlices, generator: Generator) -> Batch:
+    """As many slices labelled abnormal (`images`) as healthy (`healthy`), in no relation to each other."""
+    abnormal, healthy = data.labels.nonzero().squeeze(1), (~data.labels).nonzero().squeeze(1)
+    if not (len(abnormal) and len(healthy)):
+        raise ValueError(f"slices of both labels are needed in the training split, found {len(abnormal)} abnormal "
+                         f"and {len(healthy)} healthy ones: add scans")
+    rows, partners = (of_label[torch.randint(len(of_label), (params.batch_size,), generator=generator)]
+                      for of_label in (abnormal, healthy))
+    return data.batch(rows, generator, partners)
+
+
 def draw_pairs(data: TrainingSlices, batch_size: int, height_bins: int, generator: Generator) -> tuple[Tensor, Tensor]:
     """Rows (B,) of slices labelled abnormal, and for each the row of a random healthy one of the same height bin.
 

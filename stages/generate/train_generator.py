@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 
 from stages.classify.backbones import load_classifier
@@ -40,18 +41,21 @@ def main() -> None:
     perceptual = {"perceptual": perceptual_name()} if issubclass(method.GeneratorParams, LogisticParams) else {}
     scratch = Scratch(f"train_generator/{name}", [params.model_dump(), seed, store.fingerprint, classifier_fingerprint,
                                                   perceptual])
-    generator, history, seconds = train_adversarial(method, params, data, seed, scratch)
+    # A method whose training is no game of generator and discriminator brings its own.
+    train = getattr(method, "train", functools.partial(train_adversarial, method))
+    generator, history, seconds = train(params, data, seed, scratch)
+    steps = int(history[-1]["step"])
 
     # Outputs.
     with atomic_folder(f"reports/training/{name}") as curves:
         write_history(curves, history, step="step")
-        write_json(curves / "timing.json", {"seconds": seconds, "steps": params.steps, "device": runtime.describe()})
+        write_json(curves / "timing.json", {"seconds": seconds, "steps": steps, "device": runtime.describe()})
     save_model(f"models/generators/{name}", generator, {
         "architecture": method.architecture_of(params, classifier), "parameters": params.model_dump(), "seed": seed,
         "data_fingerprint": store.fingerprint, "final": history[-1], **perceptual,
     })
     scratch.clear()
-    print(f"{name}: {params.steps} steps of {params.batch_size} in {seconds:.0f} s; {runtime.describe()}, "
+    print(f"{name}: {steps} steps of {params.batch_size} in {seconds:.0f} s; {runtime.describe()}, "
           f"peak memory {runtime.peak_memory_gb():.2f} GB")
 
 

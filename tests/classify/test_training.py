@@ -10,7 +10,8 @@ from stages.common.checkpoint import Scratch
 from stages.common.runtime import Runtime, RuntimeParams, draw_batch, generator_for
 
 BASE = {
-    "architecture": "small_resnet", "width": 8, "pretrained": False, "seed_offset": 0, "epochs": 4,
+    "architecture": "small_resnet", "width": 8, "pretrained": False, "pretraining": "data/slices", "seed_offset": 0,
+    "epochs": 4,
     "steps_per_epoch": 8, "batch_size": 16, "learning_rate": 5e-3, "weight_decay": 0.0, "schedule": "one_cycle",
     "patience": 10, "balance": "sampler", "augmentation": [{"name": "horizontal_flip", "probability": 0.5}],
 }

@@ -82,6 +82,10 @@ def test_scalars_are_typed(tmp_path):
     (lambda v: v["filter"].update(window=[3, 1]), r"`filter`: window must be \[low, high\]"),
     (lambda v: v["filter"].update(seed={"a": 1}), r"unknown parameter `filter\.seed`; known are: min_organ_px, window"),
     (lambda v: v["filter"].update(min_organ_px={"a": 1}), r"`filter\.min_organ_px` is a mapping: .*integer"),
+    (lambda v: v.update(strong_supervision=["mass_patches"]), r"no `pretraining` of a classifier is data/patches"),
+    (lambda v: v["classifiers"]["judge"].update(pretraining="data/patches"),
+     r"`strong_supervision` is \[\], but `classifiers\.judge\.pretraining` is data/patches: .*set both"),
+    (lambda v: v.update(strong_supervision=["masks"]), r"`strong_supervision\[0\]` is 'masks'"),
 ])
 def test_any_section_is_checked_before_any_work(tmp_path, edit, message):
     with pytest.raises(ParamsError, match=message):
@@ -124,7 +128,7 @@ def test_the_section_of_one_data_set_is_refused_like_all_of_them(tmp_path):
         load_section("datasets.phantom", DatasetParams, file)
 
 
-@pytest.mark.parametrize("stage", ["simulate_scans", "extract_slices"])
+@pytest.mark.parametrize("stage", ["simulate_scans", "simulate_effects", "extract_slices"])
 def test_first_stages_refuse_a_typo_anywhere_in_one_line(tmp_path, stage):
     edited(tmp_path, lambda v: v["methods"]["coin"].update(typo=1))
     result = subprocess.run([sys.executable, "-m", f"stages.prepare.{stage}"], cwd=tmp_path, capture_output=True,

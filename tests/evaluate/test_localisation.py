@@ -62,7 +62,10 @@ def change_cases():
 def test_change_is_that_of_lesion_cases_called_abnormal_each_with_its_count():
     assert change_metrics(change_cases()) == pytest.approx({
         "n_change_inside": 2, "change_inside": 0.3, "n_change_outside": 2, "change_outside": 0.2, "n_change_organ": 1,
-        "change_organ": 0.1, "n_change_background": 0, "n_change_inside_share": 2, "change_inside_share": 0.4})
+        "change_organ": 0.1, "n_change_background": 0, "n_change_inside_share": 2, "change_inside_share": 0.4,
+        "change_inside_to_outside": 1.5})
+    nowhere_else = change_cases().assign(change_outside=0.0)
+    assert "change_inside_to_outside" not in change_metrics(nowhere_else)
 
 
 def test_over_no_case_there_is_no_change_but_the_counts():

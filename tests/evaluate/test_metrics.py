@@ -15,6 +15,7 @@ from stages.evaluate.metrics import (
     change,
     confusion,
     counterfactual_metrics,
+    cross_correlation,
     dice,
     difference_in_organ,
     iou,
@@ -106,7 +107,7 @@ def test_change_is_measured_on_the_scale_0_to_1():
 
 def counterfactual_cases(rows):
     return pd.DataFrame(rows, columns=["f_x", "f_x_cf", "judge_x", "judge_x_cf", "l1", "ssim"]).assign(
-        perceptual_clf=lambda cases: cases["l1"] / 2, lpips=np.nan)
+        perceptual_clf=lambda cases: cases["l1"] / 2, lpips=np.nan, cycle_l1=np.nan)
 
 
 def test_counterfactual_rates_rest_on_their_own_populations():
@@ -124,6 +125,8 @@ def test_counterfactual_rates_rest_on_their_own_populations():
     assert found["l1"] == pytest.approx(0.25) and found["ssim"] == pytest.approx(0.75)
     assert found["perceptual_clf"] == pytest.approx(0.125) and "lpips" not in found
     assert counterfactual_metrics(cases.assign(lpips=cases["l1"]), PARAMS)["lpips"] == pytest.approx(0.25)
+    assert "cycle_l1" not in found
+    assert counterfactual_metrics(cases.assign(cycle_l1=cases["l1"]), PARAMS)["cycle_l1"] == pytest.approx(0.25)
     assert found["success_rate_ci_low"] < 0.75 < found["success_rate_ci_high"]
 
 
@@ -186,10 +189,20 @@ def test_without_slices_called_healthy_there_are_only_counts():
                      "n_judge_flip_rate_to_abnormal": 0, "n_added_in_organ": 0, "n_added_peak_in_organ": 0}
 
 
+def test_cross_correlation_is_pearsons_and_knows_no_scale():
+    rng = np.random.default_rng(3)
+    truth = (rng.random((3, 6, 7)) > 0.7).astype(np.uint8)
+    maps = np.stack([rng.random((6, 7)), 0.2 + 0.5 * truth[1], np.full((6, 7), 0.4)]).astype(np.float32)
+    found = cross_correlation(maps, truth)
+    assert found[0] == pytest.approx(np.corrcoef(maps[0].ravel(), truth[0].ravel())[0, 1], abs=1e-6)
+    assert found[1] == pytest.approx(1) and found[2] == 0
+
+
 def segmentation_cases():
     cases = pd.DataFrame({
         "patient_id": ["p", "p", "q", "q", "q"], "label": [1, 1, 1, 0, 1], "lesion_px": [4, 9, 5, 3, 0],
         "pixel_ap": [0.2, 0.4, 0.6, np.nan, np.nan], "per": [0.1, 0.2, 0.3, 0.9, 0.9],
+        "ncc": [0.1, 0.2, 0.6, np.nan, np.nan],
         "fp_area": [0.5, 0.5, 0.5, 0.25, 0.7],
     })
     for policy in metrics.POLICIES:
@@ -201,7 +214,7 @@ def test_segmentation_counts_missed_lesions_and_tells_of_vanished_ones():
     found = segmentation_metrics(segmentation_cases(), {"iou_pooled_val": 0.5}, PARAMS, 0)
     assert (found["n_cases"], found["n_healthy"], found["n_patients"], found["n_lesion_vanished"]) == (3, 1, 2, 1)
     assert found["iou_val"] == pytest.approx(0.3) and found["pixel_ap"] == pytest.approx(0.4)
-    assert found["per_fixed"] == pytest.approx(0.2)
+    assert found["per_fixed"] == pytest.approx(0.2) and found["ncc"] == pytest.approx(0.3)
     # The healthy case holds a small lesion below the label's threshold: it stays a healthy case.
     assert found["fp_area_healthy"] == 0.25 and found["iou_pooled_val"] == 0.5
     assert found["iou_val_ci_low"] <= found["iou_val"] <= found["iou_val_ci_high"]

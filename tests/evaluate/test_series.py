@@ -78,7 +78,8 @@ def test_rows_change_their_own_method_or_the_classifier_and_have_names_of_their_
 def test_published_columns_stand_beside_metrics_that_exist(name):
     series = read_series(name)
     for row, spec in series.rows.items():
-        assert spec.published.keys() <= series.measured_as.keys() and spec.method in {"coin", "singla", "coin_aligned"}
+        assert spec.published.keys() <= series.measured_as.keys()
+        assert spec.method in {"coin", "singla", "coin_aligned", "impact"}
         assert {series.metric(row, column) for column in series.measured_as} <= METRICS.keys()
 
 
@@ -98,6 +99,7 @@ FLIPPED = {
         "connected_dilated": ("reconstruction lambda_reconstruction", ""),
         "tanh_classifier": ("augmentation", ""),
         "black_hole_classifier": ("augmentation", "")},
+    "impact": {"no_shape": ("lambda_total_variation lambda_area", "")},
 }
 
 

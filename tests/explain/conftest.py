@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable
 from pathlib import Path
@@ -30,14 +31,21 @@ TOY_GENERATOR = {
     "channels": [8, 16, 16], "discriminator_channels": [8, 16], "discriminator_last_block": False, "skips": 2,
     "generator_every": 2, "learning_rate": 2e-3, "batch_size": 16, "steps": 80, "ema_decay": 0.0,
 }
-TOY_BLOBGAN = {
+TOY_GENERATORS = {"impact": {
+    "channels": [8, 16, 16], "hole_size": 4, "max_holes": 12, "learning_rate": 5e-3, "batch_size": 16, "steps": 120,
+    "fine_tuning_steps": 20,
+}, "cx_gan": {
+    "channels": [8, 16, 32], "discriminator_channels": [16, 32], "learning_rate": 2e-3, "batch_size": 8, "steps": 150,
+}, "va_gan": {
+    "channels": [8, 16, 32], "discriminator_channels": [16, 32], "learning_rate": 2e-3, "batch_size": 8, "steps": 300,
+    "lambda_map": 10.0,
+}, "blobgan": TOY_GENERATOR | {
     "generator_every": 1, "channels": [16, 16, 8], "discriminator_channels": [8, 16, 16], "blobs": 6, "latent": 8,
     "layout_width": 32, "layout_layers": 3, "feat": 8, "style": 8, "encoder_channels": [8, 16, 16],
-}
-TOY_STYLEGAN = {
+}, "stylegan": TOY_GENERATOR | {
     "generator_every": 1, "size_in": 4, "channels": [16, 16, 16, 8], "discriminator_channels": [8, 16, 16],
     "encoder_channels": [8, 16, 16], "latent": 8, "width": 16, "mapping_layers": 2, "lambda_classifier": 3.0,
-}
+}}
 
 
 class BlobMaps(nn.Module):
@@ -138,8 +146,8 @@ def toy_models(tmp_path_factory) -> Callable[[str], Path]:
 def train_toy_generator(name: str, root: Path) -> None:
     """The generator `name` as params.yaml has it, but small and shortly trained, in `root`/models/generators/`name`."""
     module = importlib.import_module(f"stages.generate.{name}")
-    toy = TOY_GENERATOR | {"blobgan": TOY_BLOBGAN, "stylegan": TOY_STYLEGAN}.get(name, {})
-    params = load_section(f"generators.{name}", module.GeneratorParams, PARAMS).model_copy(update=toy)
+    params = load_section(f"generators.{name}", module.GeneratorParams, PARAMS)
+    params = params.model_copy(update=TOY_GENERATORS.get(name, TOY_GENERATOR))
     images, lesions = planted_images(64)
     healthy = images.masked_fill(lesions[:, None], -0.3)
     both = torch.cat([images, healthy])[:, 0].half()  # (N,H,W)
@@ -148,7 +156,8 @@ def train_toy_generator(name: str, root: Path) -> None:
     data = TrainingSlices(both, torch.ones_like(both, dtype=torch.uint8), torch.arange(len(both)) < len(images),
                           torch.linspace(0, 1, len(images)).repeat(2), classifier, runtime)
     seed_everything(0)
-    generator, _, _ = train_adversarial(module, params, data, 0, Scratch("toy", name))
+    train = getattr(module, "train", functools.partial(train_adversarial, module))
+    generator, _, _ = train(params, data, 0, Scratch("toy", name))
     architecture = module.architecture_of(params, classifier)
     save_model(root / "models/generators" / name, generator, {"architecture": architecture})
 

@@ -10,10 +10,12 @@ from torch import Tensor
 from torchmetrics.functional.classification import binary_average_precision
 
 from stages.common.params import load_section, read_params
+from stages.explain.latent_search import SearchParams
 from stages.explain.method import Context, ExplanationBatch, load_method
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 METHODS = sorted(read_params(PARAMS)["methods"])
+MAPS_OF_THEIR_OWN = {"impact", "cx_gan"}  # maps that are not the change: an optimised mask, -F(G(x))
 CONTROLS = {"random", "intensity", "centre"}  # the rows that a method is compared with
 
 
@@ -27,8 +29,8 @@ def build(name, prepared_needs):
     """A fresh instance of the method for a context."""
     module = load_method(name)
     params = load_section(f"methods.{name}", module.MethodParams, PARAMS)
-    fewer = {key: 12 for key in ("steps", "first_steps") if hasattr(params, key)}
-    params = params.model_copy(update=fewer)
+    if isinstance(params, SearchParams):  # of octet and tace: few steps show what is asked for here
+        params = params.model_copy(update={key: 12 for key in ("steps", "first_steps") if hasattr(params, key)})
     prepared_needs(params.needs)
     return lambda context: module.Method(params, context)
 
@@ -39,7 +41,7 @@ def ask(method, images: Tensor, first_row: int = 0) -> ExplanationBatch:
     return method(images, rows, torch.ones_like(images[:, 0], dtype=torch.uint8))
 
 
-def test_shapes_ranges_and_no_graph(build, context, planted):
+def test_shapes_ranges_and_no_graph(name, build, context, planted):
     images, _ = planted
     batch = ask(build(context), images)
     assert batch.attribution.shape == images[:, 0].shape
@@ -52,7 +54,8 @@ def test_shapes_ranges_and_no_graph(build, context, planted):
         assert batch.counterfactual.shape == images.shape
         assert not batch.counterfactual.requires_grad
         assert -1 <= batch.counterfactual.min() and batch.counterfactual.max() <= 1
-        torch.testing.assert_close(batch.attribution, (images - batch.counterfactual).abs()[:, 0] / 2)
+        if name not in MAPS_OF_THEIR_OWN:
+            torch.testing.assert_close(batch.attribution, (images - batch.counterfactual).abs()[:, 0] / 2)
     if batch.steps is not None:
         assert batch.steps.shape == (len(images),)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,13 +19,15 @@ from stages.explain import check_randomisation
 from stages.explain.randomisation import choose_slices, rank_correlation, shuffled, structural_similarities
 
 CLASSIFIER = "models/classifiers/classifier"
+METHODS_FILE = Path(__file__).parents[2] / "params.yaml"
 PARAMS = {
     "seed": 3, "runtime": {"device": "cpu", "precision": "float32", "threads": 1},
     "explain": {"batch_size": 3, "splits": ["test"]},
     "sanity": {"slices": 5, "draws": 2, "threshold": 0.8},
     "methods": {"gradient": {"needs": CLASSIFIER}, "cam": {"needs": CLASSIFIER}, "random": {"needs": CLASSIFIER},
                 "intensity": {"needs": CLASSIFIER}, "centre": {"needs": CLASSIFIER, "sigma": 0.25},
-                "coin": {"needs": "models/generators/coin"}},
+                "coin": {"needs": "models/generators/coin"}, "cx_gan": {"needs": "models/generators/cx_gan"},
+                "va_gan": {"needs": "models/generators/va_gan"}},
 }
 
 
@@ -138,6 +141,22 @@ def test_the_batch_does_not_matter_and_the_seed_gives_the_same_bytes(folder, mon
 def test_a_trained_generator_is_not_put_to_the_test_and_says_why(folder, monkeypatch):
     assert list(check(monkeypatch, "coin")) == ["reason"]
     assert "models/generators/coin" in read_json("data/sanity/coin.json")["reason"]
+
+
+@pytest.mark.parametrize("name", ["cx_gan", "va_gan"])
+def test_a_map_of_labels_alone_is_found_out_to_say_nothing_of_the_classifier(folder, monkeypatch, toy_models, name):
+    (folder / "models").symlink_to(toy_models(f"models/generators/{name}") / "models")
+    found = check(monkeypatch, name)
+    assert found["changed"] is False
+    assert found["spearman_all"] == pytest.approx(1) and found["ssim_all"] == pytest.approx(1)
+
+
+def test_an_inpainter_that_never_saw_the_classifier_explains_any(folder, monkeypatch, toy_models):
+    (folder / "models").symlink_to(toy_models("models/generators/impact") / "models")
+    block = yaml.safe_load(METHODS_FILE.read_text())["methods"]["impact"] | {"steps": 20}
+    (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"methods": {"impact": block}}))
+    found = check(monkeypatch, "impact")
+    assert found["changed"] is True and found["n_slices"] == 5
 
 
 def test_without_an_abnormal_test_slice_there_is_no_number(folder, monkeypatch):

@@ -69,7 +69,7 @@ def test_attributions_of_val_and_test_in_the_stores_order(folder, monkeypatch, c
     assert written.counterfactual is None
     assert written.attribution.shape == (7, 32, 32) and written.attribution.dtype == np.float16
     np.testing.assert_allclose(written.index["f_x"], probabilities(classifier, images[explained]), atol=1e-5)
-    assert written.index[["f_x_cf", "steps"]].isna().all(axis=None)
+    assert written.index[["f_x_cf", "steps", "cycle_l1"]].isna().all(axis=None)
     assert written.timing["images"] == 7 and written.timing["seconds"] > 0
     assert written.timing["seconds_per_image"] == pytest.approx(written.timing["seconds"] / 7)
 
@@ -106,6 +106,19 @@ def test_counterfactuals_are_scored_as_they_are_stored(folder, monkeypatch, clas
     np.testing.assert_allclose(written.attribution, np.abs(images[[1, 2, 3, 5, 6, 7, 8]]) / 4, atol=1e-3)
     np.testing.assert_allclose(written.index["f_x_cf"], probabilities(classifier, stored), atol=1e-6)
     assert list(written.index["steps"]) == [10, 20, 30, 50, 60, 70, 80]
+
+
+def test_a_method_with_a_way_back_tells_how_far_from_the_scan_it_ends(folder, monkeypatch):
+    class ThereAndBack(Halving):
+        class Method(Halving.Method):
+            def __call__(self, images, rows, organ):
+                return ExplanationBatch(images[:, 0].abs() / 4, images / 2, cycle_l1=rows / 100)
+
+    monkeypatch.setattr(explain, "load_method", lambda name: ThereAndBack)
+    run(explain, monkeypatch, "--method", "gradient")
+    index = Explanations.open("data/explanations/gradient").index
+    np.testing.assert_allclose(index["cycle_l1"], [0.01, 0.02, 0.03, 0.05, 0.06, 0.07, 0.08], atol=1e-6)
+    assert index["steps"].isna().all()
 
 
 def test_a_method_that_also_makes_images_abnormal_has_both(folder, monkeypatch, classifier, images):

@@ -81,14 +81,15 @@ def small_params() -> dict[str, Any]:
     params["filter"] |= {"min_organ_px": 0, "val_fraction": 0.25, "test_fraction": 0.25}
     params["anomalies"] |= {"draws_per_slice": 2}
     small = {"width": 8, "epochs": 3, "steps_per_epoch": 3, "channels": [8, 16], "discriminator_channels": [8, 16],
-             "skips": 1, "steps": 12, "masks": 16, "first_steps": 3, "blobs": 4, "latent": 8, "layout_width": 16,
-             "feat": 6, "style": 6, "size_in": SIZE // 2, "encoder_channels": [8, 16], "images": 4}
+             "skips": 1, "steps": 12, "fine_tuning_steps": 4, "masks": 16, "first_steps": 3, "blobs": 4, "latent": 8,
+             "layout_width": 16, "feat": 6, "style": 6, "size_in": SIZE // 2, "encoder_channels": [8, 16], "images": 4}
     sections = ("classifiers", "generators", "encoders", "inversions", "attributes", "methods")
     blocks = [block for section in sections for block in params[section].values()]
     blocks += [params["encoders"]["blobgan"][phase] for phase in ("pretrain", "finetune")]
     for block in blocks:
         block |= {key: value for key, value in small.items() if key in block}
         block |= {"batch_size": 8} if "batch_size" in block else {}
+    params["synthetic_effect"]["images"] = 8
     params["evaluate"]["bootstrap_samples"] = 100
     return params
 

@@ -12,7 +12,7 @@ from tests.faults.project import ROOM_OF, outputs
 
 def test_everything_is_trained_and_explained_without_the_truth(explained):
     assert {path.name for path in (explained / "data").iterdir()} == {
-        "explanations", "judgements", "latents", "realism", "sanity", "slices"}
+        "explanations", "judgements", "latents", "probes", "realism", "sanity", "slices"}
     assert not [path for path in explained.rglob("*") if "lesion" in path.name or "truth" in path.name]
     for name, room in ROOM_OF.items():
         if room in ("classify", "generate", "explain"):

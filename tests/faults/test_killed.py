@@ -48,7 +48,7 @@ def test_killed_whenever_something_is_about_to_take_its_name(finished, tmp_path,
 
 
 @pytest.mark.parametrize(("name", "moment"), [
-    *((name, ("stages.generate.adversarial", "_update", 13)) for name in GENERATORS),  # in step 7, saved at step 4
+    *((name, ("stages.generate.adversarial", "update", 13)) for name in GENERATORS),  # in step 7, saved at step 4
     ("train_classifier@judge", ("stages.classify.training", "draw_batch", 5)),  # in epoch 2, saved after each
     ("train_encoder@blobgan", ("stages.generate.encoding", "generator_for", 19)),  # in step 7 of the second phase
     ("invert@blobgan", ("stages.explain.invert", "invert", 2)),  # in the second batch

@@ -4,12 +4,14 @@ import pytest
 import torch
 
 from stages.common.checkpoint import Scratch
-from stages.generate import adversarial, coin, coin_aligned, singla
-from tests.generate.toys import ALIGNED, COIN, SINGLA, toy_data, train
+from stages.generate import adversarial, coin, coin_aligned, cx_gan, singla, va_gan
+from tests.generate.toys import ALIGNED, COIN, CX_GAN, SINGLA, VA_GAN, toy_data, train
 
 METHODS = {
     "coin": (coin, COIN), "singla": (singla, SINGLA | {"target": "random", "bins": 4}),
     "coin_aligned": (coin_aligned, ALIGNED),
+    "va_gan": (va_gan, VA_GAN),
+    "cx_gan": (cx_gan, CX_GAN | {"variant": "cascaded"}),  # with images that a pool keeps
 }
 
 

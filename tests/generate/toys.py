@@ -57,6 +57,24 @@ ALIGNED = COIN | {
     "dilation_px": 3, "lambda_reconstruction": 0.0, "lambda_total_variation": 0.001,
 }
 
+IMPACT = {
+    "channels": [8, 16], "hole_size": 2, "max_holes": 8, "learning_rate": "1e-2", "steps": 20,
+    "fine_tuning_learning_rate": "1e-3", "fine_tuning_steps": 5, "batch_size": 8, "perceptual_features": "none",
+    "lambda_valid": 1.0, "lambda_hole": 6.0, "lambda_perceptual": 0.05, "lambda_style": 120.0,
+    "lambda_total_variation": 0.1, "seed_offset": 0,
+}
+
+CX_GAN = TRAINING | {
+    "variant": "integrated", "channels": [8, 16], "discriminator_channels": [8, 16], "fuse": "clamp", "replay": 5,
+    "lambda_adversarial": 1.0, "lambda_cycle": 10.0, "lambda_identity": 1.0, "lambda_map": 0.0,
+    "lambda_map_adversarial": 50.0, "lambda_map_distance": 100.0, "betas": [0.5, 0.999], "balance": "none",
+}
+
+VA_GAN = TRAINING | {
+    "channels": [8, 16], "discriminator_channels": [8, 16], "fuse": "clamp", "lambda_map": 10.0,
+    "lambda_gradient_penalty": 10.0,
+}
+
 
 class Patches(torch.nn.Module):
     def forward(self, images):

@@ -1,0 +1,46 @@
+"""Where the anomalies are synthetic, the image without them is known: how near a counterfactual comes to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stages.common.files import read_json
+from stages.common.store import SliceStore
+from stages.evaluate.metrics import CALLED_ABNORMAL, EvaluationError, batches, is_lesion_case
+
+COLUMNS = ("psnr_clean", "psnr_clean_unchanged")  # of the counterfactual, of the scan as it is
+HIGHEST_DB = 100.0  # what an image scores that is the clean one: metrics are finite
+
+
+def open_clean(slice_ids: pd.Series) -> np.ndarray | None:
+    """The slices (N,H,W) in [-1,1] before their anomalies were drawn; None where data/slices has no drawn anomalies."""
+    manifest = Path("data/slices/manifest.json")
+    if not manifest.is_file() or not read_json(manifest)["anomalies"]["drawn"]:
+        return None
+    filtered = SliceStore.open("data/filtered")
+    sources = slice_ids.str.replace(r":d\d+$", "", regex=True)  # several draws of one slice: :d0, :d1, ...
+    at = pd.Index(filtered.index["slice_id"]).get_indexer(sources)
+    if (at < 0).any():
+        raise EvaluationError(f"data/filtered lacks {(at < 0).sum()} of the {len(at)} test slices (first: "
+                              f"{sources[at < 0].iloc[0]}): it is of another run than data/slices, run `dvc repro`")
+    return filtered.images[at]
+
+
+def psnr(images: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """Peak signal-to-noise ratio (N,) in dB, at most HIGHEST_DB, of images against clean ones (N,H,W) in [-1,1]."""
+    errors = np.empty(len(images))
+    for part in batches(images.shape):
+        difference = np.asarray(images[part], np.float64) - np.asarray(clean[part], np.float64)
+        errors[part] = (difference**2).mean(axis=(1, 2))
+    return 10 * np.log10(4 / np.maximum(errors, 4 / 10 ** (HIGHEST_DB / 10)))  # the range [-1,1] is 2 wide
+
+
+def clean_metrics(cases: pd.DataFrame) -> dict[str, float]:
+    """Means of COLUMNS over the lesion cases that the classifier calls abnormal, with their count; {} where unknown."""
+    called = cases[is_lesion_case(cases) & (cases["f_x"] >= CALLED_ABNORMAL)].dropna(subset=list(COLUMNS))
+    if len(called) == 0:
+        return {}
+    return {"n_psnr_clean": len(called), **{name: called[name].mean() for name in COLUMNS}}

@@ -1,0 +1,73 @@
+"""The synthetic effect-map data of VA-GAN (Baumgartner et al. 2018, section 4.1) and of CX-GAN: noise images, of which
+half have a constant added in known places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import Field
+from scipy.ndimage import gaussian_filter
+
+from stages.common.files import atomic_folder
+from stages.common.params import Params
+
+
+class EffectParams(Params):
+    """Section `synthetic_effect`."""
+
+    images: int = Field(ge=8)  # half of them healthy (VA-GAN: 10000)
+    size: int = Field(ge=32)  # side in pixels (VA-GAN: 112, CX-GAN: 128)
+    blur: float = Field(gt=0)  # sigma in pixels of the Gaussian that smooths the noise
+    deviation: float = Field(gt=0)  # of the smoothed noise
+    form: Literal["boxes", "disc"]  # boxes: VA-GAN, centre and one of two corners; disc: CX-GAN, one of the corners
+    effect: float  # what is added (VA-GAN: 100, CX-GAN: 500)
+    extent: int = Field(ge=1)  # side of a box (VA-GAN: 20) or radius of the disc (CX-GAN: 8)
+    offset: int = Field(ge=0)  # of a corner's place from the image's centre, on both axes (VA-GAN: 32, CX-GAN: 40)
+    jitter: tuple[int, int]  # added to it, drawn for each axis, both ends included (VA-GAN: -5 to 4, CX-GAN: 0)
+
+
+def draw_effect(params: EffectParams, rng: np.random.Generator) -> np.ndarray:
+    """Where one abnormal image has the effect, (size,size) bool: lower right or upper left, with equal chance."""
+    direction = rng.choice([-1, 1])
+    low, high = params.jitter
+    centre = params.size // 2 + direction * params.offset + rng.integers(low, high + 1, 2)  # row, column
+    rows, columns = np.ogrid[: params.size, : params.size]
+    if params.form == "disc":
+        return (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 <= params.extent**2
+
+    def box(row: int, column: int) -> np.ndarray:
+        first = row - params.extent // 2, column - params.extent // 2
+        return ((rows >= first[0]) & (rows < first[0] + params.extent)
+                & (columns >= first[1]) & (columns < first[1] + params.extent))
+
+    return box(params.size // 2, params.size // 2) | box(*centre)
+
+
+def draw_image(params: EffectParams, effect: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """An image (size,size) uint8: smoothed noise plus the effect, each image's least value 0 and its greatest 255.
+
+    As published, this makes the background of an abnormal image darker: classes differ outside of the effect too.
+    """
+    noise = gaussian_filter(rng.normal(size=(params.size, params.size)), params.blur)
+    image = (noise - noise.mean()) / noise.std() * params.deviation + params.effect * effect
+    return np.round((image - image.min()) / (image.max() - image.min()) * 255).astype(np.uint8)
+
+
+def write_images(params: EffectParams, seed: int, path: Path | str, numbers: Iterable[int]) -> None:
+    """`images/<number>.png` and `effects/<number>.png` (0 or 255), odd numbers abnormal; whole or not at all.
+
+    An image depends on seed and number alone.
+    """
+    with atomic_folder(path) as folder:
+        for name in ("images", "effects"):
+            (folder / name).mkdir(parents=True)
+        for number in numbers:
+            rng = np.random.default_rng([seed % 2**32, number])
+            nowhere = np.zeros((params.size, params.size), bool)
+            effect = draw_effect(params, rng) if number % 2 else nowhere
+            Image.fromarray(draw_image(params, effect, rng)).save(folder / f"images/{number:05d}.png")
+            Image.fromarray(effect.astype(np.uint8) * 255).save(folder / f"effects/{number:05d}.png")
