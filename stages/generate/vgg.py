@@ -41,6 +41,10 @@ class VggFeatures(nn.Module):
 
 
 def gram(maps: Tensor) -> Tensor:
-    """Gram matrices (B,C,C) of maps (B,C,h,w), over C h w (Liu et al. 2018, equations 4 and 5)."""
-    flat = maps.flatten(2).float()  # (B,C,h,w) -> (B,C,h*w)
-    return flat @ flat.transpose(1, 2) / (maps.shape[1] * flat.shape[2])
+    """Gram matrices (B,C,C) of maps (B,C,h,w), over C h w (Liu et al. 2018, equations 4 and 5).
+
+    In full precision also under autocast: the sums over h w pixels are large, their differences small.
+    """
+    with torch.autocast(maps.device.type, enabled=False):
+        flat = maps.flatten(2).float()  # (B,C,h,w) -> (B,C,h*w)
+        return flat @ flat.transpose(1, 2) / (maps.shape[1] * flat.shape[2])
