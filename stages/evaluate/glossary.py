@@ -50,8 +50,9 @@ METRICS: dict[str, Metric] = {
     **{f"dice_{name}": Metric(f"Dice {name}", f"Dice per image, mean; {text}", True)
        for name, text in POLICIES.items()},
     "pixel_ap": Metric("pixel AP", "pixel average precision, free of any threshold", True),
-    "ncc": Metric("NCC", "zero-mean normalised cross-correlation of map and lesion mask, per image, mean; on "
-                  "`synthetic_effect`, whose effect is one constant, that with the true effect map", True),
+    "ncc": Metric("NCC", "zero-mean normalised cross-correlation of map and lesion mask, per image, mean; "
+                  "the map is a change's size, without its sign; on `synthetic_effect`, whose effect is one constant, "
+                  "that with the true effect map", True),
     "per_fixed": Metric("PER", "pixel error rate at the fixed threshold", False),
     "per_fixed_raw": Metric("PER raw", "pixel error rate at the fixed threshold, without morphology; at 0.25 the PER "
                             "of the COIN-Aligned thesis", False),
@@ -167,7 +168,7 @@ METRICS: dict[str, Metric] = {
                                        "6 patients cannot get below 0.05", False, "n_patients"),
     "wilcoxon_p_holm": Metric("p, slices", "the same test over slices as if those of one patient were independent: "
                               "they are not, so it is too small", False),
-    "strongly_supervised": Metric("lesion masks seen", "1: the classifier was pre-trained on patches cut with lesion "
+    "strongly_supervised": Metric("lesion masks seen", "1: a classifier was pre-trained on patches cut with lesion "
                                   "masks (strong_supervision), so the run is no weakly supervised one", False),
     "sanity_randomisation_passed": Metric("weights matter", "1: the map changes when the classifier's weights are "
                                           "shuffled; 0: it does not depend on them, so it explains nothing", True,

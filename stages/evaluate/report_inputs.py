@@ -23,10 +23,10 @@ POPULATION_COLUMNS = ("population", "meaning", "n_slices", "n_patients", "droppe
 RANDOMISATION = ("sanity_randomisation_passed", "randomisation_similarity", "randomisation_ssim",
                  "randomisation_similarity_head")
 # What the report prints of params.yaml; `runtime` is left out, no result's meaning hangs on it.
-PARAMETERS = ("profile", "dataset", "seed", "image_size", "phantom", "extract", "filter", "anomalies",
-              "offline_augmentation", "strong_supervision", "mass_patches", "classifiers", "generators", "encoders",
-              "inversions", "attributes", "explain", "methods", "realism", "sanity", "probe", "masks", "segment_scans",
-              "evaluate", "report")
+PARAMETERS = ("profile", "dataset", "seed", "image_size", "phantom", "synthetic_effect", "extract", "filter",
+              "anomalies", "offline_augmentation", "strong_supervision", "mass_patches", "classifiers", "generators",
+              "encoders", "inversions", "attributes", "explain", "methods", "realism", "sanity", "probe", "masks",
+              "segment_scans", "evaluate", "report")
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from stages.evaluate.statistics import COVERAGE_OF_95
 
 Metrics = dict[str, dict[str, float]]  # {method: {metric: value}}, the content of reports/metrics.json
 MISSING = "–"
-STRONG = ("STRONGLY SUPERVISED: the classifier was pre-trained on patches cut with lesion masks (strong_supervision in "
-          "params.yaml). These numbers do not compare with those of a run on image-level labels.")
+STRONG = ("STRONGLY SUPERVISED: a classifier of this run was pre-trained on patches cut with lesion masks (see "
+          "strong_supervision in params.yaml). Its numbers do not compare with those of a run on image-level labels.")
 UNCHANGED = "†"  # stands behind a method whose map does not depend on the classifier's weights
 TABLE = ["iou_fixed", "iou_otsu", "iou_val", "iou_oracle", "dice_val", "pixel_ap", "per_fixed", "fp_area_healthy",
          "success_rate", "cv", "judge_flip_rate", "l1", "ssim", "seconds_per_image"]

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 from scipy.ndimage import gaussian_filter
 
 from stages.common.files import atomic_folder
@@ -28,6 +28,18 @@ class EffectParams(Params):
     extent: int = Field(ge=1)  # side of a box (VA-GAN: 20) or radius of the disc (CX-GAN: 8)
     offset: int = Field(ge=0)  # of a corner's place from the image's centre, on both axes (VA-GAN: 32, CX-GAN: 40)
     jitter: tuple[int, int]  # added to it, drawn for each axis, both ends included (VA-GAN: -5 to 4, CX-GAN: 0)
+
+    @model_validator(mode="after")
+    def _inside(self) -> EffectParams:
+        low, high = self.jitter
+        if low > high:
+            raise ValueError(f"jitter must be [low, high], found [{low}, {high}]")
+        reach = self.offset + max(-low, high, 0) + (self.extent // 2 if self.form == "boxes" else self.extent)
+        if reach >= self.size // 2:
+            raise ValueError(f"the effect reaches {reach} pixels from the image's centre, beyond half of its size "
+                             f"{self.size}, and would be cut off: make `size` larger, or `offset`, `jitter` or "
+                             "`extent` smaller")
+        return self
 
 
 def draw_effect(params: EffectParams, rng: np.random.Generator) -> np.ndarray:

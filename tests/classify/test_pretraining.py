@@ -47,12 +47,14 @@ def train(**changes):
 def test_patches_come_first_and_the_log_and_the_model_say_so(folder, capsys):
     plain = train()
     assert "STRONG" not in capsys.readouterr().out  # and there is no data/patches
+    assert "strongly_supervised" not in read_json("reports/classifier.json")
     write("data/patches", 8, 1)
     assert train() == plain  # they are not looked at
     capsys.readouterr()
     shown = train(pretraining="data/patches")
     assert shown != plain
     assert "STRONG SUPERVISION, pre-trained on 48 patches" in capsys.readouterr().out
+    assert read_json("reports/classifier.json")["strongly_supervised"] == 1
     assert read_json("models/classifiers/classifier/model.json")["parameters"]["pretraining"] == "data/patches"
     assert train(pretraining="data/patches") == shown
     assert not list(Path(".scratch").rglob("state.pt"))

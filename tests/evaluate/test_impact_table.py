@@ -8,8 +8,10 @@ import yaml
 from stages.common.explanations import write_explanations
 from stages.evaluate import impact_table
 from stages.evaluate.saliency import PERCENTILES
+from stages.evaluate.tables import STRONG
 
 COUNT = 24
+PARAMS = {"methods": {"cam": {}, "impact": {}, "gradient": {}}, "strong_supervision": []}
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def folder(tmp_path, monkeypatch):
             {"slice_id": [*slice_ids, "h"], "f_x": 0.9, "f_x_cf": np.nan, "steps": np.nan}), {})
     (tmp_path / "reports").mkdir()
     pd.concat(tables).to_csv("reports/cases.csv", index=False)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"methods": {"cam": {}, "impact": {}, "gradient": {}}}))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     return tmp_path
 
 
@@ -64,10 +66,17 @@ def test_numbers_stand_beside_the_published_ones_with_their_tests(folder):
     assert table["O", "50"][0] == "–"
     assert table["O", "50"][1].startswith("1 ± 0 (0.6)") and table["O", "50"][3].startswith("0 ± 0 (0.86)")
     text = (folder / "reports/impact.md").read_text()
+    assert STRONG not in text
     assert "24 lesion slices of 8 patients" in text and "nothing is marked: impact 1, cam 0, gradient 0." in text
 
 
 def test_without_the_method_the_file_says_why_there_is_no_table(folder):
-    (folder / "params.yaml").write_text(yaml.safe_dump({"methods": {"cam": {}, "gradient": {}}}))
+    (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"methods": {"cam": {}, "gradient": {}}}))
     impact_table.main()
     assert "No table" in (folder / "reports/impact.md").read_text() and rows(folder) == {}
+
+
+def test_a_run_whose_classifier_saw_lesion_masks_says_so(folder):
+    (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"strong_supervision": ["mass_patches"]}))
+    impact_table.main()
+    assert STRONG in (folder / "reports/impact.md").read_text() and len(rows(folder)) == 12

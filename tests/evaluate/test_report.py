@@ -35,23 +35,6 @@ def edit_json(path: Path, change) -> None:
     path.write_text(json.dumps(content))
 
 
-def test_the_inpainters_check_is_shown_where_there_is_one(project):
-    report.main()
-    assert 'id="inpainter"' not in Path("reports/report.html").read_text()
-    curves = pd.DataFrame([(arm, draw, x, x) for arm in ("original", "healthy", "lesion") for draw in range(2)
-                           for x in (0.0, 0.5, 1.0)], columns=["arm", "draw", "fpr", "tpr"])
-    (project / "reports/inpainter").mkdir()
-    curves.to_csv("reports/inpainter/roc.csv", index=False)
-    Path("reports/inpainter.json").write_text(json.dumps({
-        "auc_original": 0.91, "auc_healthy": 0.9, "auc_lesion": 0.5, "logit_shift_healthy": -0.25,
-        "logit_shift_lesion": -4.5, "n_abnormal": 5, "n_healthy": 6, "n_left_out": 1}))
-    report.main()
-    page = Path("reports/report.html").read_text()
-    section = page[page.index('<section id="inpainter">'):page.index('<section id="times">')]
-    assert "lesion inpainted, AUC 0.500" in section and "-0.25" in section and "-4.50" in section
-    assert section.count('class="chart"') == 3 and "1 left out" in section
-
-
 def test_ranking_follows_each_metrics_own_direction_and_puts_missing_last():
     metrics = {"a": {"iou_val": 0.2, "l1": 0.5}, "b": {"iou_val": 0.6}, "c": {"iou_val": 0.4, "l1": 0.1}}
     assert tables.ranking(metrics, "iou_val") == ["b", "c", "a"]
@@ -99,20 +82,6 @@ def test_markdown_and_terminal_tables_agree_with_the_metrics():
     assert len({line.count("|") for line in markdown.splitlines() if line.startswith("|")}) == 1
     plain = tables.plain_table(metrics, "iou_val", ["rise"]).splitlines()
     assert "coin" in plain[2] and "rise (control)" in plain[3] and len(plain) == 4
-
-
-def test_a_run_whose_classifier_saw_lesion_masks_says_so_wherever_methods_are_ranked(project):
-    report.main()
-    page = Path("reports/report.html").read_text()
-    assert "none is trained with lesion masks" in page and tables.STRONG not in page
-    edit_json(project / "reports/metrics.json",
-              lambda content: [values.update(strongly_supervised=1) for values in content.values()])
-    report.main()
-    page = Path("reports/report.html").read_text()
-    assert "none is trained with lesion masks" not in page and page.count(tables.STRONG) >= 2  # header and ranking
-    metrics = json.loads(Path("reports/metrics.json").read_text())
-    assert tables.STRONG in Path("reports/metrics.md").read_text()
-    assert tables.STRONG in tables.plain_table(metrics, "iou_val", [])
 
 
 def test_a_map_that_ignores_the_weights_is_marked_wherever_methods_are_ranked(project):

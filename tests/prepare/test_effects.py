@@ -33,6 +33,15 @@ def test_the_disc_is_in_a_corner():
     assert np.ptp(rows) == np.ptp(columns) == 16
 
 
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"size": 64}, r"reaches 47 pixels.*size 64"), ({"jitter": (4, -5)}, r"jitter must be \[low, high\]"),
+    ({"form": "disc", "extent": 25}, "reaches 62 pixels"),
+])
+def test_an_effect_that_would_be_cut_off_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        EffectParams(**BOXES.model_dump() | changes)
+
+
 def test_an_image_fills_its_range_and_is_brighter_where_the_effect_is():
     rng = np.random.default_rng(1)
     effect = draw_effect(BOXES, rng)
