@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pydantic
 import torch
+from scipy import ndimage
 
 from stages.common.files import write_json
 from stages.common.geometry import resize_nearest
@@ -139,7 +140,8 @@ def slice_scan(scan: Scan, modality: str, image_size: int, foreground_samples: i
     """The slices of a scan that hold organ (all without organ labels), resized to `image_size` squared.
 
     Images by bilinear interpolation (averaging where they shrink), masks by nearest neighbour; areas are counted
-    before that, on the native grid. Raises ReadError for a kept slice with NaN or infinite values.
+    before that, on the native grid, the organ's as labelled; its mask gets its lesions. Raises ReadError for a kept
+    slice with NaN or infinite values.
     """
     count, rows, columns = scan.volume.stored.shape
     organ_px = np.full(count, -1) if scan.organ is None else np.array(
@@ -160,7 +162,8 @@ def slice_scan(scan: Scan, modality: str, image_size: int, foreground_samples: i
         if organ_slice is None:
             areas[k] = np.count_nonzero(_foreground(native, None, modality))
         else:
-            areas[k], organ[k] = organ_px[z], resize_nearest(organ_slice, image_size, image_size)
+            whole = with_lesions(organ_slice, scan.lesion.slice(z)) if lesion_px[z] else organ_slice
+            areas[k], organ[k] = organ_px[z], resize_nearest(whole, image_size, image_size)
         if lesion_px[z]:
             lesion[k] = resize_nearest(scan.lesion.slice(z), image_size, image_size)
         index.append({
@@ -190,6 +193,16 @@ def resize_bilinear(image: np.ndarray, size: int) -> np.ndarray:
 
 def _digest(stored: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(stored).data).hexdigest()
+
+
+def with_lesions(organ: np.ndarray, lesion: np.ndarray) -> np.ndarray:
+    """The organ (R,C) bool with the lesions that touch it, of organ and lesion (R,C) bool.
+
+    Organ labels may leave lesions out (KiTS). Stages that train and explain get the organ's mask, and a gap in it would
+    tell them where the lesion is; so would a lesion apart from the organ, if it were joined.
+    """
+    parts, _ = ndimage.label(organ | lesion)  # 0 outside of both
+    return np.isin(parts, np.unique(parts[organ]))
 
 
 def _foreground(native: np.ndarray, organ: np.ndarray | None, modality: str) -> np.ndarray:

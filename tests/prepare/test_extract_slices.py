@@ -15,7 +15,7 @@ from stages.prepare import extract_slices
 from stages.prepare.datasets import DatasetParams
 from stages.prepare.filtering import Extracted
 from stages.prepare.readers import ReadError
-from stages.prepare.slices import ExtractError, ExtractParams, GrowingArray, extract, resize_bilinear
+from stages.prepare.slices import ExtractError, ExtractParams, GrowingArray, extract, resize_bilinear, with_lesions
 from tests.prepare.scans_fixture import (
     CLASSES,
     DATA,
@@ -65,7 +65,20 @@ def test_volume_becomes_its_organ_slices(tmp_path, orientation):
     back = place_slices(got.lesion, got.index["z"].to_numpy(), Geometry.from_json(scan.geometry))
     original = nib.load(tmp_path / "raw/case_1/segmentation.nii.gz")
     np.testing.assert_array_equal(back, np.asanyarray(original.dataobj) == 2)
+    organ = place_slices(got.organ, got.index["z"].to_numpy(), Geometry.from_json(scan.geometry))
+    np.testing.assert_array_equal(organ, np.asanyarray(original.dataobj) > 0)  # no gap tells where the lesion is
     np.testing.assert_array_equal(Geometry.from_json(scan.geometry).affine, original.affine)
+
+
+def test_an_organ_holds_the_lesions_that_touch_it_and_no_others():
+    organ, lesion = np.zeros((2, 8, 9), bool)
+    organ[1:6, 1:5] = True
+    organ[2:4, 2:4], lesion[2:4, 2:4] = False, True  # inside
+    lesion[5:7, 4:6] = True  # at its border and beyond
+    lesion[1:3, 7:9] = True  # elsewhere
+    expected = organ | lesion
+    expected[1:3, 7:9] = False
+    np.testing.assert_array_equal(with_lesions(organ, lesion), expected)
 
 
 def test_same_scan_in_any_orientation_gives_the_same_slices(tmp_path):
