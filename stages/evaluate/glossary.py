@@ -214,7 +214,7 @@ def why_missing(metric: str, has_counterfactual: bool, reasons: dict[str, str]) 
     if metric == "cycle_l1":
         return "this method has no way back from the counterfactual to the scan"
     if metric.startswith("psnr_clean"):
-        return "the slice without its lesion is known only where anomalies are synthetic"
+        return "the slice without its lesion is known only where anomalies are drawn into healthy slices"
     if metric == "seconds_training":
         return "this method trains nothing of its own"
     if metric.startswith("overlap_reference"):
