@@ -7,25 +7,18 @@ maps), `head` (the rest) and `classifying_weights` (the linear weights behind a 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
 from stages.common.checkpoint import load_weights, read_description
 from stages.common.runtime import Runtime
 
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
-    "resnet18": torchvision.models.resnet18,
-    "densenet121": torchvision.models.densenet121,
-    "efficientnet_v2_s": torchvision.models.efficientnet_v2_s,
-    "mobilenet_v2": torchvision.models.mobilenet_v2,
-}
+ARCHITECTURES = ("resnet18", "densenet121", "efficientnet_v2_s", "mobilenet_v2")  # torchvision's, by its names
 
 
 class Classifier(nn.Module):
@@ -98,7 +91,9 @@ def build_classifier(architecture: str, width: int, pretrained: bool) -> Classif
     if architecture not in ARCHITECTURES:
         raise ValueError(f"classifiers: unknown architecture {architecture!r}; known are: small_resnet, "
                          f"{', '.join(ARCHITECTURES)}")
-    network = ARCHITECTURES[architecture](weights=None)
+    import torchvision  # slow to import
+
+    network = torchvision.models.get_model(architecture, weights=None)
     if pretrained:
         network.load_state_dict(imagenet_weights(architecture))
     if architecture == "resnet18":
@@ -136,6 +131,8 @@ def imagenet_weights(architecture: str, otherwise: str = "pretrained: false") ->
     Raises FileNotFoundError with the file's name, where it is looked for, where it comes from and the parameter that
     does without (`otherwise`).
     """
+    import torchvision  # slow to import
+
     weights = torchvision.models.get_model_weights(architecture).DEFAULT
     file = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(weights.url)
     if not file.is_file():

@@ -8,6 +8,7 @@ from stages.classify.backbones import build_classifier, predict_logits
 from stages.classify.scores import classification_metrics, confusion_table, roc_table
 from stages.common.checkpoint import Scratch
 from stages.common.runtime import Runtime, RuntimeParams, draw_batch, generator_for
+from tests.killed import dies_at
 
 BASE = {
     "architecture": "small_resnet", "width": 8, "pretrained": False, "pretraining": "data/slices", "seed_offset": 0,
@@ -61,17 +62,8 @@ def test_early_stopping(tmp_path, monkeypatch):
 
 def test_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatch):
     straight, straight_result = run(tmp_path, monkeypatch, "straight", schedule="plateau")
-    train_epoch = training.train_epoch
-
-    def dies_in_the_third_epoch(*args):
-        if args[3] == 2:
-            raise KeyboardInterrupt
-        return train_epoch(*args)
-
-    monkeypatch.setattr(training, "train_epoch", dies_in_the_third_epoch)
-    with pytest.raises(KeyboardInterrupt):
+    with dies_at(3, training, "train_epoch"):
         run(tmp_path, monkeypatch, "killed", schedule="plateau")
-    monkeypatch.setattr(training, "train_epoch", train_epoch)
     resumed, resumed_result = run(tmp_path, monkeypatch, "killed", schedule="plateau")
     assert resumed_result == straight_result
     for name, tensor in straight.state_dict().items():

@@ -1,6 +1,7 @@
 """Inversion, OCTET and TACE: batch against solo, what stays bit for bit, which blobs are a region."""
 
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from stages.generate.blobs import Layout, opacity_logits, visible_shares
 from stages.generate.encoding import observer_of
 from stages.generate.loading import load_generator
 from tests.explain.conftest import PARAMS
+from tests.killed import dies_at
 
 NEEDS = "data/latents/blobgan"
 ROWS = torch.arange(4)
@@ -98,20 +100,11 @@ def test_a_killed_inversion_goes_on_where_it_was(ready, planted, runtime, tmp_pa
 
     whole, table, _ = run()
     Scratch("invert", "x").clear()
-    calls = []
-
-    def killed(*arguments):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return invert(*arguments)
-
-    monkeypatch.setattr(invert_stage, "invert", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with dies_at(2, invert_stage, "invert"):
         run()
-    calls.append(0)
-    resumed, again, _ = run()
-    assert len(calls) == 4  # the first batch, the killed one, the mark, the second batch: nothing twice
+    with mock.patch.object(invert_stage, "invert", wraps=invert) as counted:
+        resumed, again, _ = run()
+    assert counted.call_count == 1  # the second batch: nothing twice
     for name, value in whole.groups().items():
         assert torch.equal(value, getattr(resumed, name)), name
     pd.testing.assert_frame_equal(table, again)

@@ -19,6 +19,7 @@ from stages.generate.loading import load_generator
 from stages.generate.stylegan_synthesis import State, Styles
 from tests.explain.conftest import PARAMS, BlobClassifier
 from tests.generate.toys import STYLEGAN
+from tests.killed import dies_at
 
 SPLITS = ["train", "val", "test", "test", "train", "test", "val", "test", "train"]
 FIND = {"images": 6, "count": 3, "shift": 1.0, "explained_at": "flip", "unstable_effect": 0.3, "unstable_share": 1.0,
@@ -273,18 +274,8 @@ def test_a_killed_search_goes_on_to_the_same_attributes(folder, monkeypatch, cap
              folder / "reports/training/stylegan_attributes/strip.npy"]
     whole = [file.read_bytes() for file in files]
     monkeypatch.setattr(find_attributes, "SAVE_EVERY_SECONDS", 0.0)
-    calls, real = [], find_attributes.effects
-
-    def killed(*arguments):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    monkeypatch.setattr(find_attributes, "effects", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with dies_at(3, find_attributes, "effects"):
         run(find_attributes, monkeypatch, "--generator", "stylegan")
-    monkeypatch.setattr(find_attributes, "effects", real)
     run(find_attributes, monkeypatch, "--generator", "stylegan")
     assert "at step 2" in capsys.readouterr().out
     assert [file.read_bytes() for file in files] == whole

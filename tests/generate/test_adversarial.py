@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from stages.common.checkpoint import Scratch
-from stages.generate import adversarial, coin, coin_aligned, cx_gan, singla, va_gan
-from tests.generate.toys import ALIGNED, COIN, CX_GAN, SINGLA, VA_GAN, toy_data, train
+from stages.generate import adversarial, blobgan, coin, coin_aligned, cx_gan, singla, stylegan, va_gan
+from tests.generate.toys import ALIGNED, BLOBGAN, COIN, CX_GAN, SINGLA, STYLEGAN, VA_GAN, toy_data, train
+from tests.killed import dies_at
 
 METHODS = {
     "coin": (coin, COIN), "singla": (singla, SINGLA | {"target": "random", "bins": 4}),
     "coin_aligned": (coin_aligned, ALIGNED),
-    "va_gan": (va_gan, VA_GAN),
+    "blobgan": (blobgan, BLOBGAN), "stylegan": (stylegan, STYLEGAN), "va_gan": (va_gan, VA_GAN),
     "cx_gan": (cx_gan, CX_GAN | {"variant": "cascaded"}),  # with images that a pool keeps
 }
 
@@ -32,19 +33,8 @@ def test_interrupted_training_ends_with_the_same_weights(name, monkeypatch):
     monkeypatch.setattr(adversarial, "SAVE_EVERY_SECONDS", 0.0)
     straight, straight_history = train(method, chosen, "straight")
 
-    steps = []
-    step = method.discriminator_step
-
-    def dies_at_step_eight(*args):
-        steps.append(1)
-        if len(steps) == 8:
-            raise KeyboardInterrupt
-        return step(*args)
-
-    monkeypatch.setattr(method, "discriminator_step", dies_at_step_eight)
-    with pytest.raises(KeyboardInterrupt):
+    with dies_at(8, method, "discriminator_step"):
         train(method, chosen, "killed")
-    monkeypatch.setattr(method, "discriminator_step", step)
     torch.manual_seed(99)  # nothing may hang on the global state that the killed run left behind
     scratch = Scratch("killed", chosen.model_dump())
     scratch.save(scratch.load() | {"seconds": 1000.0})

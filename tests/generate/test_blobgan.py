@@ -188,29 +188,11 @@ def test_published_training_has_the_adversarial_term_alone_and_no_encoder(settin
     assert networks.generator.encoder is None
 
 
-def test_training_reconstructs_better_and_resumes_to_the_same(monkeypatch, tmp_path, capsys):
+def test_training_reconstructs_better(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    chosen = params(steps=30, ema_decay=0.5)
-    whole, history = train(blobgan, chosen)
-    assert history[-1]["pixel"] < history[0]["pixel"]
-    monkeypatch.setattr(adversarial, "SAVE_EVERY_SECONDS", 0.0)
     monkeypatch.setattr(adversarial, "RECORD_EVERY", 5)
-    calls, draw = [], blobgan.draw
-
-    def killed(*arguments):
-        calls.append(1)
-        if len(calls) == 18:
-            raise KeyboardInterrupt
-        return draw(*arguments)
-
-    monkeypatch.setattr(blobgan, "draw", killed)
-    with pytest.raises(KeyboardInterrupt):
-        train(blobgan, chosen)
-    monkeypatch.setattr(blobgan, "draw", draw)
-    resumed, _ = train(blobgan, chosen)
-    assert "resuming s at step 15" in capsys.readouterr().out
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name
+    _, history = train(blobgan, params(steps=30, ema_decay=0.5))
+    assert history[-1]["pixel"] < history[0]["pixel"]
 
 
 def test_slices_of_another_size_are_refused():

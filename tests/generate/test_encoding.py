@@ -10,6 +10,7 @@ from stages.generate import blobgan, encoding
 from stages.generate.encoding import EncoderParams, EncoderTraining, build_encoder, layout_distance, observer_of
 from tests.generate.test_blobs import layout
 from tests.generate.toys import BLOBGAN, ENCODER, BlobClassifier, slices, toy_data
+from tests.killed import dies_at
 
 
 @pytest.fixture
@@ -84,18 +85,8 @@ def test_a_killed_training_goes_on_to_the_same_encoder(training, monkeypatch, tm
     assert [row["step"] for row in history] == [2, 4, 6, 8, 10, 12]
     assert "h" in history[2] and "latent" in history[3]
     for at, kept in ((5, 4), (10, 8)):  # in the first phase and in the second
-        calls = []
-
-        def killed(*parts, calls=calls, at=at):
-            calls.append(1)
-            if len(calls) == at:
-                raise KeyboardInterrupt
-            return generator_for(*parts)
-
-        monkeypatch.setattr(encoding, "generator_for", killed)
-        with pytest.raises(KeyboardInterrupt):
+        with dies_at(at, encoding, "generator_for"):
             run(training())
-        monkeypatch.setattr(encoding, "generator_for", generator_for)
         resumed, curves = run(training())
         assert f"resuming encoder at step {kept}" in capsys.readouterr().out
         Scratch("encoder", "x").clear()

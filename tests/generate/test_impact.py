@@ -9,6 +9,7 @@ from stages.generate import adversarial, impact
 from stages.generate.partial_convolution import InpaintingUNet
 from stages.generate.vgg import gram
 from tests.generate.toys import IMPACT, slices, toy_data
+from tests.killed import dies_at
 
 
 @pytest.fixture(autouse=True)
@@ -121,19 +122,8 @@ def test_interrupted_training_ends_with_the_same_weights(monkeypatch):
     monkeypatch.setattr(adversarial, "SAVE_EVERY_SECONDS", 0.0)
     chosen = params(steps=7, fine_tuning_steps=5)
     straight, straight_history, _ = train(chosen, "straight")
-
-    draw, steps = impact.draw_holes, []
-
-    def dies_at_step_ten(*given):
-        steps.append(1)
-        if len(steps) == 10:
-            raise KeyboardInterrupt
-        return draw(*given)
-
-    monkeypatch.setattr(impact, "draw_holes", dies_at_step_ten)
-    with pytest.raises(KeyboardInterrupt):
+    with dies_at(10, impact, "draw_holes"):
         train(chosen, "killed")
-    monkeypatch.setattr(impact, "draw_holes", draw)
     torch.manual_seed(99)
     scratch = Scratch("killed", chosen.model_dump())
     resumed, resumed_history, _ = impact.train(chosen, toy_data(), 3, scratch)

@@ -187,30 +187,12 @@ def test_path_length_is_lazy_and_the_adams_know_of_it(setting):
     assert params(r1_every=16).adam("discriminator")["lr"] == pytest.approx(2e-3 * 16 / 17)
 
 
-def test_training_reconstructs_better_and_resumes_to_the_same(monkeypatch, tmp_path, capsys):
+def test_training_reconstructs_better(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(adversarial, "RECORD_EVERY", 5)
-    chosen = params(steps=30, ema_decay=0.5)
-    whole, history = train(stylegan, chosen)
+    trained, history = train(stylegan, params(steps=30, ema_decay=0.5))
     assert history[-1]["pixel"] < history[0]["pixel"]
-    monkeypatch.setattr(adversarial, "SAVE_EVERY_SECONDS", 0.0)
-    calls, draw = [], stylegan.draw
-
-    def killed(*arguments):
-        calls.append(1)
-        if len(calls) == 18:
-            raise KeyboardInterrupt
-        return draw(*arguments)
-
-    monkeypatch.setattr(stylegan, "draw", killed)
-    with pytest.raises(KeyboardInterrupt):
-        train(stylegan, chosen)
-    monkeypatch.setattr(stylegan, "draw", draw)
-    resumed, _ = train(stylegan, chosen)
-    assert "resuming s at step 15" in capsys.readouterr().out
-    assert float(whole.path_length) > 0
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name
+    assert float(trained.path_length) > 0
 
 
 def test_slices_of_another_size_are_refused():
