@@ -21,6 +21,7 @@ from stages.generate.loading import load_generator
 
 # The inpainter never saw the classifier: under other weights of it the same inpainter explains those.
 TRAINED_WITHOUT_CLASSIFIER = True
+SMOOTH = 0.01  # differences below it count less than they are: between equal neighbours rounding would decide else
 ADAM_EPSILON = 1e-6  # a cell whose gradient is nothing but rounding stays where it is
 
 
@@ -48,13 +49,22 @@ class Method:
         """Explain images (B,1,H,W) in [-1,1] with organ masks (B,H,W).
 
         Attribution: S where it passes theta, else 0 (the paper's result masks). Counterfactual: the image with all that
-        passes theta inpainted.
+        passes theta inpainted. An image whose logit is at or below `least_logit` has nothing to gain: its S is empty.
         """
         organ = organ.unsqueeze(1) > 0  # (B,H,W) -> (B,1,H,W)
         organ |= ~organ.flatten(1).any(dim=1).view(-1, 1, 1, 1)  # a slice without organ: all of it
-        cells, allowed = self.initial_grid(organ)
         with torch.no_grad():
             logits = self.classify(images)
+        searched = logits > self.params.least_logit  # (B,)
+        result, counterfactual = torch.zeros_like(images), images.clone()
+        if searched.any():
+            result[searched], counterfactual[searched] = self.optimise(images[searched], organ[searched],
+                                                                       logits[searched])
+        return ExplanationBatch(result.squeeze(1), counterfactual, self.params.steps * searched)
+
+    def optimise(self, images: Tensor, organ: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """S cut at theta and the counterfactuals, each (B,1,H,W), of images with organs (B,1,H,W) and logits (B,)."""
+        cells, allowed = self.initial_grid(organ)
         with torch.enable_grad():
             cells.requires_grad_()
             optimizer = torch.optim.Adam([cells], self.params.learning_rate, eps=ADAM_EPSILON)
@@ -69,8 +79,7 @@ class Method:
             holes = self.cut(saliency)
             with self.context.runtime.autocast():
                 counterfactual = self.inpainter.inpaint(images, holes)
-        steps = torch.full((len(images),), self.params.steps)
-        return ExplanationBatch((saliency * holes).squeeze(1), counterfactual.float(), steps)
+        return saliency * holes, counterfactual.float()
 
     def initial_grid(self, organ: Tensor) -> tuple[Tensor, Tensor]:
         """The regular grid that the optimisation starts from, and where it may have holes (0/1): (B,1,h,w) cells each.
@@ -120,10 +129,15 @@ class Method:
 
 
 def map_variation(maps: Tensor) -> Tensor:
-    """Anisotropic total variation (B,) of maps (B,1,H,W): absolute differences of neighbours, summed, per pixel."""
-    rows = (maps[..., 1:, :] - maps[..., :-1, :]).abs().sum(dim=(1, 2, 3))
-    columns = (maps[..., :, 1:] - maps[..., :, :-1]).abs().sum(dim=(1, 2, 3))
-    return (rows + columns) / (maps.shape[2] * maps.shape[3])
+    """Anisotropic total variation (B,) of maps (B,1,H,W), 0 beyond their borders: neighbours' differences, summed.
+
+    In sides of the image (the root of its area): that of a 0/1 mask is its outline, at any resolution the same.
+    """
+    framed = F.pad(maps, (1, 1, 1, 1))
+    rows, columns = ((difference**2 + SMOOTH**2).sqrt() - SMOOTH
+                     for difference in (framed.diff(dim=2), framed.diff(dim=3)))
+    rows, columns = rows.sum(dim=(1, 2, 3)), columns.sum(dim=(1, 2, 3))
+    return (rows + columns) / (maps.shape[2] * maps.shape[3]) ** 0.5
 
 
 def dice_overlap(maps: Tensor, organ: Tensor) -> Tensor:
