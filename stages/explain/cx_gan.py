@@ -18,20 +18,24 @@ TRAINED_WITHOUT_CLASSIFIER = True
 
 class MethodParams(Params):
     needs: Literal["models/generators/cx_gan"]  # folder of the trained generators
+    # map: M(x), as published. The integrated model's F sees nothing but G(x): where that is a healthy image without a
+    # trace of what was there, F can't know where to draw. instance: the change from x to G(x).
+    attribution: Literal["map", "instance"]
 
 
 class Method:
     def __init__(self, params: MethodParams, context: Context):
-        self.context = context
+        self.params, self.context = params, context
         self.generator = load_generator(params.needs, context.runtime)
 
     @torch.no_grad()
     def __call__(self, images: Tensor, rows: Tensor, organ: Tensor) -> ExplanationBatch:
-        """Of images (B,1,H,W) in [-1,1]: attribution |M| / 2, in the unit of the other methods' changes, the instance
-        G(x), and how far from x the way back from there ends."""
+        """Of images (B,1,H,W) in [-1,1]: attribution |M| / 2, in the unit of the other methods' changes, or
+        |x - G(x)| / 2; the instance G(x), and how far from x the way back from there ends."""
         with self.context.runtime.autocast():
             counterfactual = self.generator.healthy(images).float().clamp(-1, 1)
-            change = self.generator.change(images, counterfactual).float()
+            change = (counterfactual - images if self.params.attribution == "instance"
+                      else self.generator.change(images, counterfactual).float())
             back = self.generator.abnormal(counterfactual).float()
         cycle_l1 = (back - images).abs().mean(dim=(1, 2, 3)) / 2  # (B,)
         return ExplanationBatch(change.abs().squeeze(1) / 2, counterfactual, cycle_l1=cycle_l1)

@@ -102,13 +102,14 @@ def build_networks(params: GeneratorParams, classifier: nn.Module) -> Networks:
 
 
 def generate(networks: Networks, params: GeneratorParams, batch: Batch) -> Tensor:
-    """G(x) and abnormal images of y, one after the other; cascaded: then x + M(x), which may leave the range.
+    """G(x) and abnormal images of y, one after the other; cascaded: then x + M(x). (2B,1,H,W) or (3B,1,H,W).
 
-    (2B,1,H,W) or (3B,1,H,W).
+    Sums are left as they are: cut to the range, a map that points out of it, as it can in air, would be hidden from the
+    discriminator and cost nothing, and maps are the attribution.
     """
     generator = networks.generator
     healthy = generator.healthy(batch.images)
-    made = [healthy, generator.abnormal(batch.healthy)]
+    made = [healthy, generator.total(batch.healthy)]
     if params.variant == "cascaded":
         made.append(batch.images + generator.change(batch.images, healthy))
     return torch.cat(made)
@@ -119,7 +120,7 @@ def discriminator_step(networks: Networks, params: GeneratorParams, batch: Batch
     discriminator, loss = networks.discriminator, 0.0
     reals = {"healthy": batch.healthy, "abnormal": batch.images, "mapped": batch.healthy}
     kinds = list(discriminator.networks)
-    for kind, fake in zip(kinds, made.detach().clamp(-1, 1).chunk(len(kinds)), strict=True):
+    for kind, fake in zip(kinds, made.detach().chunk(len(kinds)), strict=True):
         network = discriminator.networks[kind]
         shown = discriminator.pools[kind](fake, batch.uniform)
         loss = loss + discriminator_loss(network(reals[kind]), network(shown), "mse")
@@ -127,11 +128,7 @@ def discriminator_step(networks: Networks, params: GeneratorParams, batch: Batch
 
 
 def generator_step(networks: Networks, params: GeneratorParams, batch: Batch, made: Tensor) -> dict[str, Tensor]:
-    """The generators' weighted loss terms by name; their sum is what is minimised.
-
-    Cycle, identity and the map's distance compare sums before they are brought into the range: where the image is at an
-    end of it, as air is, a map that points outward would cost nothing, and it is the attribution.
-    """
+    """The generators' weighted loss terms by name; their sum is what is minimised."""
     generator, discriminators = networks.generator, networks.discriminator.networks
     x, y = batch.images, batch.healthy
     healthy, abnormal, *mapped = made.chunk(len(discriminators))
@@ -147,6 +144,6 @@ def generator_step(networks: Networks, params: GeneratorParams, batch: Batch, ma
         losses["map"] = params.lambda_map * generator.change(x, healthy).abs().mean()
     if mapped:
         losses["map_adversarial"] = (params.lambda_map_adversarial
-                                     * generator_loss(discriminators["mapped"](clamped(mapped[0])), "mse"))
+                                     * generator_loss(discriminators["mapped"](mapped[0]), "mse"))
         losses["map_distance"] = params.lambda_map_distance * (mapped[0] - healthy.detach()).abs().mean()
     return losses
