@@ -42,7 +42,7 @@ def test_missing_imagenet_weights_name_the_file_and_its_page(architecture, tmp_p
 def test_made_up_weights_are_loaded_and_the_stem_sums_rgb(architecture, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     torch.manual_seed(1)
-    network = ARCHITECTURES[architecture](weights=None)
+    network = torchvision.models.get_model(architecture, weights=None)
     file = tmp_path / "checkpoints" / torchvision.models.get_model_weights(architecture).DEFAULT.url.split("/")[-1]
     file.parent.mkdir()
     torch.save(network.state_dict(), file)
@@ -58,7 +58,7 @@ def test_made_up_weights_are_loaded_and_the_stem_sums_rgb(architecture, tmp_path
 
 def test_old_densenet_names_are_understood(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    network = ARCHITECTURES["densenet121"](weights=None)
+    network = torchvision.models.get_model("densenet121", weights=None)
     old = {name.replace(".norm1.", ".norm.1.").replace(".conv2.", ".conv.2."): value
            for name, value in network.state_dict().items()}
     file = tmp_path / "checkpoints" / torchvision.models.get_model_weights("densenet121").DEFAULT.url.split("/")[-1]
