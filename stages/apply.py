@@ -107,8 +107,7 @@ def commands(methods: dict[str, Any]) -> list[tuple[str, ...]]:
     return [
         ("stages.prepare.extract_slices",), ("stages.prepare.filter_slices",), ("stages.prepare.augment_slices",),
         *(("stages.explain.invert", "--generator", generator) for generator in inverted(methods)),
-        *((f"stages.explain.{stage}", "--method", method) for stage in ("explain", "check_randomisation")
-          for method in methods),
+        *(("stages.explain.explain", "--method", method) for method in methods),
         ("stages.explain.judge_counterfactuals",), ("stages.explain.measure_realism",),
         *(("stages.segment.extract_masks", "--method", method, "--carry-from", str(Path("data/masks").resolve()))
           for method in methods),

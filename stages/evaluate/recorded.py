@@ -55,7 +55,7 @@ def randomisation_metrics(method: str) -> dict[str, float]:
     """What data/sanity says of a method; nothing where the check does not apply (the file holds the reason)."""
     file = Path("data/sanity") / f"{method}.json"
     if not file.is_file():
-        raise EvaluationError(f"{file} not found: run `dvc repro check_randomisation@{method}`")
+        raise EvaluationError(f"{file} not found: run `dvc repro explain@{method}`")
     found = read_json(file)
     if "reason" in found:
         return {}

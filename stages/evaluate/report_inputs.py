@@ -150,7 +150,7 @@ def _read_result(name: str, metrics: dict, policy: str | None, is_control: bool,
     realism = {"missing": {}, "cautions": {}}
     if explanations.counterfactual is not None:
         realism = read_json(needed(f"data/realism/{name}.json", "measure_realism"))
-    sanity = read_json(needed(f"data/sanity/{name}.json", f"check_randomisation@{name}"))
+    sanity = read_json(needed(f"data/sanity/{name}.json", f"explain@{name}"))
     unchecked = dict.fromkeys(RANDOMISATION, sanity["reason"]) if "reason" in sanity else {}
     attributes = _read_attributes(Path(needs).name) if needs.startswith("models/attributes/") else None
     return Result(name, metrics, is_control, explanations, masks, thresholds, row_of, own,

@@ -1,4 +1,7 @@
-"""Stage: slices + trained models -> one method's explanations of all slices of the splits in `explain.splits`."""
+"""Stage: slices + trained models -> one method's explanations of all slices of the splits in `explain.splits`.
+
+Then the randomisation check: some of its maps drawn again under shuffled weights of the classifier, and compared.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,13 @@ import torch
 from stages.classify.backbones import load_classifier, predict_probabilities
 from stages.common import runtime as runtimes
 from stages.common.explanations import write_explanations
+from stages.common.files import write_json
 from stages.common.params import announce, load_section, load_value, stage_main
 from stages.common.progress import Ticker
 from stages.common.runtime import Runtime, now
 from stages.common.store import SliceStore
 from stages.explain.method import CLASSIFIER, Context, ExplainParams, ExplanationBatch, load_method
+from stages.explain.randomisation import SanityParams, check, sentence
 
 # Of `ExplanationBatch`, one for each image, where a method has them.
 NUMBERS = ("f_reconstruction", "steps", "cycle_l1")
@@ -30,12 +35,14 @@ def main() -> None:
     # Parameters, models, slices.
     module = load_method(name)
     params = load_section("explain", ExplainParams)
+    sanity = load_section("sanity", SanityParams)
     method_params = load_section(f"methods.{name}", module.MethodParams)
     seed = load_value("seed", int)
-    announce(f"explain {name}", seed=seed, explain=params, **{name: method_params})
+    announce(f"explain {name}", seed=seed, explain=params, sanity=sanity, **{name: method_params})
     runtime = runtimes.start(seed)
     classifier = load_classifier(CLASSIFIER, runtime)
-    method = module.Method(method_params, Context(classifier, runtime, seed))
+    context = Context(classifier, runtime, seed)
+    method = module.Method(method_params, context)
     store = SliceStore.open("data/slices")
     rows = store.rows(tuple(params.splits))
     if len(rows) == 0:
@@ -61,6 +68,11 @@ def main() -> None:
                        images.get("abnormal"), images.get("roi"), images.get("blobs"))
     print(f"{name}: {len(rows)} slices explained, {seconds / len(rows):.4f} s per slice; {timing['device']}, "
           f"peak memory {timing['peak_memory_gb']:.2f} GB")
+
+    # Do the maps depend on the classifier's weights?
+    found = check(module, method_params, context, store, sanity, params.batch_size)
+    write_json(f"data/sanity/{name}.json", found)
+    print(sentence(name, found))
 
 
 def explain_rows(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from stages.classify.backbones import Classifier
 from stages.common.params import Params
 from stages.common.runtime import generator_for
 from stages.common.store import SliceStore
-from stages.explain.method import ExplanationBatch
+from stages.explain.method import CLASSIFIER, Context, ExplanationBatch
 
 LAYERS = ("head", "all")
 
@@ -103,3 +104,37 @@ def similarities(maps_of: Callable[[Classifier], np.ndarray], classifier: Classi
         found[f"spearman_{layers}"] = float(np.mean([rank_correlation(original, maps) for maps in redrawn]))
         found[f"ssim_{layers}"] = float(np.mean([structural_similarities(original, maps) for maps in redrawn]))
     return found
+
+
+def check(module: ModuleType, method_params: Params, context: Context, store: SliceStore, params: SanityParams,
+          batch_size: int) -> dict:
+    """What `data/sanity/<method>.json` holds of a method: the similarities and whether the map changed, or the reason
+    why there is no such check.
+
+    module: the method's, with `Method` and perhaps TRAINED_WITHOUT_CLASSIFIER; context: with the trained classifier.
+    """
+    rows = choose_slices(store, params.slices, context.seed)
+    if method_params.needs != CLASSIFIER and not getattr(module, "TRAINED_WITHOUT_CLASSIFIER", False):
+        return {"reason": f"it explains with {method_params.needs}, which was trained against the classifier and "
+                          "would have to be trained again against a shuffled one"}
+    if len(rows) == 0:
+        return {"reason": "the test split has no slice labelled abnormal"}
+    runtime = context.runtime
+    images = torch.as_tensor(np.array(store.images[rows]), device=runtime.device).float().unsqueeze(1)  # (B,1,H,W)
+    organ = torch.as_tensor(np.array(store.organ[rows]), device=runtime.device)  # (B,H,W)
+    found = similarities(
+        lambda network: draw_maps(module.Method(method_params, Context(network, runtime, context.seed)), images, rows,
+                                  organ, batch_size),
+        context.classifier, images, params.draws, context.seed)
+    return found | {"changed": min(found["spearman_all"], found["ssim_all"]) < params.threshold,
+                    "threshold": params.threshold, "draws": params.draws, "n_slices": len(rows),
+                    "n_patients": int(store.index["patient_id"].iloc[rows].nunique())}
+
+
+def sentence(name: str, found: dict) -> str:
+    """What a check found, in one line."""
+    if "reason" in found:
+        return f"{name}: no check of its maps: {found['reason']}"
+    return (f"{name}: maps under shuffled weights {'differ' if found['changed'] else 'DO NOT DIFFER'}: |rho| "
+            f"{found['spearman_all']:.3f}, SSIM {found['ssim_all']:.3f} ({found['n_slices']} slices, "
+            f"{found['draws']} draws)")
