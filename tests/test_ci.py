@@ -200,7 +200,7 @@ def test_this_projects_own_lock_needs_no_data(tmp_path, monkeypatch):
         shutil.copy(ROOT / name, tmp_path / name)
     shutil.copytree(ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "reports").mkdir()
-    for name in ("metrics.json", "metrics.md", "classifier.json", "judge.json"):
+    for name in ("metrics.json", "metrics.md", "classifier.json", "judge.json", "impact.md", "inpainter.json"):
         shutil.copy(ROOT / "reports" / name, tmp_path / "reports" / name)
     run(tmp_path, "git", "init", "-q")
     dvc(tmp_path, "init", "-q")
@@ -213,7 +213,7 @@ def test_this_projects_own_lock_needs_no_data(tmp_path, monkeypatch):
     added = {stage for stage in after if "parameter methods.rise modified" in after[stage]}
     assert added == {"explain@rise"}
     assert {stage for stage in after if after[stage] != before.get(stage)} == {
-        "explain@rise", "judge_counterfactuals", "measure_realism", "evaluate", "report"}
+        "explain@rise", "judge_counterfactuals", "measure_realism", "evaluate", "impact_table", "report"}
 
 
 # The command.
