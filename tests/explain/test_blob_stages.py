@@ -31,7 +31,8 @@ def folder(tmp_path, monkeypatch, planted_nine, classifier):
     methods = {"tace": params["methods"]["tace"] | {"steps": 3, "first_steps": 3}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({
         "seed": 3, "runtime": {"device": "cpu", "precision": "float32", "threads": 1},
-        "explain": {"batch_size": 4, "splits": ["val", "test"]}, "encoders": {"blobgan": ENCODER},
+        "explain": {"batch_size": 4, "splits": ["val", "test"]}, "sanity": {"slices": 2, "draws": 1, "threshold": 0.8},
+        "encoders": {"blobgan": ENCODER},
         "inversions": {"blobgan": inversion}, "methods": methods}))
     images = planted_nine[:, 0].numpy().astype(np.float16)
     index = pd.DataFrame({column: [0] * len(SPLITS) for column in INDEX_COLUMNS})

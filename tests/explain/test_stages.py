@@ -20,7 +20,7 @@ from stages.explain.method import ExplanationBatch
 PARAMS = {
     "seed": 3,
     "runtime": {"device": "cpu", "precision": "float32", "threads": 1},
-    "explain": {"batch_size": 4, "splits": ["val", "test"]},
+    "explain": {"batch_size": 4, "splits": ["val", "test"]}, "sanity": {"slices": 2, "draws": 1, "threshold": 0.8},
     "methods": {
         "gradient": {"needs": "models/classifiers/classifier"},
         "random": {"needs": "models/classifiers/classifier"},

@@ -215,7 +215,8 @@ def folder(tmp_path, monkeypatch, planted_nine, classifier):
     method = yaml.safe_load(PARAMS.read_text())["methods"]["stylex"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({
         "seed": 3, "runtime": {"device": "cpu", "precision": "float32", "threads": 1},
-        "explain": {"batch_size": 4, "splits": ["val", "test"]}, "attributes": {"stylegan": FIND | {"count": 8}},
+        "explain": {"batch_size": 4, "splits": ["val", "test"]}, "sanity": {"slices": 2, "draws": 1, "threshold": 0.8},
+        "attributes": {"stylegan": FIND | {"count": 8}},
         "methods": {"stylex": method}}))
     images = planted_nine[:, 0].numpy().astype(np.float16)
     index = pd.DataFrame({column: [0] * len(SPLITS) for column in INDEX_COLUMNS})
