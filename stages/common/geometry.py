@@ -185,3 +185,9 @@ def _short(numbers: np.ndarray) -> str:
 def _check_shape(found: tuple[int, ...], expected: tuple[int, ...]) -> None:
     if tuple(found) != tuple(expected):
         raise GeometryError(f"array of shape {tuple(found)} doesn't lie on the grid {tuple(expected)}")
+
+
+def window_sums(mask: np.ndarray, side: int) -> np.ndarray:
+    """Pixels (H-side+1,W-side+1) of a mask (H,W) bool in the square of `side` pixels below and right of each corner."""
+    sums = np.pad(mask.astype(np.int64).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]

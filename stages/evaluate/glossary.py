@@ -142,6 +142,9 @@ METRICS: dict[str, Metric] = {
     "change_inside_share": Metric("share inside", "change summed inside the lesion / summed over the slice, 0 where "
                                   "nothing changes; lesion slices called abnormal", True, "n_change_inside_share",
                                   True),
+    "ncc_change": Metric("NCC of x - x_cf", "zero-mean normalised cross-correlation of lesion mask and change with its "
+                         "sign, what the counterfactual takes away: for lesions brighter than healthy tissue, as those "
+                         "of `synthetic_effect`; lesion slices called abnormal", True, "n_ncc_change", True),
     "inversion_error": Metric("inversion error", "mean |x - G(x)| of the scans that the method starts from as its "
                               "generator makes them, scale -1 to 1; all test slices", False, "n_inversion", True),
     "inversion_decision_kept": Metric("inversion keeps decision", "share of the test slices that the classifier calls "

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 
 from stages.evaluate import saliency
-from stages.evaluate.metrics import CALLED_ABNORMAL, batches, is_lesion_case
+from stages.evaluate.metrics import CALLED_ABNORMAL, batches, cross_correlation, is_lesion_case
 
 SURFACE = ("hd95_mm_val", "asd_mm_val")
 PER_PATIENT = ("iou_val", "dice_val", "pixel_ap", *SURFACE)
-CHANGE = ("change_inside", "change_outside", "change_organ", "change_background", "change_inside_share")
+CHANGE = ("change_inside", "change_outside", "change_organ", "change_background", "change_inside_share",
+          "ncc_change")
 
 
 def localisation_metrics(cases: pd.DataFrame) -> dict[str, float]:
@@ -38,11 +39,12 @@ def localisation_metrics(cases: pd.DataFrame) -> dict[str, float]:
 
 def change_by_region(images: np.ndarray, counterfactuals: np.ndarray, lesion: np.ndarray,
                      organ: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean |x - x_cf| on the scale [0,1] in four regions, and the lesion's share of the whole change, each (N,).
+    """Mean |x - x_cf| on the scale [0,1] in four regions, the lesion's share of the whole change, and the correlation
+    of x - x_cf with the lesion, each (N,).
 
     images, counterfactuals (N,H,W) in [-1,1]; lesion (no slice empty), organ (N,H,W) 0/1. Regions: inside the lesion,
     outside of it, in the organ outside of it, and in the background, outside of both. NaN where a region has no pixel;
-    the share of an image that does not change is 0.
+    share and correlation of an image that does not change are 0.
     """
     result = {name: np.empty(len(images)) for name in CHANGE}
     for part in batches(images.shape):
@@ -56,6 +58,7 @@ def change_by_region(images: np.ndarray, counterfactuals: np.ndarray, lesion: np
             result[name][part] = np.divide(total, pixels, out=np.full(len(total), np.nan), where=pixels > 0)
         total, within = changed.sum(axis=(1, 2)), (changed * inside).sum(axis=(1, 2))
         result["change_inside_share"][part] = np.divide(within, total, out=np.zeros(len(total)), where=total > 0)
+        result["ncc_change"][part] = cross_correlation(x - x_cf, inside)
     return result
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from stages.classify.backbones import load_classifier, predict_logits
 from stages.common import runtime as runtimes
+from stages.common.geometry import window_sums
 from stages.common.params import announce, load_section, load_value, stage_main
 from stages.common.probes import ProbeParams, Probes
 from stages.common.progress import progress
@@ -64,9 +65,7 @@ def probed_squares(organ: np.ndarray, side: int, stride: int) -> np.ndarray:
     """
     rows, columns = (np.arange(0, length - side + 1, stride) for length in organ.shape)
     corners = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
-    sums = np.pad(organ.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))  # of all above and to the left
-    (top, left), (bottom, right) = corners.T, corners.T + side
-    share = (sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]) / side**2
+    share = window_sums(organ, side)[corners[:, 0], corners[:, 1]] / side**2  # (K,)
     return corners[share >= min(LEAST_ORGAN, share.max())]
 
 

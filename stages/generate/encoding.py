@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,17 +13,15 @@ from torch import Tensor, nn
 
 from stages.classify.backbones import Classifier
 from stages.classify.perceptual import Observer, View
-from stages.common.checkpoint import Scratch, check_finite
+from stages.common.checkpoint import Scratch
 from stages.common.params import Params
 from stages.common.pretrained import ALEXNET, find_lpips
-from stages.common.progress import Ticker
 from stages.common.runtime import generator_for
 from stages.generate.batches import TrainingSlices
 from stages.generate.blobs import Layout
+from stages.generate.course import Course, update
 from stages.generate.stylegan_layers import ResidualTrunk
 
-SAVE_EVERY_SECONDS = 60.0
-RECORD_EVERY = 25  # steps between rows of the learning curves
 MEAN_OF, MEAN_SEED = 10_000, 5  # z over which the mean h is taken
 
 
@@ -155,20 +152,15 @@ def train_encoder(training: EncoderTraining, data: TrainingSlices, seed: int,
     phases = [(params.pretrain, training.pretrain_terms, 0),
               (params.finetune, training.finetune_terms, params.pretrain.steps)]
     total = params.pretrain.steps + params.finetune.steps
-    history: list[dict[str, float]] = []
-    done, seconds_before, state = 0, 0.0, scratch.load()
-    if state:
-        encoder.load_state_dict(state["encoder"])
-        done, history, seconds_before = state["step"], state["history"], state["seconds"]
-    ticker = Ticker(f"train {scratch.folder.name}", max(total, 1), done)
-    started = saved = time.monotonic()
+    course = Course(scratch, total)
+    course.restore(encoder=encoder)
     for phase, terms_of, offset in phases:
-        if done >= offset + phase.steps:
+        if course.step >= offset + phase.steps:
             continue
         optimizer = torch.optim.Adam(encoder.parameters(), phase.learning_rate)
-        if state and done > offset:
-            optimizer.load_state_dict(state["optimizer"])
-        for step in range(done - offset, phase.steps):
+        if course.step > offset:  # of an unfinished run, in this phase
+            course.restore(optimizer=optimizer)
+        for step in range(course.step - offset, phase.steps):
             optimizer.param_groups[0]["lr"] = phase.learning_rate * 0.5 ** (step // phase.halve_every)
             generator = generator_for(seed, offset + step)
             rows = torch.randint(len(data.images), (phase.batch_size,), generator=generator)
@@ -176,17 +168,6 @@ def train_encoder(training: EncoderTraining, data: TrainingSlices, seed: int,
             z = torch.randn(phase.batch_size, training.generator.latent, generator=generator).to(runtime.device)
             with runtime.autocast():
                 terms = terms_of(batch.images, z)
-            optimizer.zero_grad(set_to_none=True)
-            sum(terms.values()).backward()
-            optimizer.step()
-            done += 1
-            if done % RECORD_EVERY == 0 or done == total:
-                check_finite(terms, done, scratch)
-                values = {name: float(value.detach()) for name, value in terms.items()}
-                history.append({"step": done, **values})
-                ticker.tick(done, **values)
-                if time.monotonic() - saved > SAVE_EVERY_SECONDS:
-                    scratch.save({"encoder": encoder.state_dict(), "optimizer": optimizer.state_dict(), "step": done,
-                                  "history": history, "seconds": seconds_before + time.monotonic() - started})
-                    saved = time.monotonic()
-    return encoder.eval().requires_grad_(False), history, seconds_before + time.monotonic() - started
+            update(optimizer, sum(terms.values()))
+            course.record(terms, encoder=encoder, optimizer=optimizer)
+    return encoder.eval().requires_grad_(False), course.history, course.seconds

@@ -6,7 +6,6 @@ the encoder's batch norm frozen and a smaller learning rate. Losses of Liu et al
 
 from __future__ import annotations
 
-import time
 from typing import Any, Literal
 
 import torch
@@ -14,12 +13,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from stages.common.checkpoint import Scratch, check_finite
+from stages.common.checkpoint import Scratch
 from stages.common.params import Params
-from stages.common.progress import Ticker
 from stages.common.runtime import generator_for
-from stages.generate import adversarial
 from stages.generate.batches import TrainingSlices
+from stages.generate.course import Course, update
 from stages.generate.partial_convolution import InpaintingUNet
 from stages.generate.vgg import VggFeatures, gram
 
@@ -124,18 +122,10 @@ def train(params: GeneratorParams, data: TrainingSlices, seed: int,
     network = runtime.place(build(architecture_of(params, data.classifier))).train()
     features = runtime.place(VggFeatures()) if params.perceptual_features == "vgg16" else None
     optimizer = torch.optim.Adam(network.parameters(), params.learning_rate, fused=runtime.device.type == "cuda")
-    history: list[dict[str, float]] = []
-    first_step, seconds_before = 0, 0.0
-    if state := scratch.load():
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        history, first_step, seconds_before = state["history"], state["step"], state["seconds"]
-
     total = params.steps + params.fine_tuning_steps
-    ticker = Ticker(f"train {scratch.folder.name}", total, first_step)
-    started = saved = time.monotonic()
-    unchecked = []
-    for step in range(first_step, total):
+    course = Course(scratch, total)
+    course.restore(network=network, optimizer=optimizer)
+    for step in range(course.step, total):
         if step >= params.steps:
             network.freeze_encoder_norms()
         optimizer.param_groups[0]["lr"] = (params.learning_rate if step < params.steps
@@ -146,18 +136,6 @@ def train(params: GeneratorParams, data: TrainingSlices, seed: int,
         holes = draw_holes(len(images), tuple(images.shape[2:]), params, generator).to(runtime.device)
         with runtime.autocast():
             losses = loss_terms(params, network, features, images, holes)
-        adversarial.update(optimizer, sum(losses.values()))
-
-        done = step + 1
-        unchecked.append((done, {name: loss.detach() for name, loss in losses.items()}))
-        if done % adversarial.RECORD_EVERY == 0 or done == total:
-            for at, terms in unchecked:  # not at every step: a GPU would have to be waited for
-                check_finite(terms, at, scratch)
-            history.append({"step": done, **{name: float(value) for name, value in unchecked[-1][1].items()}})
-            unchecked.clear()
-            ticker.tick(done, **{name: value for name, value in history[-1].items() if name != "step"})
-        if time.monotonic() - saved > adversarial.SAVE_EVERY_SECONDS and done % adversarial.RECORD_EVERY == 0:
-            scratch.save({"network": network.state_dict(), "optimizer": optimizer.state_dict(), "history": history,
-                          "step": done, "seconds": seconds_before + time.monotonic() - started})
-            saved = time.monotonic()
-    return network.eval().requires_grad_(False), history, seconds_before + time.monotonic() - started
+        update(optimizer, sum(losses.values()))
+        course.record(losses, network=network, optimizer=optimizer)
+    return network.eval().requires_grad_(False), course.history, course.seconds

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import numpy as np
 import pydantic
 
+from stages.common.geometry import window_sums
 from stages.common.params import Params
 
 
@@ -27,12 +28,6 @@ class PatchParams(Params):
 
 class StrongSupervision(pydantic.RootModel[Annotated[list[Literal["mass_patches"]], pydantic.Field(max_length=1)]]):
     """Section `strong_supervision`: [] is off."""
-
-
-def window_sums(mask: np.ndarray, side: int) -> np.ndarray:
-    """Pixels (H-side+1,W-side+1) of a mask (H,W) bool in the square of `side` pixels below and right of each corner."""
-    sums = np.pad(mask.astype(np.int64).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
 
 
 def choose_patches(lesion: np.ndarray, organ: np.ndarray, side: int, count: int,

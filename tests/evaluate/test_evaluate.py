@@ -205,6 +205,7 @@ def test_distances_detection_and_change_tell_the_good_method_from_the_blind_one(
     # The counterfactual takes 0.45 of 2 off the lesion and nothing else; the organ is the whole image.
     assert good["change_inside"] == pytest.approx(0.225, rel=1e-3)
     assert good["change_outside"] == good["change_organ"] == 0 and good["change_inside_share"] == 1
+    assert good["ncc_change"] == pytest.approx(1, abs=1e-3)
     assert good["n_change_inside"] == 24 and good["n_change_background"] == 0 and "change_background" not in good
     # Of the blind maps, which are noise, 50, 25 and 10 percent are marked: that share of the organ, and of any mask.
     for p, share in ((50, 0.5), (75, 0.25), (90, 0.1)):

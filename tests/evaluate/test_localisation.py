@@ -26,7 +26,9 @@ def test_change_is_measured_by_region_on_the_scale_0_to_1():
     first = {name: values[0] for name, values in found.items()}
     total = 3 * 1 + 4 * 0.5 + 0.25  # 3 lesion pixels, 4 of the organ's 6 outside of it, 13 elsewhere
     assert first == pytest.approx({"change_inside": 1, "change_outside": 2.25 / 17, "change_organ": 0.5,
-                                   "change_background": 0.25 / 13, "change_inside_share": 3 / total})
+                                   "change_background": 0.25 / 13, "change_inside_share": 3 / total,
+                                   "ncc_change": np.corrcoef((images - counterfactuals)[0].ravel().astype(float),
+                                                             lesion[0].ravel())[0, 1]})
     assert {name: values[1] for name, values in found.items()} == dict.fromkeys(CHANGE, 0)  # nothing changes
 
 
@@ -56,13 +58,14 @@ def change_cases():
         "label": [1, 1, 1, 1, 0], "lesion_px": [5, 5, 5, 0, 0], "f_x": [0.9, 0.5, 0.4, 0.9, 0.9],
         "change_inside": [0.4, 0.2, 0.9, np.nan, np.nan], "change_outside": [0.1, 0.3, 0.9, np.nan, np.nan],
         "change_organ": [0.1, np.nan, 0.9, np.nan, np.nan], "change_background": np.nan,
-        "change_inside_share": [0.5, 0.3, 0.9, np.nan, np.nan]})
+        "change_inside_share": [0.5, 0.3, 0.9, np.nan, np.nan], "ncc_change": [-0.5, 0.1, 0.9, np.nan, np.nan]})
 
 
 def test_change_is_that_of_lesion_cases_called_abnormal_each_with_its_count():
     assert change_metrics(change_cases()) == pytest.approx({
         "n_change_inside": 2, "change_inside": 0.3, "n_change_outside": 2, "change_outside": 0.2, "n_change_organ": 1,
         "change_organ": 0.1, "n_change_background": 0, "n_change_inside_share": 2, "change_inside_share": 0.4,
+        "n_ncc_change": 2, "ncc_change": -0.2,
         "change_inside_to_outside": 1.5})
     nowhere_else = change_cases().assign(change_outside=0.0)
     assert "change_inside_to_outside" not in change_metrics(nowhere_else)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +16,7 @@ from stages.evaluate.figures import ReportParams
 from stages.evaluate.report_answer import worst_cases
 from stages.evaluate.report_html import git_revision
 from stages.evaluate.report_inputs import Result
-from tests.evaluate.report_fixture import METHODS, REPORT, build_project
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    images = np.random.default_rng(1).uniform(-1, 0.2, (12, 24, 24))
-    build_project(tmp_path, images, METHODS, ("coin",), ("random",))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["report"])
-    return tmp_path
+from tests.evaluate.report_fixture import METHODS, REPORT
 
 
 def edit_json(path: Path, change) -> None:

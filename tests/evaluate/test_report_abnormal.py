@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from stages.common.explanations import Explanations, write_explanations
 from stages.evaluate import pictures, report
 from stages.evaluate.report_inputs import read_inputs
-from tests.evaluate.report_fixture import METHODS, build_project
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    build_project(tmp_path, np.random.default_rng(1).uniform(-1, 0.2, (12, 24, 24)), METHODS, ("coin",), ("random",))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["report"])
-    return tmp_path
 
 
 def make_abnormal(project, organ_columns=12):

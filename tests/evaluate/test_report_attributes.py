@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +10,17 @@ import pytest
 import yaml
 
 from stages.evaluate import pictures, report
-from tests.evaluate.report_fixture import METHODS, build_project
 
 FOLDER = Path("reports/training/stylegan_attributes")
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch):
+def project(project):
     """A finished run in which `coin` explains with found attributes."""
-    build_project(tmp_path, np.random.default_rng(1).uniform(-1, 0.2, (12, 24, 24)), METHODS, ("coin",), ("random",))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["report"])
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["methods"] = {"coin": {"needs": "models/attributes/stylegan"}}
     Path("params.yaml").write_text(yaml.safe_dump(params))
-    return tmp_path
+    return project
 
 
 def test_every_attribute_is_shown_with_its_effect_on_the_logit(project):

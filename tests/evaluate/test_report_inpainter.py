@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import pytest
 
 from stages.evaluate import report, tables
-from tests.evaluate.report_fixture import METHODS, build_project
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    build_project(tmp_path, np.random.default_rng(1).uniform(-1, 0.2, (12, 24, 24)), METHODS, ("coin",), ("random",))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["report"])
-    return tmp_path
 
 
 def test_the_inpainters_check_is_shown_where_there_is_one(project):

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from stages.common.explanations import Explanations, write_explanations
 from stages.evaluate import pictures, report
-from tests.evaluate.report_fixture import METHODS, build_project
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    build_project(tmp_path, np.random.default_rng(1).uniform(-1, 0.2, (12, 24, 24)), METHODS, ("coin",), ("random",))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["report"])
-    return tmp_path
 
 
 def test_a_methods_blobs_and_region_are_shown_with_k_star(project):

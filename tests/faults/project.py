@@ -105,10 +105,8 @@ def _stage(project: str, module: str, arguments: list[str], patches: dict[str, A
     """Run by the child. `kill_at`: (module, function, n), SIGKILL at the n-th call; `file_limit`: bytes per file."""
     os.chdir(project)
     sys.argv = [module, *arguments]
-    adversarial = importlib.import_module("stages.generate.adversarial")
-    encoding = importlib.import_module("stages.generate.encoding")
-    for training in (adversarial, encoding):
-        training.SAVE_EVERY_SECONDS, training.RECORD_EVERY = 0.0, 4
+    course = importlib.import_module("stages.generate.course")
+    course.SAVE_EVERY_SECONDS, course.RECORD_EVERY = 0.0, 4
     for searching in ("invert", "find_attributes"):
         importlib.import_module(f"stages.explain.{searching}").SAVE_EVERY_SECONDS = 0.0
     if module.split(".")[1] in BLIND_ROOMS:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stages.common.checkpoint import Scratch
-from stages.generate import adversarial, blobgan, coin, coin_aligned, cx_gan, singla, stylegan, va_gan
+from stages.generate import adversarial, blobgan, coin, coin_aligned, course, cx_gan, singla, stylegan, va_gan
 from tests.generate.toys import ALIGNED, BLOBGAN, COIN, CX_GAN, SINGLA, STYLEGAN, VA_GAN, toy_data, train
 from tests.killed import dies_at
 
@@ -29,8 +29,8 @@ def params(name="coin", **changes):
 @pytest.mark.parametrize("name", METHODS)
 def test_interrupted_training_ends_with_the_same_weights(name, monkeypatch):
     method, chosen = METHODS[name][0], params(name, ema_decay=0.5)
-    monkeypatch.setattr(adversarial, "RECORD_EVERY", 3)
-    monkeypatch.setattr(adversarial, "SAVE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(course, "RECORD_EVERY", 3)
+    monkeypatch.setattr(course, "SAVE_EVERY_SECONDS", 0.0)
     straight, straight_history = train(method, chosen, "straight")
 
     with dies_at(8, method, "discriminator_step"):
@@ -53,7 +53,7 @@ def test_changed_parameter_starts_afresh_and_says_so(capsys):
 
 
 def test_infinite_loss_stops_and_names_loss_and_step(monkeypatch):
-    monkeypatch.setattr(adversarial, "RECORD_EVERY", 2)
+    monkeypatch.setattr(course, "RECORD_EVERY", 2)
     with pytest.raises(FloatingPointError, match=r"`\w+` became \w+ at step \d+"):
         train(coin, params(lambda_total_variation=1e38, total_variation_scale=1e20))
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import yaml
 
 from stages.common.runtime import generator_for
-from stages.generate import adversarial, blobgan
+from stages.generate import blobgan, course
 from stages.generate.blob_renderer import SpatialConv
 from stages.generate.encoding import build_encoder, layout_distance
 from stages.generate.logistic_gan import gradient_penalty
@@ -190,7 +190,7 @@ def test_published_training_has_the_adversarial_term_alone_and_no_encoder(settin
 
 def test_training_reconstructs_better(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(adversarial, "RECORD_EVERY", 5)
+    monkeypatch.setattr(course, "RECORD_EVERY", 5)
     _, history = train(blobgan, params(steps=30, ema_decay=0.5))
     assert history[-1]["pixel"] < history[0]["pixel"]
 

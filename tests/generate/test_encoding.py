@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from stages.common.checkpoint import Scratch
 from stages.common.runtime import generator_for
-from stages.generate import blobgan, encoding
+from stages.generate import blobgan, course, encoding
 from stages.generate.encoding import EncoderParams, EncoderTraining, build_encoder, layout_distance, observer_of
 from tests.generate.test_blobs import layout
 from tests.generate.toys import BLOBGAN, ENCODER, BlobClassifier, slices, toy_data
@@ -74,8 +74,8 @@ def test_equation_2_has_all_terms_with_their_weights(training):
 
 def test_a_killed_training_goes_on_to_the_same_encoder(training, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(encoding, "SAVE_EVERY_SECONDS", -1.0)
-    monkeypatch.setattr(encoding, "RECORD_EVERY", 2)
+    monkeypatch.setattr(course, "SAVE_EVERY_SECONDS", -1.0)
+    monkeypatch.setattr(course, "RECORD_EVERY", 2)
 
     def run(setting):
         return encoding.train_encoder(setting, toy_data(), 3, Scratch("encoder", "x"))[:2]

@@ -5,7 +5,7 @@ import torch
 
 from stages.common.checkpoint import Scratch
 from stages.common.runtime import generator_for
-from stages.generate import adversarial, impact
+from stages.generate import course, impact
 from stages.generate.partial_convolution import InpaintingUNet
 from stages.generate.vgg import gram
 from tests.generate.toys import IMPACT, slices, toy_data
@@ -118,8 +118,8 @@ def test_the_second_phase_freezes_the_encoders_norms_and_lowers_the_rate(monkeyp
 
 
 def test_interrupted_training_ends_with_the_same_weights(monkeypatch):
-    monkeypatch.setattr(adversarial, "RECORD_EVERY", 3)
-    monkeypatch.setattr(adversarial, "SAVE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(course, "RECORD_EVERY", 3)
+    monkeypatch.setattr(course, "SAVE_EVERY_SECONDS", 0.0)
     chosen = params(steps=7, fine_tuning_steps=5)
     straight, straight_history, _ = train(chosen, "straight")
     with dies_at(10, impact, "draw_holes"):

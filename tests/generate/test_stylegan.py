@@ -8,7 +8,7 @@ import torch.nn.functional as F
 import yaml
 
 from stages.common.runtime import generator_for
-from stages.generate import adversarial, stylegan
+from stages.generate import course, stylegan
 from stages.generate.losses import kl_to_target
 from stages.generate.stylegan_layers import ResidualTrunk
 from stages.generate.stylegan_synthesis import ModulatedConv, Styles
@@ -189,7 +189,7 @@ def test_path_length_is_lazy_and_the_adams_know_of_it(setting):
 
 def test_training_reconstructs_better(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(adversarial, "RECORD_EVERY", 5)
+    monkeypatch.setattr(course, "RECORD_EVERY", 5)
     trained, history = train(stylegan, params(steps=30, ema_decay=0.5))
     assert history[-1]["pixel"] < history[0]["pixel"]
     assert float(trained.path_length) > 0

@@ -8,10 +8,11 @@ import pytest
 import yaml
 
 from stages.common.files import read_json
+from stages.common.geometry import window_sums
 from stages.common.store import INDEX_COLUMNS, SliceStore, write_store
 from stages.common.truth import write_truth
 from stages.prepare import cut_patches
-from stages.prepare.patches import PatchError, choose_patches, window_sums
+from stages.prepare.patches import PatchError, choose_patches
 
 SIZE, SIDE = 32, 8
 
