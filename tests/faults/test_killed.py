@@ -49,7 +49,8 @@ def test_killed_whenever_something_is_about_to_take_its_name(finished, tmp_path,
 
 
 @pytest.mark.parametrize(("name", "moment"), [
-    *((name, ("stages.generate.adversarial", "update", 13)) for name in GENERATORS if name != INPAINTER),  # in step 7
+    # in step 7, saved at step 4
+    *((name, ("stages.generate.adversarial", "update", 13)) for name in GENERATORS if name != INPAINTER),
     (INPAINTER, ("stages.generate.impact", "update", 7)),
     ("train_classifier@judge", ("stages.classify.training", "draw_batch", 5)),  # in epoch 2, saved after each
     ("train_encoder@blobgan", ("stages.generate.encoding", "generator_for", 19)),  # in step 7 of the second phase
