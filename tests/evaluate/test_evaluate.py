@@ -1,104 +1,21 @@
-"""A project of two methods, run from maps to reports by the stages' own mains."""
+"""Two methods' maps become masks and numbers, by the stages' own mains."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from scipy import ndimage
 from skimage import measure
 
-from stages.common.explanations import Explanations, write_explanations
-from stages.common.files import write_json
-from stages.common.store import INDEX_COLUMNS, write_store
 from stages.common.truth import write_truth
 from stages.evaluate import evaluate, glossary
 from stages.segment import extract_masks
-
-SIZE, METHODS = 32, ("good", "blind")
-POLICIES = ("fixed", "otsu", "val", "oracle")
-SECTIONS = {
-    "seed": 3, "strong_supervision": [],
-    "methods": {"good": {"needs": "models/generators/good"}, "blind": {"needs": "models/classifiers/classifier"}},
-    "masks": {"fixed": 0.25, "sweep_step": 0.01, "morphology": ["open", "close", "largest_component"]},
-    "evaluate": {"cv_tau": 0.8, "bootstrap_samples": 300, "confidence": 0.95, "reference_method": "good"},
-}
+from tests.evaluate.project_of_two import METHODS, POLICIES, SIZE, rewrite_index, run, run_all, slices, write_project
 
 
-def slices() -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
-    """Images with a bright square in three slices of four, the squares, and the index: 2 train, 3 val, 4 test scans."""
-    generator = np.random.default_rng(0)
-    index = pd.DataFrame({"slice_id": [f"scan{n // 8}:{n % 8}" for n in range(72)]})
-    patient = np.arange(72) // 8
-    index = index.assign(
-        scan_id=[f"scan{p}" for p in patient], patient_id=[f"{p:03d}" for p in patient], z=np.arange(72) % 8,
-        relative_height=0.5, spacing_row_mm=1.0, spacing_col_mm=1.0, spacing_z_mm=1.0, native_rows=SIZE,
-        native_cols=SIZE, label=(np.arange(72) % 4 > 0).astype(int), split=np.array(["train"] * 2 + ["val"] * 3
-                                                                                    + ["test"] * 4)[patient],
-        organ_px=500, source_file="x.nii.gz")
-    images = generator.uniform(-0.5, 0, (72, SIZE, SIZE))
-    lesion = np.zeros(images.shape, np.uint8)
-    for row in np.flatnonzero(index["label"]):
-        top, left = generator.integers(2, SIZE - 10, 2)
-        lesion[row, top:top + 7, left:left + 6] = 1
-    return (images + 0.5 * lesion).astype(np.float16), lesion, index[INDEX_COLUMNS]
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    write_project()
-    return tmp_path
-
-
-def write_project(masks: bool = True):
-    Path("params.yaml").write_text(yaml.safe_dump(SECTIONS, sort_keys=False))
-    images, lesion, index = slices()
-    write_store("data/slices", images, np.ones_like(lesion), index)
-    write_truth("data/truth", lesion if masks else np.zeros_like(lesion))
-    rows = np.flatnonzero(index["split"] != "train")
-    generator = np.random.default_rng(1)
-    counterfactual = images[rows] - 0.45 * lesion[rows]
-    f_x = np.where(index["label"].iloc[rows] == 1, 0.95, 0.05)
-    table = pd.DataFrame({"slice_id": index["slice_id"].iloc[rows], "f_x": f_x, "f_x_cf": 0.1, "steps": np.nan})
-    timing = {"seconds": 1.0, "images": len(rows), "seconds_per_image": 1 / len(rows), "device": "CPU",
-              "peak_memory_gb": 0.1}
-    good = np.clip(0.6 * lesion[rows] + 0.3 * generator.random(counterfactual.shape) ** 3, 0, 1)
-    write_explanations("data/explanations/good", good, counterfactual.astype(np.float16), table, timing)
-    backwards = np.arange(len(rows))[::-1]  # the order of an explanation's slices is its own
-    write_explanations("data/explanations/blind", generator.random(good.shape), None,
-                       table.iloc[backwards].assign(f_x_cf=np.nan), timing)
-    judgements = table[["slice_id"]].assign(judge_x=f_x, judge_x_cf=np.where(np.arange(len(rows)) % 2, 0.9, 0.1))
-    Path("data/judgements").mkdir(exist_ok=True)
-    judgements.sample(frac=1, random_state=0).to_csv("data/judgements/good.csv", index=False)
-    Path("data/realism").mkdir(exist_ok=True)
-    distances = table[["slice_id"]].assign(perceptual_clf=np.arange(len(rows)) / 100, lpips=np.nan)
-    distances.sample(frac=1, random_state=1).to_csv("data/realism/good.csv", index=False)
-    Path("data/realism/good.json").write_text(json.dumps(
-        {"metrics": {"fd_clf": 1.25, "n_realism": 24}, "missing": {"lpips": "no weights"}, "cautions": {}}))
-    write_json("reports/training/good/timing.json", {"seconds": 12.5, "steps": 10, "device": "CPU"})
-    write_json("data/sanity/good.json", {"reason": "it explains with a generator"})
-    write_json("data/sanity/blind.json", {
-        "changed": False, "spearman_all": 0.97, "ssim_all": 0.96, "spearman_head": 0.98, "ssim_head": 0.99,
-        "threshold": 0.8, "draws": 2, "n_slices": 16, "n_patients": 4})
-
-
-def run(stage, *arguments):
-    sys.argv = [stage.__name__, *arguments]
-    stage.main()
-
-
-def run_all() -> dict:
-    for method in METHODS:
-        run(extract_masks, "--method", method)
-    run(evaluate)
-    return json.loads(Path("reports/metrics.json").read_text())
-
-
-def test_masks_are_the_maps_above_the_chosen_thresholds(project):
+def test_masks_are_the_maps_above_the_chosen_thresholds(project_of_two):
     run(extract_masks, "--method", "good")
     maps = np.load("data/explanations/good/attribution.npy").astype(np.float32)
     chosen = json.loads(Path("data/masks/good/thresholds.json").read_text())
@@ -119,7 +36,7 @@ def test_masks_are_the_maps_above_the_chosen_thresholds(project):
     assert chosen["val"] == pytest.approx(sweep["threshold"][sweep["iou_val"].idxmax()])
 
 
-def test_the_project_is_scored_from_maps_to_metrics(project):
+def test_the_project_is_scored_from_maps_to_metrics(project_of_two):
     metrics = run_all()
     good, blind = (metrics[method] for method in METHODS)
     assert good["n_cases"] == blind["n_cases"] == 24 and good["n_healthy"] == 8 and good["n_patients"] == 4
@@ -152,7 +69,7 @@ def test_the_project_is_scored_from_maps_to_metrics(project):
     assert not {"wilcoxon_p_holm", "sanity_randomisation_passed", "randomisation_similarity"} & set(good)
 
 
-def test_methods_are_compared_with_the_reference_on_the_same_cases(project):
+def test_methods_are_compared_with_the_reference_on_the_same_cases(project_of_two):
     blind = run_all()["blind"]
     cases = pd.read_csv("reports/cases.csv", dtype={"patient_id": str}).dropna(subset="iou_val")
     ious = cases.pivot(index=["slice_id", "patient_id"], columns="method", values="iou_val")
@@ -164,7 +81,7 @@ def test_methods_are_compared_with_the_reference_on_the_same_cases(project):
     assert blind["wilcoxon_patients_p_holm"] == pytest.approx(2 / 2**4)
 
 
-def test_populations_are_counted_with_what_is_left_out(project):
+def test_populations_are_counted_with_what_is_left_out(project_of_two):
     _, lesion, index = slices()
     lesion[index.index[index["split"] == "test"][1]] = 0  # as if it had vanished in the resize
     write_truth("data/truth", lesion)
@@ -183,7 +100,7 @@ def test_populations_are_counted_with_what_is_left_out(project):
         23, 8, 24, 24, 24)
 
 
-def test_methods_that_heard_another_classifier_are_refused(project):
+def test_methods_that_heard_another_classifier_are_refused(project_of_two):
     for method in METHODS:
         run(extract_masks, "--method", method)
     rewrite_index("data/explanations/blind", lambda table: table.assign(f_x=table["f_x"].where(
@@ -192,7 +109,7 @@ def test_methods_that_heard_another_classifier_are_refused(project):
         run(evaluate)
 
 
-def test_distances_detection_and_change_tell_the_good_method_from_the_blind_one(project):
+def test_distances_detection_and_change_tell_the_good_method_from_the_blind_one(project_of_two):
     metrics = run_all()
     good, blind = (metrics[method] for method in METHODS)
     for name in ("hd95_mm_val", "asd_mm_val", "per_fixed_raw", "lesion_fp_per_slice"):
@@ -215,7 +132,7 @@ def test_distances_detection_and_change_tell_the_good_method_from_the_blind_one(
     assert not [name for name in blind if name.startswith(("change", "n_change"))]
 
 
-def test_every_metric_is_explained(project):
+def test_every_metric_is_explained(project_of_two):
     metrics = run_all()
     for values in metrics.values():
         unknown = {name for name in values if not name.startswith("n_") and "_ci_" not in name} - set(glossary.METRICS)
@@ -224,7 +141,7 @@ def test_every_metric_is_explained(project):
             assert glossary.count(values, name) == values[glossary.METRICS[name].n] > 0
 
 
-def test_the_published_ious_are_pooled_with_and_without_morphology_and_per_image_without(project):
+def test_the_published_ious_are_pooled_with_and_without_morphology_and_per_image_without(project_of_two):
     metrics = run_all()
     _, lesion, index = slices()
     index = index.assign(row=np.arange(len(index))).set_index("slice_id")
@@ -245,7 +162,7 @@ def test_the_published_ious_are_pooled_with_and_without_morphology_and_per_image
         assert values["per_fixed_raw"] == pytest.approx((cut != truth).mean())
 
 
-def test_lesions_of_zero_change_and_blank_maps_score_the_worst_and_never_break(project):
+def test_lesions_of_zero_change_and_blank_maps_score_the_worst_and_never_break(project_of_two):
     maps = np.load("data/explanations/blind/attribution.npy")
     np.save("data/explanations/blind/attribution.npy", np.zeros_like(maps))
     blind = run_all()["blind"]
@@ -257,7 +174,7 @@ def test_lesions_of_zero_change_and_blank_maps_score_the_worst_and_never_break(p
     assert blind["area_to_organ_p50"] == blind["overlap_reference_p50"] == 0
 
 
-def test_the_reference_methods_maps_are_met_slice_by_slice_whatever_their_order(project):
+def test_the_reference_methods_maps_are_met_slice_by_slice_whatever_their_order(project_of_two):
     good = np.load("data/explanations/good/attribution.npy")
     np.save("data/explanations/blind/attribution.npy", good[::-1])  # blind's index is backwards too
     metrics = run_all()
@@ -267,7 +184,7 @@ def test_the_reference_methods_maps_are_met_slice_by_slice_whatever_their_order(
     assert metrics["blind"]["hd95_mm_val"] == metrics["good"]["hd95_mm_val"]
 
 
-def test_where_the_lesion_vanished_nothing_is_scored_and_no_component_is_false(project):
+def test_where_the_lesion_vanished_nothing_is_scored_and_no_component_is_false(project_of_two):
     lesion = np.load("data/truth/lesion.npy")
     lesion[-1] = 0  # scan8:7, labelled abnormal
     write_truth("data/truth", lesion)
@@ -279,7 +196,7 @@ def test_where_the_lesion_vanished_nothing_is_scored_and_no_component_is_false(p
     assert case[["hd95_mm_val", "lesions", "fp_components", "hausdorff_mm_p50", "change_inside"]].isna().all()
 
 
-def test_distances_are_in_mm(project):
+def test_distances_are_in_mm(project_of_two):
     before = run_all()["blind"]
     rewrite_index("data/slices", lambda table: table.assign(spacing_row_mm=2.5, spacing_col_mm=2.5))
     after = run_all()["blind"]
@@ -289,7 +206,7 @@ def test_distances_are_in_mm(project):
         name for name in before if "_mm_" in name}
 
 
-def test_cases_hold_what_the_metrics_average(project):
+def test_cases_hold_what_the_metrics_average(project_of_two):
     metrics = run_all()
     cases = pd.read_csv("reports/cases.csv", dtype={"patient_id": str})
     assert len(cases) == 2 * 32 and not cases.duplicated(["method", "slice_id"]).any()
@@ -322,7 +239,7 @@ def test_cases_hold_what_the_metrics_average(project):
     assert curves[curves["method"] == "good"]["iou"].max() == pytest.approx(metrics["good"]["iou_oracle"])
 
 
-def test_subgroups_part_the_cases_by_the_lesions_area_in_mm2(project):
+def test_subgroups_part_the_cases_by_the_lesions_area_in_mm2(project_of_two):
     rewrite_index("data/slices", lambda table: table.assign(spacing_row_mm=2.0, spacing_col_mm=0.5 + table["z"] / 4))
     metrics = run_all()
     groups = pd.read_csv("reports/subgroups.csv")
@@ -342,15 +259,7 @@ def test_subgroups_part_the_cases_by_the_lesions_area_in_mm2(project):
                                metrics["good"]["iou_val"], rtol=1e-4)
 
 
-@pytest.mark.parametrize("spacing", [0.0, -1.0, np.nan])
-def test_a_spacing_that_cannot_be_is_refused_by_name(project, spacing):
-    rewrite_index("data/slices", lambda table: table.assign(
-        spacing_col_mm=table["spacing_col_mm"].where(table["slice_id"] != "scan8:7", spacing)))
-    with pytest.raises(ValueError, match="spacing_col_mm of scan8:7.*extract_slices"):
-        run_all()
-
-
-def test_the_same_seed_gives_the_same_bytes(project):
+def test_the_same_seed_gives_the_same_bytes(project_of_two):
     run_all()
     first = {file: Path(file).read_bytes() for file in (
         "reports/metrics.json", "reports/cases.csv", "reports/subgroups.csv")}
@@ -358,7 +267,7 @@ def test_the_same_seed_gives_the_same_bytes(project):
     assert first == {file: Path(file).read_bytes() for file in first}
 
 
-def test_a_data_set_without_lesion_masks_is_scored_on_its_counterfactuals(project, capsys):
+def test_a_data_set_without_lesion_masks_is_scored_on_its_counterfactuals(project_of_two, capsys):
     write_project(masks=False)
     metrics = run_all()
     assert sorted(file.name for file in Path("data/masks/good").glob("*.npy")) == [
@@ -366,146 +275,3 @@ def test_a_data_set_without_lesion_masks_is_scored_on_its_counterfactuals(projec
     assert metrics["good"]["success_rate"] == 1 and "iou_val" not in metrics["good"]
     assert "no segmentation metrics" in capsys.readouterr().out
     assert len(pd.read_csv("reports/subgroups.csv")) == 0
-
-
-def write_left_organ():
-    """The left half of every slice is the organ."""
-    images, _, index = slices()
-    organ = np.zeros(images.shape, np.uint8)
-    organ[:, :, : SIZE // 2] = 1
-    write_store("data/slices", images, organ, index)
-
-
-def write_badly_remade():
-    """Let `good` make every image anew and get the right half wrong."""
-    written = Explanations.open("data/explanations/good")
-    healthy = np.array(written.counterfactual)
-    healthy[:, :, SIZE // 2:] += 0.4
-    write_explanations("data/explanations/good", np.array(written.attribution), healthy, written.index, written.timing)
-
-
-def write_abnormal(missing=0, unjudged=0):
-    """Let `good` also make images abnormal: they differ from its healthy ones in a square, left or right in turn.
-
-    Of the healthy slices all but the first are called abnormal then; the judge agrees on every other one. `missing`,
-    `unjudged`: so many slices lack their f and their judgement.
-    """
-    _, _, index = slices()
-    written = Explanations.open("data/explanations/good")
-    rows = index.set_index("slice_id").index.get_indexer(written.index["slice_id"])
-    healthy = np.array(written.counterfactual)
-    abnormal = healthy.copy()
-    abnormal[0::8, 4:8, 4:8] += 0.25
-    abnormal[4::8, 4:8, -8:-4] -= 0.25
-    f_ab = np.where(np.arange(len(rows)) % 4 == 0, 0.9, 0.05)
-    f_ab[np.flatnonzero(index["split"].iloc[rows] == "test")[0]] = 0.1
-    f_ab[len(rows) - missing :] = np.nan
-    write_explanations("data/explanations/good", np.array(written.attribution), healthy,
-                       written.index.assign(f_x_ab=f_ab), written.timing, abnormal)
-    judge = pd.Series(np.where(np.arange(len(rows)) % 8 == 0, 0.7, 0.3), written.index["slice_id"])
-    judge.iloc[len(rows) - unjudged :] = np.nan
-    judgements = pd.read_csv("data/judgements/good.csv")
-    judgements.assign(judge_x_ab=judgements["slice_id"].map(judge)).to_csv("data/judgements/good.csv", index=False)
-
-
-def test_images_made_abnormal_are_measured_where_a_method_makes_them(project):
-    write_left_organ()
-    write_badly_remade()
-    before = run_all()
-    write_abnormal()
-    after = run_all()
-    assert after["blind"] == before["blind"]
-    added = {name: value for name, value in after["good"].items() if name not in before["good"]}
-    assert {name: value for name, value in after["good"].items() if name in before["good"]} == before["good"]
-    assert {name for name in added if not name.startswith("n_") and "_ci_" not in name} <= set(glossary.METRICS)
-    # 8 healthy test slices, every other one with a square in the organ, beginning with the one that doesn't convince
-    assert added["n_success_rate_to_abnormal"] == added["n_cv_to_abnormal"] == 8
-    assert added["success_rate_to_abnormal"] == added["cv_to_abnormal"] == 7 / 8
-    assert (added["n_judge_flip_rate_to_abnormal"], added["judge_flip_rate_to_abnormal"]) == (8, 4 / 8)
-    assert added["n_added_in_organ"] == added["n_added_peak_in_organ"] == 7
-    assert added["added_in_organ"] == added["added_peak_in_organ"] == 3 / 7 and added["added_in_organ_chance"] == 0.5
-    cases = pd.read_csv("reports/cases.csv")
-    assert cases[cases["method"] == "good"][["f_x_ab", "judge_x_ab"]].notna().all(axis=None)
-    assert cases[cases["method"] == "blind"][["f_x_ab", "judge_x_ab", "added_in_organ"]].isna().all(axis=None)
-
-
-def test_images_made_abnormal_without_their_probability_are_refused(project):
-    run_all()
-    write_abnormal(missing=2)
-    with pytest.raises(ValueError, match="lacks f_x_ab of 2 test slices.*explain@good"):
-        run(evaluate)
-
-
-def test_images_made_abnormal_that_the_judge_has_not_seen_are_refused(project):
-    run_all()
-    write_abnormal(unjudged=3)
-    with pytest.raises(ValueError, match="lacks judge_x_ab of 3 test slices.*judge_counterfactuals"):
-        run(evaluate)
-
-
-def rewrite_index(folder, change):
-    file = Path(folder) / "index.csv"
-    change(pd.read_csv(file)).to_csv(file, index=False)
-
-
-def test_a_method_with_other_cases_is_named(project):
-    for method in METHODS:
-        run(extract_masks, "--method", method)
-    rewrite_index("data/explanations/blind", lambda table: table.assign(slice_id=table["slice_id"].replace(
-        "scan8:7", "scan99:0")))
-    with pytest.raises(ValueError, match="method blind: .*31 of the 32 test slices.*scan8:7"):
-        run(evaluate)
-
-
-def test_masks_of_another_order_are_refused(project):
-    for method in METHODS:
-        run(extract_masks, "--method", method)
-    rewrite_index("data/masks/good", lambda table: table.iloc[::-1])
-    with pytest.raises(ValueError, match="method good: .*extract_masks@good"):
-        run(evaluate)
-
-
-@pytest.mark.parametrize(("instead", "message"), [
-    ("scan99:0", "not in data/slices.*scan99:0"),  # unknown
-    ("scan8:6", "twice.*scan8:6"),
-    ("scan0:0", "lacks 1 val and test.*scan8:7"),  # a training slice
-])
-def test_explanations_of_other_slices_are_refused_before_masks_are_made(project, instead, message):
-    rewrite_index("data/explanations/good",
-                  lambda table: table.assign(slice_id=table["slice_id"].replace("scan8:7", instead)))
-    with pytest.raises(ValueError, match=message):
-        run(extract_masks, "--method", "good")
-    assert not Path("data/masks/good").exists()
-
-
-@pytest.mark.parametrize(("gone", "remedy"), [
-    ("data/explanations/blind", "dvc repro explain@blind"), ("data/masks/blind", "dvc repro extract_masks@blind"),
-    ("reports/training", "dvc repro train_generator@good"),
-    ("data/judgements", "dvc repro judge_counterfactuals"), ("data/realism", "dvc repro measure_realism"),
-    ("data/sanity", "dvc repro explain@good"),
-])
-def test_a_missing_folder_is_named_with_the_stage_that_writes_it(project, gone, remedy):
-    for method in METHODS:
-        run(extract_masks, "--method", method)
-    Path(gone).rename("elsewhere")
-    with pytest.raises(ValueError, match=remedy):
-        run(evaluate)
-    assert not Path("reports/metrics.json").exists()
-
-
-def test_a_reference_that_is_no_method_is_refused_before_any_work(project):
-    sections = SECTIONS | {"evaluate": SECTIONS["evaluate"] | {"reference_method": "coin"}}
-    Path("params.yaml").write_text(yaml.safe_dump(sections, sort_keys=False))
-    with pytest.raises(ValueError, match="evaluate.reference_method` is 'coin'.*good, blind"):
-        run(evaluate)
-
-
-def test_distances_of_some_cases_alone_are_refused(project):
-    for method in METHODS:
-        run(extract_masks, "--method", method)
-    file = Path("data/realism/good.csv")
-    table = pd.read_csv(file).assign(lpips=0.5)
-    table.loc[table["slice_id"] == "scan8:7", "lpips"] = np.nan
-    table.to_csv(file, index=False)
-    with pytest.raises(ValueError, match="realism/good.csv lacks distances.*measure_realism"):
-        run(evaluate)
