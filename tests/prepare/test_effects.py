@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stages.evaluate.metrics import cross_correlation
 from stages.prepare.effects import EffectParams, draw_effect, draw_image, write_images
 
 BOXES = EffectParams(images=8, size=112, blur=2.5, deviation=50, form="boxes", effect=100, extent=20, offset=32,
@@ -49,6 +50,20 @@ def test_an_image_fills_its_range_and_is_brighter_where_the_effect_is():
     assert image.min() == 0 and image.max() == 255
     # 100 against a deviation of 50: two deviations of the background.
     assert image[effect].mean() - image[~effect].mean() == pytest.approx(2 * image[~effect].std(), rel=0.35)
+
+
+def test_the_image_without_its_effect_bounds_what_a_map_without_sign_can_reach():
+    """The README's bound: scaled on its own, the image without effect differs in the background too, the other way."""
+    changes, effects = [], []
+    for number in range(200):
+        effect = draw_effect(BOXES, np.random.default_rng(number))
+        abnormal, healthy = (draw_image(BOXES, each, np.random.default_rng(number)).astype(float)
+                             for each in (effect, np.zeros_like(effect)))
+        changes.append(abnormal - healthy)
+        effects.append(effect)
+    changes, effects = np.stack(changes), np.stack(effects)
+    assert cross_correlation(changes, effects).mean() == pytest.approx(0.968, abs=0.01)
+    assert cross_correlation(np.abs(changes), effects).mean() == pytest.approx(0.80, abs=0.02)
 
 
 def test_half_of_the_images_are_healthy_and_the_same_seed_gives_the_same_files(tmp_path):
