@@ -153,7 +153,8 @@ def test_switches_that_do_not_go_together_are_refused(changes, message):
 
 def test_learns_to_remove_the_blob_from_abnormal_slices_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    generator, _ = train(coin_aligned, params(steps=300, adversarial_loss="relativistic"))
+    _, beginning = train(coin_aligned, params(steps=2, adversarial_loss="relativistic"))
+    generator, history = train(coin_aligned, params(steps=300, adversarial_loss="relativistic"))
     images, classifier = slices()[0::2, None], BlobClassifier()
     assert (classifier(images) >= 0).all()
     with torch.no_grad():
@@ -161,3 +162,4 @@ def test_learns_to_remove_the_blob_from_abnormal_slices_alone(tmp_path, monkeypa
     assert (classifier(counterfactual) < 0).float().mean() > 0.9
     change = (images - counterfactual).abs()
     assert change[images > 0.5].mean() > 3 * change[images <= 0.5].mean()
+    assert history[-1]["classifier"] < beginning[0]["classifier"]  # before its first update
