@@ -1,6 +1,7 @@
-"""Training augmentation for classifiers: a list of named transforms, each on a whole batch with one draw per image.
+"""Training augmentation: a list of named transforms, each on a whole batch with one draw per image.
 
-Images are (B,1,H,W) in [-1,1]; what moves in from outside is air (-1). Randomness comes from the given generator.
+Images are (B,1,H,W) in [-1,1]; what `affine` moves in from outside is air (-1). Randomness comes from the given
+generator.
 """
 
 from __future__ import annotations
@@ -47,6 +48,21 @@ class VerticalFlip(Transform):
 
     def apply(self, images: Tensor, generator: Generator) -> Tensor:
         return images.flip(2)
+
+
+class Crop(Transform):
+    """A random part of an image that was mirrored at its edges, of the image's own size: moved by whole pixels."""
+
+    name: Literal["crop"]
+    margin: float = Field(ge=0, lt=1)  # largest move along each axis, as a fraction of the size; whole pixels
+
+    def apply(self, images: Tensor, generator: Generator) -> Tensor:
+        count, (height, width) = len(images), images.shape[2:]
+        high, wide = int(self.margin * height), int(self.margin * width)
+        top, left = (torch.randint(2 * most + 1, (count, 1), generator=generator) for most in (high, wide))
+        rows, columns = top + torch.arange(height), left + torch.arange(width)  # (B,H), (B,W)
+        padded = F.pad(images, (wide, wide, high, high), mode="reflect")[:, 0]  # (B,H+2h,W+2w)
+        return padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]].unsqueeze(1)
 
 
 class Affine(Transform):
@@ -150,7 +166,8 @@ class BlackHoles(Transform):
 
 
 AnyTransform = Annotated[
-    HorizontalFlip | VerticalFlip | Affine | Noise | Blur | Gamma | Tanh | BlackHoles, Field(discriminator="name")
+    HorizontalFlip | VerticalFlip | Crop | Affine | Noise | Blur | Gamma | Tanh | BlackHoles,
+    Field(discriminator="name"),
 ]
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from nibabel.affines import voxel_sizes
 from nibabel.orientations import (
     aff2axcodes,
@@ -135,6 +136,13 @@ def slices_shape(geometry: Geometry) -> tuple[int, int, int]:
         return (1, *geometry.shape)
     columns, rows, count = geometry.canonical_shape
     return count, rows, columns
+
+
+def resize_bilinear(image: np.ndarray, size: int) -> np.ndarray:
+    """(R,C) float32 -> (size,size) float32; shrinking averages over all pixels covered, so noise doesn't alias."""
+    resized = torch.nn.functional.interpolate(torch.from_numpy(image)[None, None], (size, size), mode="bilinear",
+                                              align_corners=False, antialias=True)  # (1,1,H,W)
+    return resized[0, 0].numpy()
 
 
 def resize_nearest(array: np.ndarray, rows: int, columns: int) -> np.ndarray:

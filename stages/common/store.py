@@ -78,6 +78,13 @@ class SliceStore:
         return np.flatnonzero(wanted)
 
 
+def apply_window(images: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    """Map [low, high] linearly to [-1,1] and clip; float16 of the same shape."""
+    low, high = window
+    scaled = (np.asarray(images, np.float32) - low) * (2 / (high - low)) - 1
+    return np.clip(scaled, -1, 1).astype(np.float16)
+
+
 def write_store(path: Path | str, images: np.ndarray, organ: np.ndarray, index: pd.DataFrame,
                 manifest: dict[str, Any] | None = None) -> None:
     """Write a slice store whole or not at all, with `manifest.json` where one is given.

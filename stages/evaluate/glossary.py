@@ -154,8 +154,8 @@ METRICS: dict[str, Metric] = {
         "counterfactual resembles its scan where the lesion is than elsewhere", True, "n_change_inside", True),
     "cycle_l1": Metric("cycle L1", "mean absolute difference of a scan and what the method makes of its counterfactual "
                        "on the way back, scale 0 to 1", False, "n_success_rate", True),
-    "psnr_clean": Metric("PSNR clean", "dB, of the counterfactual against the slice before its synthetic anomaly; "
-                         "lesion slices called abnormal", True, "n_psnr_clean", True),
+    "psnr_clean": Metric("PSNR clean", "dB, of the counterfactual against the slice before its synthetic anomaly or "
+                         "effect; lesion slices called abnormal", True, "n_psnr_clean", True),
     "psnr_clean_unchanged": Metric("PSNR clean, unchanged", "the same of the scan as it is: what changing nothing gets",
                                    True, "n_psnr_clean", True),
     "seconds_per_image": Metric("s/image", "seconds for one explanation", False, "images"),
@@ -217,7 +217,7 @@ def why_missing(metric: str, has_counterfactual: bool, reasons: dict[str, str]) 
     if metric == "cycle_l1":
         return "this method has no way back from the counterfactual to the scan"
     if metric.startswith("psnr_clean"):
-        return "the slice without its lesion is known only where anomalies are drawn into healthy slices"
+        return "the slice without its lesion is known only where anomalies or effects are synthetic"
     if metric == "seconds_training":
         return "this method trains nothing of its own"
     if metric.startswith("overlap_reference"):

@@ -60,5 +60,5 @@ def randomisation_metrics(method: str) -> dict[str, float]:
     if "reason" in found:
         return {}
     return {"sanity_randomisation_passed": int(found["changed"]), "randomisation_similarity": found["spearman_all"],
-            "randomisation_ssim": found["ssim_all"], "randomisation_similarity_head": found["spearman_head"],
-            "n_randomisation": found["n_slices"]}
+            "randomisation_ssim": found["ssim_all"], "n_randomisation": found["n_slices"],
+            **({"randomisation_similarity_head": found["spearman_head"]} if "spearman_head" in found else {})}

@@ -1,7 +1,8 @@
 """Model randomisation check (Adebayo et al. 2018, "Sanity Checks for Saliency Maps", arXiv:1810.03292).
 
 A map that stays the same when the classifier's weights are shuffled cannot explain the classifier. Two stages of their
-cascade, from the output down: the linear head alone, and all layers.
+cascade, from the output down: the linear head alone, and all layers. Where a map is blank both times, as of a slice
+that either classifier calls healthy, nothing could have stayed the same or changed: such pairs are left out.
 """
 
 from __future__ import annotations
@@ -92,18 +93,23 @@ def structural_similarities(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def similarities(maps_of: Callable[[Classifier], np.ndarray], classifier: Classifier, images: Tensor, draws: int,
-                 seed: int) -> dict[str, float]:
-    """`spearman_<layers>` and `ssim_<layers>` of the maps under the trained and under shuffled weights.
+                 seed: int) -> tuple[dict[str, float], np.ndarray]:
+    """`spearman_<layers>` and `ssim_<layers>` of the maps under the trained and under shuffled weights, and of which
+    images: (B,) bool, True where there was something to compare with all layers shuffled.
 
-    maps_of: a classifier -> its maps (B,H,W) of images (B,1,H,W). Means over slices and draws.
+    maps_of: a classifier -> its maps (B,H,W) of images (B,1,H,W). Means over draws and slices, without the pairs of two
+    constant maps; layers where nothing is left have no value.
     """
-    original = maps_of(classifier)
-    found = {}
+    original, found = maps_of(classifier), {}
     for number, layers in enumerate(LAYERS):
-        redrawn = [maps_of(shuffled(classifier, layers, images, (seed, number, draw))) for draw in range(draws)]
-        found[f"spearman_{layers}"] = float(np.mean([rank_correlation(original, maps) for maps in redrawn]))
-        found[f"ssim_{layers}"] = float(np.mean([structural_similarities(original, maps) for maps in redrawn]))
-    return found
+        redrawn = np.stack([maps_of(shuffled(classifier, layers, images, (seed, number, draw)))
+                            for draw in range(draws)])  # (D,B,H,W)
+        compared = (np.ptp(original, axis=(1, 2)) > 0) | (np.ptp(redrawn, axis=(2, 3)) > 0)  # (D,B)
+        if compared.any():
+            pairs = np.broadcast_to(original, redrawn.shape)[compared], redrawn[compared]  # (pairs,H,W) each
+            found |= {f"spearman_{layers}": float(rank_correlation(*pairs).mean()),
+                      f"ssim_{layers}": float(structural_similarities(*pairs).mean())}
+    return found, compared.any(axis=0)
 
 
 def check(module: ModuleType, method_params: Params, context: Context, store: SliceStore, params: SanityParams,
@@ -122,10 +128,13 @@ def check(module: ModuleType, method_params: Params, context: Context, store: Sl
     runtime = context.runtime
     images = torch.as_tensor(np.array(store.images[rows]), device=runtime.device).float().unsqueeze(1)  # (B,1,H,W)
     organ = torch.as_tensor(np.array(store.organ[rows]), device=runtime.device)  # (B,H,W)
-    found = similarities(
+    found, compared = similarities(
         lambda network: draw_maps(module.Method(method_params, Context(network, runtime, context.seed)), images, rows,
                                   organ, batch_size),
         context.classifier, images, params.draws, context.seed)
+    if not compared.any():
+        return {"reason": f"its maps of {len(rows)} slices are all blank, under trained and under shuffled weights"}
+    rows = rows[compared]
     return found | {"changed": min(found["spearman_all"], found["ssim_all"]) < params.threshold,
                     "threshold": params.threshold, "draws": params.draws, "n_slices": len(rows),
                     "n_patients": int(store.index["patient_id"].iloc[rows].nunique())}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
+from stages.classify.augmentation import AnyTransform, augment
 from stages.classify.backbones import predict_features, predict_logits
 from stages.common.params import Params
 from stages.common.runtime import Runtime, draw_batch
@@ -39,6 +40,12 @@ class TrainingParams(Params):
     def adam(self, network: str) -> dict[str, Any]:
         """Adam's options for the generator or the discriminator."""
         return {"lr": self.learning_rate, "betas": self.betas}
+
+
+class UnpairedParams(TrainingParams):
+    """Of a method that compares slices of either label and asks no classifier."""
+
+    augmentation: list[AnyTransform]  # of each image on its own, as for classifiers; []: none
 
 
 @dataclass(frozen=True)
@@ -108,15 +115,20 @@ def draw(params: TrainingParams, data: TrainingSlices, generator: Generator) -> 
     return data.batch(draw_batch(data.decisions, params.batch_size, params.balance, generator), generator)
 
 
-def draw_unpaired(params: TrainingParams, data: TrainingSlices, generator: Generator) -> Batch:
-    """As many slices labelled abnormal (`images`) as healthy (`healthy`), in no relation to each other."""
+def draw_unpaired(params: UnpairedParams, data: TrainingSlices, generator: Generator) -> Batch:
+    """As many slices labelled abnormal (`images`) as healthy (`healthy`), in no relation to each other, augmented.
+
+    Logits and organ are those of the slices before augmentation.
+    """
     abnormal, healthy = data.labels.nonzero().squeeze(1), (~data.labels).nonzero().squeeze(1)
     if not (len(abnormal) and len(healthy)):
         raise ValueError(f"slices of both labels are needed in the training split, found {len(abnormal)} abnormal "
                          f"and {len(healthy)} healthy ones: add scans")
     rows, partners = (of_label[torch.randint(len(of_label), (params.batch_size,), generator=generator)]
                       for of_label in (abnormal, healthy))
-    return data.batch(rows, generator, partners)
+    batch = data.batch(rows, generator, partners)
+    return replace(batch, images=augment(batch.images, params.augmentation, generator),
+                   healthy=augment(batch.healthy, params.augmentation, generator))
 
 
 def draw_pairs(data: TrainingSlices, batch_size: int, height_bins: int, generator: Generator) -> tuple[Tensor, Tensor]:

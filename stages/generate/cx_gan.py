@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from stages.generate.batches import Batch, TrainingParams, draw_unpaired
+from stages.generate.batches import Batch, UnpairedParams, draw_unpaired
 from stages.generate.losses import discriminator_loss, generator_loss
 from stages.generate.networks import Networks, clamped
 from stages.generate.patch_networks import InstanceUNet, PatchDiscriminator, ReplayPool
@@ -24,7 +24,7 @@ Variant = Literal["integrated", "cascaded"]
 draw = draw_unpaired  # x and y: as many slices of either label
 
 
-class GeneratorParams(TrainingParams):
+class GeneratorParams(UnpairedParams):
     """Section `generators.cx_gan`."""
 
     variant: Variant

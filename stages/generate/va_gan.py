@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from stages.generate.batches import Batch, TrainingParams, draw_unpaired
+from stages.generate.batches import Batch, UnpairedParams, draw_unpaired
 from stages.generate.losses import squared_gradient_norms
 from stages.generate.networks import Networks, fused
 from stages.generate.patch_networks import InstanceUNet, PatchDiscriminator
@@ -22,7 +22,7 @@ from stages.generate.patch_networks import InstanceUNet, PatchDiscriminator
 draw = draw_unpaired  # as many slices of either label
 
 
-class GeneratorParams(TrainingParams):
+class GeneratorParams(UnpairedParams):
     """Section `generators.va_gan`."""
 
     channels: list[int] = Field(min_length=1)  # of the U-Net's encoder, one block (factor 2 in size) each

@@ -59,27 +59,34 @@ def draw_effect(params: EffectParams, rng: np.random.Generator) -> np.ndarray:
     return box(params.size // 2, params.size // 2) | box(*centre)
 
 
-def draw_image(params: EffectParams, effect: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """An image (size,size) uint8: smoothed noise plus the effect, each image's least value 0 and its greatest 255.
+def draw_images(params: EffectParams, effect: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Smoothed noise plus the effect, and the same noise without it: (size,size) uint8 both.
 
-    As published, this makes the background of an abnormal image darker: classes differ outside of the effect too.
+    As published, each image's least value is 0 and its greatest 255. This makes the background of an abnormal image
+    darker: classes differ outside of the effect too.
     """
     noise = gaussian_filter(rng.normal(size=(params.size, params.size)), params.blur)
-    image = (noise - noise.mean()) / noise.std() * params.deviation + params.effect * effect
+    noise = (noise - noise.mean()) / noise.std() * params.deviation
+    return _stretched(noise + params.effect * effect), _stretched(noise)
+
+
+def _stretched(image: np.ndarray) -> np.ndarray:
     return np.round((image - image.min()) / (image.max() - image.min()) * 255).astype(np.uint8)
 
 
 def write_images(params: EffectParams, seed: int, path: Path | str, numbers: Iterable[int]) -> None:
-    """`images/<number>.png` and `effects/<number>.png` (0 or 255), odd numbers abnormal; whole or not at all.
+    """`images/<number>.png`, `effects/<number>.png` (0 or 255) and `clean/<number>.png`, the image without its effect;
+    odd numbers abnormal; whole or not at all.
 
     An image depends on seed and number alone.
     """
     with atomic_folder(path) as folder:
-        for name in ("images", "effects"):
+        for name in ("images", "effects", "clean"):
             (folder / name).mkdir(parents=True)
         for number in numbers:
             rng = np.random.default_rng([seed % 2**32, number])
             nowhere = np.zeros((params.size, params.size), bool)
             effect = draw_effect(params, rng) if number % 2 else nowhere
-            Image.fromarray(draw_image(params, effect, rng)).save(folder / f"images/{number:05d}.png")
-            Image.fromarray(effect.astype(np.uint8) * 255).save(folder / f"effects/{number:05d}.png")
+            image, clean = draw_images(params, effect, rng)
+            for name, pixels in (("images", image), ("effects", effect.astype(np.uint8) * 255), ("clean", clean)):
+                Image.fromarray(pixels).save(folder / f"{name}/{number:05d}.png")

@@ -16,6 +16,7 @@ import pydantic
 from stages.common.files import naming_a_full_disk, new_memmap, read_json
 from stages.common.params import Params
 from stages.common.progress import progress
+from stages.common.store import apply_window
 
 TEXT_COLUMNS = {"slice_id": str, "scan_id": str, "patient_id": str, "sha256": str, "source_file": str}
 CHUNK = 256  # slices held in memory at once
@@ -128,13 +129,6 @@ def fingerprint_window(foreground: dict[str, np.ndarray], training_scans: list[s
         raise FilterError(f"the fingerprint window is empty: percentiles {list(percentiles)} are {low:g} and {high:g}. "
                           "Give filter.window as [low, high]")
     return low, high
-
-
-def apply_window(images: np.ndarray, window: tuple[float, float]) -> np.ndarray:
-    """Map [low, high] linearly to [-1,1] and clip; float16 of the same shape."""
-    low, high = window
-    scaled = (np.asarray(images, np.float32) - low) * (2 / (high - low)) - 1
-    return np.clip(scaled, -1, 1).astype(np.float16)
 
 
 def relative_height(index: pd.DataFrame) -> np.ndarray:

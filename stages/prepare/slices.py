@@ -12,11 +12,10 @@ from typing import IO, Literal
 import numpy as np
 import pandas as pd
 import pydantic
-import torch
 from scipy import ndimage
 
 from stages.common.files import write_json
-from stages.common.geometry import resize_nearest
+from stages.common.geometry import resize_bilinear, resize_nearest
 from stages.common.params import Params
 from stages.common.progress import progress
 from stages.common.store import INDEX_COLUMNS
@@ -182,13 +181,6 @@ def slice_scan(scan: Scan, modality: str, image_size: int, foreground_samples: i
     }
     foreground = _sample_foreground(scan, modality, kept, areas, foreground_samples)
     return ScanSlices(images, organ, lesion, index, described, foreground)
-
-
-def resize_bilinear(image: np.ndarray, size: int) -> np.ndarray:
-    """(R,C) float32 -> (size,size) float32; shrinking averages over all pixels covered, so noise doesn't alias."""
-    resized = torch.nn.functional.interpolate(torch.from_numpy(image)[None, None], (size, size), mode="bilinear",
-                                              align_corners=False, antialias=True)  # (1,1,H,W)
-    return resized[0, 0].numpy()
 
 
 def _digest(stored: np.ndarray) -> str:

@@ -1,5 +1,6 @@
 """Augmentation: what each transform does, that inputs stay whole, and that air (-1) moves in from outside."""
 
+import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter
@@ -9,7 +10,7 @@ from stages.common.runtime import generator_for
 
 BLOCKS = {
     "horizontal_flip": {}, "vertical_flip": {}, "affine": {"shift": 0.1, "scale": 0.1, "rotate_degrees": 10},
-    "noise": {"deviation": 0.1}, "blur": {"sigma_px": 1.5}, "gamma": {"strength": 0.3},
+    "crop": {"margin": 0.25}, "noise": {"deviation": 0.1}, "blur": {"sigma_px": 1.5}, "gamma": {"strength": 0.3},
     "tanh": {}, "black_holes": {"discs": [3, 6], "radius": [0.05, 0.2], "depth": 2.0, "margin": 0.2},
 }
 
@@ -42,6 +43,17 @@ def test_flips_are_flips():
     images = torch.rand(2, 1, 8, 8)
     assert torch.equal(transform("horizontal_flip")(images, generator_for(0)), images.flip(3))
     assert torch.equal(transform("vertical_flip")(images, generator_for(0)), images.flip(2))
+
+
+def test_a_crop_is_a_part_of_the_mirrored_image_and_each_image_has_its_own():
+    images = torch.rand(200, 1, 8, 12, generator=generator_for(0))
+    moved = transform("crop", margin=0.25)(images, generator_for(1))
+    mirrored = np.pad(images.numpy(), ((0, 0), (0, 0), (2, 2), (3, 3)), mode="reflect")
+    places = {(top, left): mirrored[:, :, top:top + 8, left:left + 12] for top in range(5) for left in range(7)}
+    found = [place for each in range(200)
+             for place, part in places.items() if np.array_equal(part[each], moved[each].numpy())]
+    assert len(found) == 200  # every image is one of the parts
+    assert set(found) == set(places)  # and every part comes up
 
 
 def test_affine_fills_with_air():

@@ -15,8 +15,15 @@ from scipy import stats
 from stages.classify.backbones import build_classifier
 from stages.common.files import read_json
 from stages.common.store import INDEX_COLUMNS, SliceStore, write_store
-from stages.explain import explain
-from stages.explain.randomisation import choose_slices, rank_correlation, shuffled, structural_similarities
+from stages.explain import explain, gradient
+from stages.explain.method import ExplanationBatch
+from stages.explain.randomisation import (
+    choose_slices,
+    rank_correlation,
+    shuffled,
+    similarities,
+    structural_similarities,
+)
 
 CLASSIFIER = "models/classifiers/classifier"
 METHODS_FILE = Path(__file__).parents[2] / "params.yaml"
@@ -94,6 +101,34 @@ def test_a_blank_map_is_like_itself_and_like_nothing_else():
     assert structural_similarities(blank, blank) == 1 and structural_similarities(blank, drawn) < 0.1
 
 
+def maps_in_turn(*maps):
+    """A method's maps (B,H,W) under the trained classifier and then under each shuffled one."""
+    given = iter(maps)
+    return lambda network: next(given)
+
+
+def test_pairs_of_blank_maps_are_left_out(network, planted_nine):
+    """They are alike under any weights: many of them would make any map one that never changes."""
+    trained, head, first, second = np.random.default_rng(0).random((4, 9, 12, 12))
+    for maps in (trained, head, first, second):
+        maps[[0, 1, 2, 3, 5, 6, 7]] = 0.25
+    trained[8] = second[8] = 0  # blank, and drawn by the first shuffled network
+    found, compared = similarities(maps_in_turn(trained, head, head, first, second), network, planted_nine, 2, 3)
+    assert compared.tolist() == [False] * 4 + [True] + [False] * 3 + [True]
+    rho = [rank_correlation(trained[4:5], maps[4:5]).item() for maps in (head, first, second)]
+    assert found["spearman_head"] == pytest.approx(rho[0] / 2)  # slice 4 twice, slice 8 twice with 0
+    assert found["spearman_all"] == pytest.approx((rho[1] + rho[2] + 0) / 3)
+    assert found["ssim_all"] < 0.2
+
+
+def test_layers_with_blank_maps_alone_have_no_value(network, planted_nine):
+    blank, drawn = np.zeros((9, 12, 12)), np.random.default_rng(0).random((9, 12, 12))
+    found, compared = similarities(maps_in_turn(blank, blank, drawn), network, planted_nine, 1, 3)
+    assert set(found) == {"spearman_all", "ssim_all"} and compared.all()
+    found, compared = similarities(maps_in_turn(blank, drawn, blank), network, planted_nine, 1, 3)
+    assert set(found) == {"spearman_head", "ssim_head"} and not compared.any()
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch, network, planted_nine):
     """Nine slices, of which the last seven are test and the last six of these abnormal."""
@@ -162,6 +197,20 @@ def test_an_inpainter_that_never_saw_the_classifier_explains_any(folder, monkeyp
     (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"methods": {"impact": block}}))
     found = check(monkeypatch, "impact")
     assert found["changed"] is True and found["n_slices"] == 5
+
+
+def test_maps_that_are_all_blank_are_no_evidence_and_the_reason_is_given(folder, monkeypatch, capsys):
+    class Blank:
+        def __init__(self, params, context):
+            pass
+
+        def __call__(self, images, rows, organ):
+            return ExplanationBatch(torch.zeros_like(images[:, 0]))
+
+    monkeypatch.setattr(gradient, "Method", Blank)
+    assert check(monkeypatch, "gradient") == {"reason":
+        "its maps of 5 slices are all blank, under trained and under shuffled weights"}
+    assert "no check of its maps: its maps of 5 slices are all blank" in capsys.readouterr().out
 
 
 def test_without_an_abnormal_test_slice_there_is_no_number(folder, monkeypatch):

@@ -122,6 +122,18 @@ def test_batches_have_as_many_slices_of_either_label():
         cx_gan.draw(params(), data, generator_for(1))
 
 
+def test_both_labels_images_are_augmented_and_each_image_in_its_own_way():
+    data = toy_data()
+    plain, mirrored, some = (
+        cx_gan.draw(params(augmentation=[{"name": "horizontal_flip", "probability": probability}]), data,
+                    generator_for(1)) for probability in (0, 1, 0.5))
+    for name in ("images", "healthy"):
+        before, after, chosen = (getattr(batch, name) for batch in (plain, mirrored, some))
+        assert torch.equal(after, before.flip(3)) and not torch.equal(after, before)
+        kept = (chosen == before).flatten(1).all(dim=1)  # (B,)
+        assert 0 < kept.sum() < len(kept) and torch.equal(chosen[~kept], after[~kept])
+
+
 def test_a_pool_gives_back_what_went_in_and_keeps_its_size():
     pool, seen = ReplayPool(4), []
     for step in range(30):

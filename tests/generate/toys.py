@@ -68,11 +68,12 @@ CX_GAN = TRAINING | {
     "variant": "integrated", "channels": [8, 16], "discriminator_channels": [8, 16], "fuse": "clamp", "replay": 5,
     "lambda_adversarial": 1.0, "lambda_cycle": 10.0, "lambda_identity": 1.0, "lambda_map": 0.0,
     "lambda_map_adversarial": 50.0, "lambda_map_distance": 100.0, "betas": [0.5, 0.999], "balance": "none",
+    "augmentation": [],
 }
 
 VA_GAN = TRAINING | {
     "channels": [8, 16], "discriminator_channels": [8, 16], "fuse": "clamp", "lambda_map": 10.0,
-    "lambda_gradient_penalty": 10.0,
+    "lambda_gradient_penalty": 10.0, "augmentation": [],
 }
 
 

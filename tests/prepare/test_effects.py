@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from stages.evaluate.metrics import cross_correlation
-from stages.prepare.effects import EffectParams, draw_effect, draw_image, write_images
+from stages.prepare.effects import EffectParams, draw_effect, draw_images, write_images
 
 BOXES = EffectParams(images=8, size=112, blur=2.5, deviation=50, form="boxes", effect=100, extent=20, offset=32,
                      jitter=(-5, 4))
@@ -46,7 +46,7 @@ def test_an_effect_that_would_be_cut_off_is_refused(changes, message):
 def test_an_image_fills_its_range_and_is_brighter_where_the_effect_is():
     rng = np.random.default_rng(1)
     effect = draw_effect(BOXES, rng)
-    image = draw_image(BOXES, effect, rng).astype(float)
+    image = draw_images(BOXES, effect, rng)[0].astype(float)
     assert image.min() == 0 and image.max() == 255
     # 100 against a deviation of 50: two deviations of the background.
     assert image[effect].mean() - image[~effect].mean() == pytest.approx(2 * image[~effect].std(), rel=0.35)
@@ -57,9 +57,8 @@ def test_the_image_without_its_effect_bounds_what_a_map_without_sign_can_reach()
     changes, effects = [], []
     for number in range(200):
         effect = draw_effect(BOXES, np.random.default_rng(number))
-        abnormal, healthy = (draw_image(BOXES, each, np.random.default_rng(number)).astype(float)
-                             for each in (effect, np.zeros_like(effect)))
-        changes.append(abnormal - healthy)
+        abnormal, clean = draw_images(BOXES, effect, np.random.default_rng(number))
+        changes.append(abnormal.astype(float) - clean)
         effects.append(effect)
     changes, effects = np.stack(changes), np.stack(effects)
     assert cross_correlation(changes, effects).mean() == pytest.approx(0.968, abs=0.01)
@@ -70,8 +69,12 @@ def test_half_of_the_images_are_healthy_and_the_same_seed_gives_the_same_files(t
     for folder in ("one", "other"):
         write_images(BOXES, 7, tmp_path / folder, range(BOXES.images))
     files = sorted((tmp_path / "one").rglob("*.png"))
-    assert len(files) == 16
+    assert len(files) == 24
     for file in files:
         assert file.read_bytes() == (tmp_path / "other" / file.relative_to(tmp_path / "one")).read_bytes()
     abnormal = [np.asarray(Image.open(tmp_path / f"one/effects/{number:05d}.png")).any() for number in range(8)]
     assert abnormal == [False, True] * 4
+    for number, has_effect in enumerate(abnormal):
+        image, clean = (np.asarray(Image.open(tmp_path / "one" / name / f"{number:05d}.png"))
+                        for name in ("images", "clean"))
+        assert np.array_equal(image, clean) != has_effect and clean.min() == 0 and clean.max() == 255

@@ -9,13 +9,13 @@ import pytest
 import yaml
 from PIL import Image
 
-from stages.common.geometry import Geometry, place_slices
+from stages.common.geometry import Geometry, place_slices, resize_bilinear
 from stages.common.params import ParamsError
 from stages.prepare import extract_slices
 from stages.prepare.datasets import DatasetParams
 from stages.prepare.filtering import Extracted
 from stages.prepare.readers import ReadError
-from stages.prepare.slices import ExtractError, ExtractParams, GrowingArray, extract, resize_bilinear, with_lesions
+from stages.prepare.slices import ExtractError, ExtractParams, GrowingArray, extract, with_lesions
 from tests.prepare.scans_fixture import (
     CLASSES,
     DATA,

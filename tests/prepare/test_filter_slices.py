@@ -6,11 +6,10 @@ import pandas as pd
 import pytest
 
 from stages.common.params import ParamsError
-from stages.common.store import INDEX_COLUMNS, SliceStore
+from stages.common.store import INDEX_COLUMNS, SliceStore, apply_window
 from stages.prepare import filter_slices
 from stages.prepare.filtering import (
     FilterError,
-    apply_window,
     fingerprint_window,
     keep_by_organ,
     relative_height,
