@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stages.common.files import read_json
 from stages.evaluate.compare import incomparable
 from stages.evaluate.lockfile import stale_stages
 
@@ -238,6 +239,7 @@ def test_nothing_changed_passes(clone):
 
 def test_a_worse_number_fails_and_says_which(clone):
     """A run with another parameter that made COIN worse, committed whole: metrics and lock agree."""
+    before = read_json("reports/metrics.json")["coin"]["iou_val"]
     change_metrics(lambda metrics: (metrics["coin"].update(iou_val=0.1), metrics.pop("cam")))
     edit("params.yaml", "cv_tau: 0.8 ", "cv_tau: 0.7 ")
     md5 = hashlib.md5(Path("reports/metrics.json").read_bytes()).hexdigest()
@@ -250,8 +252,9 @@ def test_a_worse_number_fails_and_says_which(clone):
     result = compare(clone)
     assert result.returncode != 0
     first = result.stdout.splitlines()[2]
-    assert first.startswith("**Fails**: cam has lost all metrics; coin iou_val is worse by 0.5484 (tolerance 0.02).")
-    assert "| coin | iou_val ↑ | 0.6484 | 0.1000 | -0.5484 | 0.02 | **worse** | 217 |" in result.stdout
+    worse = f"{before - 0.1:.4f}"
+    assert first.startswith(f"**Fails**: cam has lost all metrics; coin iou_val is worse by {worse} (tolerance 0.02).")
+    assert f"| coin | iou_val ↑ | {before:.4f} | 0.1000 | -{worse} | 0.02 | **worse** | 217 |" in result.stdout
     assert "| params.yaml | evaluate.cv_tau | 0.8" in re.sub(" +", " ", section(result.stdout, "Parameters"))
     assert "Fresh" in section(result.stdout, "dvc.lock")
 
@@ -330,6 +333,7 @@ def test_the_steps_come_in_the_order_that_leaves_the_committed_metrics_alone():
 
 def test_the_compare_step_writes_the_job_summary_and_fails_where_the_gate_fails(clone):
     edit("params.yaml", "cv_tau: 0.8 ", "cv_tau: 0.7 ")
+    before = read_json("reports/metrics.json")["coin"]["iou_val"]
     change_metrics(lambda metrics: metrics["coin"].update(iou_val=0.1, iou_val_ci_low=0.05))
     commit(clone)
     step = next(step["run"] for step in STEPS if step.get("run", "").startswith("make compare"))
@@ -340,7 +344,7 @@ def test_the_compare_step_writes_the_job_summary_and_fails_where_the_gate_fails(
     page = summary.read_text()
     assert page.startswith("a step before\n## Compared with origin/main")
     assert result.stdout.strip() in page  # the same page in the log
-    assert "coin iou_val is worse by 0.5484 (tolerance 0.02); dvc.lock is stale." in page
+    assert f"coin iou_val is worse by {before - 0.1:.4f} (tolerance 0.02); dvc.lock is stale." in page
     details = re.sub(" +", " ", page.split("<details>")[1])
     assert "| reports/metrics.json | coin.iou_val | 0.64" in details  # `dvc metrics diff --md`
     assert "| coin.iou_val_ci_low |" in details
