@@ -62,14 +62,14 @@ def worst_cases(result: Result, policy: str) -> list[tuple[str, float]]:
 
 
 def reservations(inputs: ReportInputs, result: Result, policy: str) -> list[str]:
-    """How far the patients lie apart, and whether they are too few for the interval."""
+    """How far the patients lie apart, whether they are too few for the interval, and what it leaves out."""
     if not inputs.has_lesion_masks:
         return []
     means = patient_means(result, f"iou_{policy}")
     if len(means) == 1:
         return ["All lesion slices are of one patient: nothing here says how another would come out."]
     sentences = [f"Between the {len(means)} patients the mean IoU ranges from {means.min():.3f} to {means.max():.3f}."]
-    return sentences + tables.few_patients(inputs.metrics)
+    return [*sentences, *tables.few_patients(inputs.metrics), tables.ONE_TRAINING]
 
 
 def failures(inputs: ReportInputs, result: Result, policy: str) -> list[str]:

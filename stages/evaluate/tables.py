@@ -11,6 +11,8 @@ Metrics = dict[str, dict[str, float]]  # {method: {metric: value}}, the content 
 MISSING = "–"
 STRONG = ("STRONGLY SUPERVISED: a classifier of this run was pre-trained on patches cut with lesion masks (see "
           "strong_supervision in params.yaml). Its numbers do not compare with those of a run on image-level labels.")
+ONE_TRAINING = ("Intervals are over patients, of models that were trained once: another training, even the same one on "
+                "another machine, may come out further off than they say.")
 UNCHANGED = "†"  # stands behind a method whose map does not depend on the classifier's weights
 TABLE = ["iou_fixed", "iou_otsu", "iou_val", "iou_oracle", "dice_val", "pixel_ap", "per_fixed", "fp_area_healthy",
          "success_rate", "cv", "judge_flip_rate", "l1", "ssim", "seconds_per_image"]
@@ -71,7 +73,7 @@ def markdown_table(metrics: Metrics, rank_by: str, controls: list[str], note: st
                            _counted(values, rank_by)]))
     lines += ["", f"Ranked by {label(rank_by)}, with its interval; n: test slices that it rests on. ↑ more is better, "
               "↓ less is better. `oracle` picks the threshold on the test split itself: an upper bound. "
-              f"{MISSING}: the method has no such number.", ""]
+              f"{MISSING}: the method has no such number.", "", ONE_TRAINING, ""]
     for text in warnings(metrics):
         lines += [text, ""]
     return "\n".join(lines)

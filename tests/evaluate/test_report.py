@@ -68,6 +68,7 @@ def test_markdown_and_terminal_tables_agree_with_the_metrics():
     markdown = tables.markdown_table(metrics, "iou_val", ["rise"], "the run")
     rows = [line for line in markdown.splitlines() if line.startswith("| 1 ") or line.startswith("| 2 ")]
     assert rows[0].startswith("| 1 | coin | 0.500 |") and "0.912" in rows[0]
+    assert "models that were trained once" in markdown
     assert rows[1].startswith("| 2 | rise *(control)* | 0.250 |") and f"| {tables.MISSING} |" in rows[1]
     assert len({line.count("|") for line in markdown.splitlines() if line.startswith("|")}) == 1
     plain = tables.plain_table(metrics, "iou_val", ["rise"]).splitlines()
@@ -107,6 +108,7 @@ def test_intervals_over_few_patients_come_with_their_coverage(patients, told):
 def test_report_is_one_page_without_outside_references_that_shows_every_method(project, capsys):
     report.main()
     page = (project / "reports/report.html").read_text()
+    assert "another training, even the same one on another machine, may come out further off" in page
     for address in re.findall(r"""(?:src|href|action|srcset)\s*=\s*["']?([^"'\s>]+)""", page):
         assert address.startswith(("data:", "#")), address
     assert not re.search(r"url\(|@import|https?://", page)
