@@ -10,12 +10,12 @@ import argparse
 import torch
 
 from benchmarks.rise import median_seconds
-from stages.classify.backbones import build_classifier
-from stages.common.params import load_section, read_params
-from stages.common.runtime import Runtime, RuntimeParams, seed_everything
-from stages.explain.inversion import InversionParams, invert
-from stages.generate import blobgan
-from stages.generate.encoding import build_encoder, observer_of
+from flipside.classifiers.backbones import build_classifier
+from flipside.core.params import load_section, read_params
+from flipside.core.runtime import Runtime, RuntimeParams, seed_everything
+from flipside.generators import blobgan
+from flipside.generators.nn.encoding import build_encoder, observer_of
+from flipside.methods.latent.inversion import InversionParams, invert
 
 
 def inversion_rates(runtime: Runtime, images: int, steps: int, repeats: int) -> dict[str, float]:

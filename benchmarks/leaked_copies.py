@@ -11,16 +11,17 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from stages.classify.backbones import build_classifier, predict_logits
-from stages.classify.scores import classification_metrics
-from stages.classify.training import ClassifierParams, train
-from stages.common import runtime as runtimes
-from stages.common.checkpoint import Scratch
-from stages.common.files import read_json
-from stages.common.params import load_section, load_value
-from stages.common.runtime import Runtime
-from stages.common.store import SliceStore
-from stages.prepare import duplicates, filtering
+from flipside.classifiers.backbones import build_classifier, predict_logits
+from flipside.classifiers.scores import classification_metrics
+from flipside.classifiers.training import ClassifierParams, train
+from flipside.cohort import duplicates
+from flipside.cohort import selection as filtering
+from flipside.core import runtime as runtimes
+from flipside.core.checkpoint import Scratch
+from flipside.core.files import read_json
+from flipside.core.params import load_section, load_value
+from flipside.core.runtime import Runtime
+from flipside.core.store import SliceStore
 
 
 def main() -> None:

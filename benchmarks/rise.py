@@ -13,11 +13,11 @@ from collections.abc import Callable
 
 import torch
 
-from stages.classify.backbones import build_classifier
-from stages.common.runtime import Runtime, RuntimeParams, seed_everything
-from stages.explain import rise
-from stages.explain.explain import now
-from stages.explain.method import CLASSIFIER, Context
+from flipside.classifiers.backbones import build_classifier
+from flipside.core.runtime import Runtime, RuntimeParams, seed_everything
+from flipside.methods import rise
+from flipside.methods.base.method import CLASSIFIER, Context
+from stages.explain import now
 
 
 def clock(runtime: Runtime) -> float:

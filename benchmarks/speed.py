@@ -23,17 +23,17 @@ import numpy as np
 import torch
 
 from benchmarks.rise import median_seconds, rise_rates
-from stages.classify.backbones import build_classifier
-from stages.common.checkpoint import Scratch
-from stages.common.params import load_section, read_params
-from stages.common.profile import read_profile
-from stages.common.runtime import Runtime, RuntimeParams, generator_for, seed_everything
-from stages.evaluate.series import edited
-from stages.generate import coin
-from stages.generate.adversarial import train_adversarial
-from stages.generate.batches import TrainingSlices
-from stages.prepare.datasets import NiftiCases
-from stages.prepare.slices import ExtractParams, extract
+from flipside.classifiers.backbones import build_classifier
+from flipside.cli.profile import read_profile
+from flipside.cohort.extraction import ExtractParams, extract
+from flipside.core.checkpoint import Scratch
+from flipside.core.params import load_section, read_params
+from flipside.core.runtime import Runtime, RuntimeParams, generator_for, seed_everything
+from flipside.generators import coin
+from flipside.generators.training.adversarial import train_adversarial
+from flipside.generators.training.batches import TrainingSlices
+from flipside.published.ablations import edited
+from flipside.scans.layouts import NiftiCases
 
 SLICES = 1500  # random slices that COIN draws from
 

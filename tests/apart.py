@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PRELOADED = ["stages.classify.train_classifier", "stages.generate.train_generator", "stages.generate.coin",
-             "stages.explain.explain", "stages.explain.judge_counterfactuals", "stages.segment.extract_masks",
-             "stages.segment.segment_scans", "stages.evaluate.evaluate", "stages.evaluate.report",
-             "stages.prepare.extract_slices", "stages.prepare.filter_slices", "stages.prepare.augment_slices",
+PRELOADED = ["stages.train_classifier", "stages.train_generator", "flipside.generators.coin",
+             "stages.explain", "stages.judge_counterfactuals", "stages.extract_masks",
+             "stages.segment_scans", "stages.evaluate", "stages.report",
+             "stages.extract_slices", "stages.split_patients", "stages.draw_anomalies",
              "dvc.repo", "torch._dynamo"]  # the last two are imported in the middle of a training
 
 

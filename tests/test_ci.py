@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.common.files import read_json
-from stages.evaluate.compare import incomparable
-from stages.evaluate.lockfile import stale_stages
+from flipside.core.files import read_json
+from flipside.regression.compare import incomparable
+from flipside.regression.lockfile import stale_stages
 
 ROOT = Path(__file__).parents[1]
 WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/ci.yaml").read_text())
@@ -27,7 +27,7 @@ ENVIRONMENT = {**INHERITED, "DVC_NO_ANALYTICS": "true",
                "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b", "GIT_CONFIG_GLOBAL": os.devnull}
 DVC_YAML = """
 stages:
-  augment_slices:
+  draw_anomalies:
     cmd: python code/augment.py
     deps: [code/augment.py, code/common.py]
     params: [seed, "datasets.${dataset}"]
@@ -128,7 +128,7 @@ def test_a_fresh_clone_without_data_or_cache_is_not_stale(clone):
 
 EDITS = {
     "a parameter": (lambda: edit("params.yaml", "seed: 777", "seed: 778"),
-                    {"augment_slices": ["parameter seed modified"]}),
+                    {"draw_anomalies": ["parameter seed modified"]}),
     "one method's parameter": (lambda: edit("params.yaml", "masks: 400 ", "masks: 401 "),
                                {"explain@rise": ["parameter methods.rise modified"]}),
     "a parameter that no stage declares": (lambda: edit("params.yaml", "threads: 0 ", "threads: 1 "), {}),
@@ -136,7 +136,7 @@ EDITS = {
     "a stage's code": (lambda: edit("code/evaluate.py", "evaluate", "measure"),
                        {"evaluate": ["code/evaluate.py modified"]}),
     "shared code": (lambda: edit("code/common.py", "common", "shared"),
-                    {name: ["code/common.py modified"] for name in ("augment_slices", "explain@coin", "explain@rise")}),
+                    {name: ["code/common.py modified"] for name in ("draw_anomalies", "explain@coin", "explain@rise")}),
     "code that is gone": (lambda: Path("code/evaluate.py").unlink(), {"evaluate": ["code/evaluate.py deleted"]}),
     "code outside the pipeline": (lambda: edit("Makefile", "bench", "benchmark"), {}),
     "a command": (lambda: edit("dvc.yaml", "cmd: python code/evaluate.py", "cmd: python -u code/evaluate.py"),
@@ -164,12 +164,12 @@ def lock():
 def test_a_lock_put_together_from_two_runs_is_stale(clone):
     """As a merge leaves it that took one stage's entry from each side: no file in git tells the difference."""
     stages = lock()
-    augment = next(out for out in stages["augment_slices"]["outs"] if out["path"] == "data/slices")
+    augment = next(out for out in stages["draw_anomalies"]["outs"] if out["path"] == "data/slices")
     content = yaml.safe_load(Path("dvc.lock").read_text())
-    for out in content["stages"]["augment_slices"]["outs"]:
+    for out in content["stages"]["draw_anomalies"]["outs"]:
         out["md5"] = "0" * 32 + ".dir" if out["path"] == augment["path"] else out["md5"]
     Path("dvc.lock").write_text(yaml.safe_dump(content))
-    reason = "data/slices is not the one that augment_slices wrote last"
+    reason = "data/slices is not the one that draw_anomalies wrote last"
     assert stale_stages() == {name: [reason] for name in ("explain@coin", "explain@rise", "evaluate")}
 
 
@@ -177,7 +177,7 @@ def test_a_method_left_out_leaves_an_entry_behind_that_is_not_stale(clone):
     """DVC keeps it in dvc.lock for ever; what it was run on no longer matters."""
     edit("dvc.yaml", "[coin, rise]", "[coin]")
     content = Path("dvc.lock").read_text()
-    slices = next(out["md5"] for out in lock()["augment_slices"]["outs"] if out["path"] == "data/slices")
+    slices = next(out["md5"] for out in lock()["draw_anomalies"]["outs"] if out["path"] == "data/slices")
     head, rise = content.split("  explain@rise:")
     Path("dvc.lock").write_text(head + "  explain@rise:" + rise.replace(slices, "0" * 32 + ".dir", 1))
     assert "0000" in Path("dvc.lock").read_text()
@@ -186,7 +186,7 @@ def test_a_method_left_out_leaves_an_entry_behind_that_is_not_stale(clone):
 
 def test_without_a_lock_every_stage_is_stale(clone):
     (clone / "dvc.lock").unlink()
-    assert set(stale_stages()) == {"augment_slices", "explain@coin", "explain@rise", "evaluate"}
+    assert set(stale_stages()) == {"draw_anomalies", "explain@coin", "explain@rise", "evaluate"}
 
 
 def test_a_lock_with_conflict_markers_is_refused(clone):
@@ -214,7 +214,7 @@ def test_this_projects_own_lock_needs_no_data(tmp_path, monkeypatch):
     added = {stage for stage in after if "parameter methods.rise modified" in after[stage]}
     assert added == {"explain@rise"}
     assert {stage for stage in after if after[stage] != before.get(stage)} == {
-        "explain@rise", "judge_counterfactuals", "measure_realism", "evaluate", "impact_table", "report"}
+        "explain@rise", "judge_counterfactuals", "measure_realism", "evaluate", "published_tables", "report"}
 
 
 # The command.
@@ -277,7 +277,7 @@ def test_another_data_set_is_said_to_be_incomparable(clone):
 
 def test_other_test_cases_under_the_same_parameters_are_said(clone):
     assert incomparable("origin/main") == []
-    truth = next(out["md5"] for out in lock()["augment_slices"]["outs"] if out["path"] == "data/truth")
+    truth = next(out["md5"] for out in lock()["draw_anomalies"]["outs"] if out["path"] == "data/truth")
     Path("dvc.lock").write_text(Path("dvc.lock").read_text().replace(truth, "0" * 32 + ".dir"))
     assert "**other cases** than at origin/main" in incomparable("origin/main")[0]
 

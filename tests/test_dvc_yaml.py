@@ -13,8 +13,14 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
-ALLOWED_ROOM_IMPORTS = {("explain", "generate"), ("explain", "classify"), ("generate", "classify")}
-BLIND_ROOMS = ("classify", "generate", "explain")
+# The library from the ground up: a package imports itself and those below it, and no package imports stages/.
+FLOORS = ("core", "artifacts", "scans", "cohort", "classifiers", "generators", "methods", "masks", "metrics", "report",
+          "published", "regression", "cli")
+# What comes before the slices, and what may read the truth; every other stage is blind, a new one by default.
+PREPARING = ("simulate_scans", "simulate_effects", "extract_slices", "split_patients", "draw_anomalies", "cut_patches")
+SEEING = ("extract_masks", "segment_scans", "check_inpainter", "evaluate", "published_tables", "report")
+# The package whose file named as a `foreach` stage's key the stage runs.
+KEYED = {"train_generator": "generators", "train_encoder": "generators", "explain": "methods"}
 
 
 def resolved_stages(params=PARAMS):
@@ -55,11 +61,15 @@ def local_imports(file, seen=None):
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         for name in names:
-            path = name.replace(".", "/") + ".py"
-            if name.startswith("stages.") and (ROOT / path).is_file() and path not in seen:
-                seen.add(path)
-                local_imports(path, seen)
-    return seen
+            if name.split(".")[0] not in ("flipside", "stages"):
+                continue
+            parts = name.split(".")
+            packages = ["/".join((*parts[:depth], "__init__.py")) for depth in range(1, len(parts) + 1)]
+            for path in ("/".join(parts) + ".py", *packages):
+                if (ROOT / path).is_file() and path not in seen:
+                    seen.add(path)
+                    local_imports(path, seen)
+    return {file for file in seen if (ROOT / file).stat().st_size}
 
 
 def script_of(stage):
@@ -67,13 +77,19 @@ def script_of(stage):
     return words[words.index("-m") + 1].replace(".", "/") + ".py"
 
 
+def base(name):
+    """A stage's name without the key of its `foreach`."""
+    return name.partition("@")[0]
+
+
+BLIND = [name for name in STAGES if base(name) not in (*PREPARING, *SEEING)]
+
+
 def code_of(name):
-    """The stage's script, its local imports, and the method's own file where the stage runs one."""
+    """The stage's script, its local imports, and the file that its key names."""
     files = {script_of(STAGES[name])}
-    key = name.partition("@")[2]
-    room = script_of(STAGES[name]).split("/")[1]
-    if key and (ROOT / f"stages/{room}/{key}.py").is_file():
-        files.add(f"stages/{room}/{key}.py")
+    if base(name) in KEYED:
+        files.add(f"flipside/{KEYED[base(name)]}/{name.partition('@')[2]}.py")
     for file in sorted(files):
         files |= local_imports(file)
     return files
@@ -88,29 +104,55 @@ def test_deps_cover_every_local_import(name):
 
 @pytest.mark.parametrize("name", STAGES)
 def test_declared_code_exists_and_is_used(name):
-    code = [dep for dep in paths(STAGES[name]["deps"]) if dep.startswith("stages/")]
-    assert all((ROOT / dep).exists() for dep in code)
-    siblings = [other for other in STAGES if other.partition("@")[0] == name.partition("@")[0]]
+    """A folder is declared only where every file in it is used; all stages rest on flipside/core."""
+    code = [dep for dep in paths(STAGES[name]["deps"]) if dep.startswith(("stages/", "flipside/"))]
+    siblings = [other for other in STAGES if base(other) == base(name)]
     used = set().union(*(code_of(other) for other in siblings))  # a `foreach` has one list for all its stages
-    unused = [dep for dep in code if dep.endswith(".py") and dep not in used]
-    assert not unused, f"stage {name} would rerun for {unused}, which it doesn't import"
+    for dep in code:
+        assert (ROOT / dep).exists(), dep
+        files = [dep] if dep.endswith(".py") else [
+            file.relative_to(ROOT).as_posix() for file in (ROOT / dep).rglob("*.py") if file.stat().st_size]
+        unused = [file for file in files if file not in used and not inside(file, "flipside/core")]
+        assert not unused, f"stage {name} would rerun for {unused}, which it doesn't import"
+
+
+def test_every_script_is_a_stage_and_named_as_it():
+    scripts = {file.stem for file in (ROOT / "stages").iterdir() if file.name != "__pycache__"}
+    assert scripts == {*yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]}
+    assert all(script_of(stage) == f"stages/{base(name)}.py" for name, stage in STAGES.items())
 
 
 def test_the_report_depends_on_every_part_of_its_page():
-    from stages.evaluate.report_html import PAGE
+    from flipside.report.html import PAGE
 
     deps = paths(STAGES["report"]["deps"])
     parts = [file.relative_to(ROOT).as_posix() for file in PAGE.iterdir()]
     assert parts and not [part for part in parts if not any(inside(part, dep) for dep in deps)]
 
 
-def test_rooms_import_only_what_the_house_allows():
-    for file in sorted((ROOT / "stages").rglob("*.py")):
-        room = file.relative_to(ROOT / "stages").parts[0]
-        for imported in local_imports(file.relative_to(ROOT), set()):
-            other = imported.split("/")[1]
-            allowed = other in (room, "common") or (room, other) in ALLOWED_ROOM_IMPORTS
-            assert allowed, f"{file.relative_to(ROOT)} reaches {imported}"
+def test_packages_import_only_downward():
+    for file in sorted((ROOT / "flipside").rglob("*.py")):
+        package = file.relative_to(ROOT / "flipside").parts[0]
+        if package == "__init__.py":
+            continue
+        for imported in direct_imports(file.relative_to(ROOT)):
+            assert imported.parts[0] == "flipside", f"{file.relative_to(ROOT)} imports {imported}"
+            other = imported.parts[1]
+            assert other == "__init__.py" or FLOORS.index(other) <= FLOORS.index(package), (
+                f"{file.relative_to(ROOT)} imports {imported}, which stands above it")
+
+
+def direct_imports(file):
+    """The project's files that a file names in an import."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        files = [Path(name.replace(".", "/") + ".py") for name in names]
+        found |= {file for file in files if file.parts[0] in ("flipside", "stages") and (ROOT / file).is_file()}
+    return found
 
 
 def upstream(name):
@@ -128,9 +170,9 @@ def inside(path, folder):
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
-@pytest.mark.parametrize("name", [n for n in STAGES if script_of(STAGES[n]).split("/")[1] in BLIND_ROOMS])
+@pytest.mark.parametrize("name", BLIND)
 def test_no_stage_that_trains_or_explains_rests_on_the_truth(name):
-    reached = {name} | {n for n in upstream(name) if not script_of(STAGES[n]).startswith("stages/prepare/")}
+    reached = {name} | {n for n in upstream(name) if base(n) not in PREPARING}
     for stage in reached:
         words = ("truth", "extracted", "data/raw")
         assert not any(word in dep for dep in paths(STAGES[stage]["deps"]) for word in words), stage
@@ -151,7 +193,7 @@ def test_a_classifier_is_shown_lesions_only_where_that_is_asked_for_and_dvc_yaml
     assert "data/patches" in paths(strong["train_classifier@classifier"]["deps"])
     script = script_of(cut)
     code = {dep for dep in paths(cut["deps"]) if dep.endswith(".py")}
-    assert code == {script, *local_imports(script)}
+    assert code == {file for file in (script, *local_imports(script)) if not inside(file, "flipside/core")}
 
 
 def strings_of(file):
@@ -164,7 +206,7 @@ def strings_of(file):
 
 
 def test_the_store_that_training_reads_has_no_lesion_column():
-    from stages.common.store import INDEX_COLUMNS
+    from flipside.core.store import INDEX_COLUMNS
 
     assert not any("lesion" in column for column in INDEX_COLUMNS)
 
@@ -190,7 +232,8 @@ def repository(tmp_path_factory):
     root = tmp_path_factory.mktemp("repository")
     for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, root / name)
-    shutil.copytree(ROOT / "stages", root / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("stages", "flipside"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     dvc(root, "init", "--no-scm", "-q")
     for stage in STAGES.values():
         for out in paths(stage.get("outs", [])) + paths(stage.get("metrics", [])) + paths(stage.get("plots", [])):
@@ -242,7 +285,7 @@ def test_editing_one_generator_reruns_that_one_and_what_depends_on_it(repository
     assert fed and {"evaluate", "report"} <= reached
     others = {stage for stage in STAGES if "@" in stage and stage.partition("@")[2] not in {name, *fed}}
     assert not reached & others
-    assert not {stage for stage in reached if stage.startswith(("simulate", "extract_slices", "filter", "augment"))}
+    assert not any(base(stage) in PREPARING for stage in reached)
 
 
 @pytest.mark.parametrize(("edit", "first"), [

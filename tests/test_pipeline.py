@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from stages.common.profile import apply_profile
+from flipside.cli.profile import apply_profile
 
 ROOT = Path(__file__).parents[1]
 METHODS = list(yaml.safe_load((ROOT / "params.yaml").read_text())["methods"])

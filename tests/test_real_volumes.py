@@ -11,14 +11,15 @@ import pytest
 import yaml
 from scipy import ndimage
 
-from stages.common.geometry import Geometry, to_slices
-from stages.common.store import apply_window
-from stages.prepare import anomalies, filtering
-from stages.prepare.datasets import DatasetParams
-from stages.prepare.readers import read_nifti
-from stages.prepare.slices import ExtractParams, extract
-from stages.segment.scans import write_segmentation
-from tests.prepare.scans_fixture import CT, DATA, EXTRACT, NIFTI, needs_data
+from flipside.cohort import anomalies
+from flipside.cohort import selection as filtering
+from flipside.cohort.extraction import ExtractParams, extract
+from flipside.core.store import apply_window
+from flipside.masks.placing import write_segmentation
+from flipside.scans.geometry import Geometry, to_slices
+from flipside.scans.layouts import DatasetParams
+from flipside.scans.readers import read_nifti
+from tests.scans.scans_fixture import CT, DATA, EXTRACT, NIFTI, needs_data
 
 pytestmark = needs_data
 SIZE = 64

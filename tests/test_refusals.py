@@ -13,8 +13,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from stages.common.params import stage_main
-from tests.prepare.scans_fixture import write_case, write_nifti
+from flipside.core.params import stage_main
+from tests.scans.scans_fixture import write_case, write_nifti
 
 ROOT = Path(__file__).parents[1]
 AFFINE = np.diag([0.7, 0.8, 2.5, 1.0])
@@ -50,7 +50,7 @@ def labels(project: Path, case: str, shape=(12, 10, 6), affine=AFFINE, value: in
 def run(project: Path, stage: str) -> subprocess.CompletedProcess:
     """The stage as its command line runs it, in this process: importing torch anew for each would take minutes."""
     stdout, stderr, code, here = io.StringIO(), io.StringIO(), 0, os.getcwd()
-    module = importlib.import_module(f"stages.prepare.{stage}")
+    module = importlib.import_module(f"stages.{stage}")
     os.chdir(project)
     try:
         with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
@@ -65,7 +65,7 @@ def run(project: Path, stage: str) -> subprocess.CompletedProcess:
 def run_command(project: Path, stage: str) -> subprocess.CompletedProcess:
     """The same as a command of its own."""
     environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-m", f"stages.prepare.{stage}"], cwd=project, env=environment, check=False,
+    return subprocess.run([sys.executable, "-m", f"stages.{stage}"], cwd=project, env=environment, check=False,
                           capture_output=True, text=True)
 
 
@@ -89,7 +89,7 @@ def says(sentence: str, *parts: str) -> None:
     assert not missing, f"{sentence!r} doesn't say {missing}"
 
 
-@pytest.mark.parametrize("stage", ["extract_slices", "filter_slices"])
+@pytest.mark.parametrize("stage", ["extract_slices", "split_patients"])
 def test_on_the_command_line_too(tmp_path, stage):
     params(tmp_path, filter__min_organ="x")
     cases(tmp_path, 1)
@@ -108,7 +108,7 @@ def test_the_healthy_project_runs(tmp_path):
     """Else every refusal below might be about something else."""
     params(tmp_path)
     cases(tmp_path)
-    for stage in ("extract_slices", "filter_slices", "augment_slices"):
+    for stage in ("extract_slices", "split_patients", "draw_anomalies"):
         result = run(tmp_path, stage)
         assert result.returncode == 0, result.stderr
     assert (tmp_path / "data/slices/index.csv").is_file()
@@ -130,13 +130,13 @@ def test_wrong_parameters(tmp_path, changes, parts):
 
 def test_a_wrong_parameter_of_a_later_stage(tmp_path):
     params(tmp_path, filter__val_fraction="a fifth")
-    says(refusal(tmp_path, "filter_slices"), "`filter.val_fraction` is 'a fifth'", "number")
+    says(refusal(tmp_path, "split_patients"), "`filter.val_fraction` is 'a fifth'", "number")
 
 
 def test_a_stage_before_its_turn(tmp_path):
     params(tmp_path)
-    says(refusal(tmp_path, "filter_slices"), "data/extracted/images.npy not found", "dvc repro extract_slices")
-    says(refusal(tmp_path, "augment_slices"), "data/filtered/images.npy not found", "dvc repro")
+    says(refusal(tmp_path, "split_patients"), "data/extracted/images.npy not found", "dvc repro extract_slices")
+    says(refusal(tmp_path, "draw_anomalies"), "data/filtered/images.npy not found", "dvc repro")
 
 
 def test_a_data_set_that_is_not_there(tmp_path):
@@ -164,7 +164,7 @@ def test_one_patient_only(tmp_path):
     params(tmp_path)
     cases(tmp_path, 1)
     assert run(tmp_path, "extract_slices").returncode == 0
-    says(refusal(tmp_path, "filter_slices"), "1 patients", "4 slices", "at least 3 groups",
+    says(refusal(tmp_path, "split_patients"), "1 patients", "4 slices", "at least 3 groups",
          "Add patients")
 
 
@@ -172,7 +172,7 @@ def test_a_given_split_that_the_data_set_does_not_have(tmp_path):
     params(tmp_path, filter__use_given_split=True)
     cases(tmp_path)
     assert run(tmp_path, "extract_slices").returncode == 0
-    says(refusal(tmp_path, "filter_slices"), "own split says nothing", "filter.use_given_split to false")
+    says(refusal(tmp_path, "split_patients"), "own split says nothing", "filter.use_given_split to false")
 
 
 def test_no_organ_in_any_slice(tmp_path):
@@ -188,7 +188,7 @@ def test_organs_smaller_than_the_filter_wants(tmp_path):
     params(tmp_path, filter__min_organ_px=5000)
     cases(tmp_path)
     assert run(tmp_path, "extract_slices").returncode == 0
-    says(refusal(tmp_path, "filter_slices"), "filter.min_organ_px = 5000", "largest organ area 24", "Lower it")
+    says(refusal(tmp_path, "split_patients"), "filter.min_organ_px = 5000", "largest organ area 24", "Lower it")
 
 
 def test_a_label_that_nobody_names(tmp_path):
@@ -265,7 +265,7 @@ def test_training_slices_of_one_class(tmp_path):
     for number in range(1, 5):
         write_case(tmp_path / CASES, "case_" + "0" * number, AFFINE)
     assert run(tmp_path, "extract_slices").returncode == 0
-    says(refusal(tmp_path, "filter_slices"), "slices of one class only", "train 8 healthy, 0 abnormal",
+    says(refusal(tmp_path, "split_patients"), "slices of one class only", "train 8 healthy, 0 abnormal",
          "lesion_threshold_px", "anomalies")
 
 
@@ -273,6 +273,6 @@ def test_synthetic_anomalies_on_a_data_set_with_lesions(tmp_path):
     params(tmp_path, datasets__phantom__lesion={"files": ["{case}/segmentation.nii.gz"], "values": [2]})
     for number in range(1, 5):
         write_case(tmp_path / CASES, "case_" + "0" * number, AFFINE)
-    for stage in ("extract_slices", "filter_slices"):
+    for stage in ("extract_slices", "split_patients"):
         assert run(tmp_path, stage).returncode == 0
-    says(refusal(tmp_path, "augment_slices"), "slices are abnormal already", "datasets.phantom.anomalies to false")
+    says(refusal(tmp_path, "draw_anomalies"), "slices are abnormal already", "datasets.phantom.anomalies to false")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.faults.project import ROOM_OF, copied, done, write_project
+from tests.faults.project import MEASURING, PREPARATION, copied, done, write_project
+from tests.test_dvc_yaml import BLIND
 
 
 @pytest.fixture(scope="session")
@@ -11,9 +12,8 @@ def prepared(tmp_path_factory):
     root = tmp_path_factory.mktemp("prepared") / "project"
     root.mkdir()
     write_project(root)
-    for name, room in ROOM_OF.items():
-        if room == "prepare" and name != "simulate_scans":
-            done(root, name)
+    for name in PREPARATION:
+        done(root, name)
     return root
 
 
@@ -21,9 +21,8 @@ def prepared(tmp_path_factory):
 def explained(prepared, tmp_path_factory):
     """All that trains or explains, in a project that has data/slices and nothing else of the data."""
     root = copied(prepared, tmp_path_factory.mktemp("explained") / "project", "data/slices")
-    for name, room in ROOM_OF.items():
-        if room in ("classify", "generate", "explain"):
-            done(root, name)
+    for name in BLIND:
+        done(root, name)
     return root
 
 
@@ -32,7 +31,6 @@ def finished(prepared, explained, tmp_path_factory):
     """Everything, undisturbed."""
     root = copied(explained, tmp_path_factory.mktemp("finished") / "project", "data", "models", "reports")
     copied(prepared, root, "data/extracted", "data/filtered", "data/filtered_truth", "data/truth")
-    for name, room in ROOM_OF.items():
-        if room in ("segment", "evaluate"):
-            done(root, name)
+    for name in MEASURING:
+        done(root, name)
     return root

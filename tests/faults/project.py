@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from stages.common.params import stage_main
+from flipside.core.params import stage_main
 from tests.apart import Ended, run_apart
-from tests.prepare.scans_fixture import SERIES, write_nifti, write_slice
-from tests.test_dvc_yaml import BLIND_ROOMS, STAGES, paths, script_of
+from tests.scans.scans_fixture import SERIES, write_nifti, write_slice
+from tests.test_dvc_yaml import BLIND, PREPARING, STAGES, base, paths
 
 ROOT = Path(__file__).parents[2]
 RAW = "data/raw/clinic"
@@ -35,7 +35,8 @@ PATIENT = {
     "StudyInstanceUID": "1.2.826.0.777{n}", "OtherPatientIDs": "Zweitakte{n}",
 }
 FOLDER = "Zacharias{n}_Geheimrat_1938-02-1{n}_ACC77{n}88"
-ROOM_OF = {name: script_of(stage).split("/")[1] for name, stage in STAGES.items()}
+PREPARATION = [name for name in STAGES if base(name) in PREPARING and not name.startswith("simulate")]
+MEASURING = [name for name in STAGES if base(name) not in PREPARING and name not in BLIND]
 
 
 def secrets() -> set[str]:
@@ -105,11 +106,11 @@ def _stage(project: str, module: str, arguments: list[str], patches: dict[str, A
     """Run by the child. `kill_at`: (module, function, n), SIGKILL at the n-th call; `file_limit`: bytes per file."""
     os.chdir(project)
     sys.argv = [module, *arguments]
-    course = importlib.import_module("stages.generate.course")
+    course = importlib.import_module("flipside.generators.training.state")
     course.SAVE_EVERY_SECONDS, course.RECORD_EVERY = 0.0, 4
     for searching in ("invert", "find_attributes"):
-        importlib.import_module(f"stages.explain.{searching}").SAVE_EVERY_SECONDS = 0.0
-    if module.split(".")[1] in BLIND_ROOMS:
+        importlib.import_module(f"stages.{searching}").SAVE_EVERY_SECONDS = 0.0
+    if module.split(".")[1] in map(base, BLIND):
         sys.addaudithook(_no_truth)
     if "kill_at" in patches:
         _kill_at(*patches["kill_at"])

@@ -10,10 +10,10 @@ import subprocess
 import numpy as np
 import pytest
 
-from stages.common.files import DiskFullError, naming_a_full_disk, new_memmap
+from flipside.core.files import DiskFullError, naming_a_full_disk, new_memmap
 from tests.faults.project import content, copied, done, outputs, run_stage, snapshot
 
-STAGES = ["extract_slices", "filter_slices", "augment_slices", "train_classifier@classifier", "train_generator@coin",
+STAGES = ["extract_slices", "split_patients", "draw_anomalies", "train_classifier@classifier", "train_generator@coin",
           "explain@coin", "judge_counterfactuals", "extract_masks@coin", "segment_scans", "evaluate", "report"]
 MEGABYTES = 24  # the finished project needs 6
 
@@ -71,7 +71,7 @@ def test_a_stage_on_a_full_disk(disk, project, name):
 
 
 @pytest.mark.parametrize(("name", "file"), [
-    ("filter_slices", ".scratch/filter_slices"), ("train_classifier@judge", ".scratch/train_classifier_judge/"),
+    ("split_patients", ".scratch/split_patients"), ("train_classifier@judge", ".scratch/train_classifier_judge/"),
     ("train_generator@coin", ".scratch/train_generator_coin/"), ("explain@coin", "data/explanations/coin"),
     ("extract_masks@coin", "data/masks/coin"), ("evaluate", "reports/metrics.json")])
 def test_a_stage_whose_files_may_not_grow(finished, prepared, tmp_path, name, file):

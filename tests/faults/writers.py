@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.common.files import atomic_file, atomic_folder
+from flipside.core.files import atomic_file, atomic_folder
 
 FILES = 40
 

@@ -1,0 +1,189 @@
+"""Training augmentation: a list of named transforms, each on a whole batch with one draw per image.
+
+Images are (B,1,H,W) in [-1,1]; what `affine` moves in from outside is air (-1). Randomness comes from the given
+generator.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Generator, Tensor
+
+from flipside.core.params import Params
+
+
+def uniform(count: int, low: float, high: float, generator: Generator) -> Tensor:
+    return torch.rand(count, generator=generator) * (high - low) + low
+
+
+class Transform(Params, ABC):
+    probability: float = Field(ge=0, le=1)
+    """Of each image on its own."""
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """Transform a random part of the batch; the input stays as it is."""
+        chosen = torch.rand(len(images), generator=generator) < self.probability
+        changed = self.apply(images, generator)  # every image's draw is made, so one image doesn't shift another's
+        return torch.where(chosen.to(images.device)[:, None, None, None], changed, images)
+
+    @abstractmethod
+    def apply(self, images: Tensor, generator: Generator) -> Tensor:
+        """Every image transformed, with one draw each."""
+
+
+class HorizontalFlip(Transform):
+    name: Literal["horizontal_flip"]
+
+    def apply(self, images: Tensor, generator: Generator) -> Tensor:
+        return images.flip(3)
+
+
+class VerticalFlip(Transform):
+    name: Literal["vertical_flip"]
+
+    def apply(self, images: Tensor, generator: Generator) -> Tensor:
+        return images.flip(2)
+
+
+class Crop(Transform):
+    """A random part of an image that was mirrored at its edges, of the image's own size: moved by whole pixels."""
+
+    name: Literal["crop"]
+    margin: float = Field(ge=0, lt=1)
+    """Largest move along each axis, as a fraction of the size; whole pixels."""
+
+    def apply(self, images: Tensor, generator: Generator) -> Tensor:
+        count, (height, width) = len(images), images.shape[2:]
+        high, wide = int(self.margin * height), int(self.margin * width)
+        top, left = (torch.randint(2 * most + 1, (count, 1), generator=generator) for most in (high, wide))
+        rows, columns = top + torch.arange(height), left + torch.arange(width)  # (B,H), (B,W)
+        padded = F.pad(images, (wide, wide, high, high), mode="reflect")[:, 0]  # (B,H+2h,W+2w)
+        return padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]].unsqueeze(1)
+
+
+class Affine(Transform):
+    """Shift, scale and rotation about the centre, bilinear."""
+
+    name: Literal["affine"]
+    shift: float
+    """Largest shift, as a fraction of the size."""
+    scale: float
+    """Scale is drawn from 1 - scale .. 1 + scale."""
+    rotate_degrees: float
+
+    def apply(self, images: Tensor, generator: Generator) -> Tensor:
+        count = len(images)
+        angle = uniform(count, -self.rotate_degrees, self.rotate_degrees, generator) * math.pi / 180
+        scale = uniform(count, 1 - self.scale, 1 + self.scale, generator)
+        cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
+        shift = 2 * uniform(2 * count, -self.shift, self.shift, generator).view(2, count)  # grid units: size = 2
+        matrix = torch.stack([cos, -sin, shift[0], sin, cos, shift[1]], dim=1).view(count, 2, 3)
+        grid = F.affine_grid(matrix.to(images.device), list(images.shape), align_corners=False)  # (B,H,W,2)
+        return F.grid_sample(images + 1, grid, align_corners=False) - 1  # zero padding of x + 1 is air
+
+
+class Noise(Transform):
+    name: Literal["noise"]
+    deviation: float
+    """Largest standard deviation, on the [-1,1] scale."""
+
+    def apply(self, images: Tensor, generator: Generator) -> Tensor:
+        deviation = uniform(len(images), 0, self.deviation, generator)[:, None, None, None]
+        noise = torch.randn(images.shape, generator=generator) * deviation
+        return (images + noise.to(images.device)).clamp(-1, 1)
+
+
+class Blur(Transform):
+    """Gaussian blur with one sigma per image."""
+
+    name: Literal["blur"]
+    sigma_px: float
+    """Largest standard deviation in pixels."""
+
+    def apply(self, images: Tensor, generator: Generator) -> Tensor:
+        radius = max(1, math.ceil(2 * self.sigma_px))
+        sigma = uniform(len(images), 0.1, self.sigma_px, generator)[:, None]
+        offsets = torch.arange(-radius, radius + 1)[None]
+        kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+        kernel = (kernel / kernel.sum(1, keepdim=True)).to(images)  # (B,K)
+        stack = F.pad(images.transpose(0, 1), [radius] * 4, mode="replicate")  # (1,B,H+2r,W+2r)
+        stack = F.conv2d(stack, kernel[:, None, :, None], groups=len(images))
+        return F.conv2d(stack, kernel[:, None, None, :], groups=len(images)).transpose(0, 1)  # (B,1,H,W)
+
+
+class Gamma(Transform):
+    name: Literal["gamma"]
+    strength: float
+    """Log of the largest exponent."""
+
+    def apply(self, images: Tensor, generator: Generator) -> Tensor:
+        exponent = torch.exp(uniform(len(images), -self.strength, self.strength, generator))
+        return 2 * ((images + 1) / 2).clamp(0, 1) ** exponent.to(images.device)[:, None, None, None] - 1
+
+
+class Tanh(Transform):
+    """x -> tanh(x), the range that a generator's closing tanh leaves (COIN-Aligned, section 3.3).
+
+    Its code has it on every training image (probability 1) and on no other. A classifier that is also asked about
+    images as they are needs both: a probability below 1.
+    """
+
+    name: Literal["tanh"]
+
+    def apply(self, images: Tensor, generator: Generator) -> Tensor:
+        return torch.tanh(images)
+
+
+class BlackHoles(Transform):
+    """Darkened discs that may overlap, each by an amount of its own (COIN-Aligned, section 3.3).
+
+    A classifier trained with them is not led to "healthy" by a hole where the lesion was.
+    """
+
+    name: Literal["black_holes"]
+    discs: tuple[int, int]
+    """Least and largest number in an image."""
+    radius: tuple[float, float]
+    """Least and largest, as a fraction of the height; whole pixels, rounded down."""
+    depth: float
+    """Largest amount, on the [-1,1] scale; what overlaps adds up."""
+    margin: float = Field(ge=0, lt=0.5)
+    """No centre is nearer to an edge than this fraction of the size."""
+
+    def apply(self, images: Tensor, generator: Generator) -> Tensor:
+        count, (height, width) = len(images), images.shape[2:]
+        discs = torch.randint(self.discs[0], self.discs[1] + 1, (count,), generator=generator)
+
+        def drawn(low: float, high: float) -> Tensor:
+            return uniform(count * self.discs[1], low, high, generator).view(-1, count, 1, 1).to(images.device)
+
+        row = (drawn(self.margin, 1 - self.margin) * height).floor()  # (D,B,1,1), the largest number of discs each
+        column = (drawn(self.margin, 1 - self.margin) * width).floor()
+        radius = (drawn(*self.radius) * height).floor()
+        amount = drawn(0, self.depth)
+        rows, columns = (torch.arange(size, device=images.device) for size in (height, width))
+        total = torch.zeros_like(images[:, 0])  # (B,H,W)
+        for disc in range(self.discs[1]):
+            inside = (rows[:, None] - row[disc]) ** 2 + (columns - column[disc]) ** 2 <= radius[disc] ** 2  # (B,H,W)
+            inside &= (discs > disc).to(images.device)[:, None, None]
+            total += amount[disc] * inside
+        return (images - total.unsqueeze(1)).clamp(-1, 1)
+
+
+AnyTransform = Annotated[
+    HorizontalFlip | VerticalFlip | Crop | Affine | Noise | Blur | Gamma | Tanh | BlackHoles,
+    Field(discriminator="name"),
+]
+
+
+def augment(images: Tensor, transforms: list[Transform], generator: Generator) -> Tensor:
+    """Apply the transforms one after the other; (B,1,H,W) in [-1,1] in and out."""
+    for transform in transforms:
+        images = transform(images, generator)
+    return images

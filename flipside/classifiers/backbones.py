@@ -1,0 +1,184 @@
+"""Classifiers with one input channel and one logit: torchvision's backbones and a small residual net for 64 x 64.
+
+Every classifier offers, besides `forward`, what the attribution methods need: `features` (the last convolutional
+maps), `head` (the rest) and `classifying_weights` (the linear weights behind a global average pool).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flipside.core.checkpoint import load_weights, read_description
+from flipside.core.runtime import Runtime
+
+ARCHITECTURES = ("resnet18", "densenet121", "efficientnet_v2_s", "mobilenet_v2")  # torchvision's, by its names
+
+
+class Classifier(nn.Module):
+    """`features` -> global average pool -> dropout -> linear: the form that all backbones here share.
+
+    Images (B,1,H,W) in [-1,1] -> logits (B,), positive means abnormal.
+    """
+
+    def __init__(self, trunk: nn.Module, channels: int, dropout: float = 0.0):
+        super().__init__()
+        self.trunk = trunk
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(channels, 1)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Last convolutional maps (B,C,h,w), after the activation."""
+        return self.trunk(images)
+
+    def head(self, features: Tensor) -> Tensor:
+        """Logits (B,) of feature maps (B,C,h,w)."""
+        return self.linear(self.dropout(self.pooled(features))).squeeze(1)
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """Global average pool: (B,C,h,w) -> (B,C), the penultimate features."""
+        return features.mean(dim=(2, 3))
+
+    def classifying_weights(self) -> Tensor:
+        """Weights (C,) from the pooled features to the logit (CAM's weights)."""
+        return self.linear.weight.squeeze(0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))
+
+
+class ResidualBlock(nn.Module):
+    """Half the size: average pool, then conv3-BN-ReLU-conv3-BN with a 1x1 shortcut.
+
+    Pooled, not strided: a stride keeps every other pixel's place and so shifts the maps against the image by half a
+    cell per block, which would shift every class activation map that is drawn from them.
+    """
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.avg_pool2d(x, 2)
+        y = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
+
+
+def small_resnet_trunk(width: int) -> tuple[nn.Module, int]:
+    """A stem and three residual stages of 1, 2 and 4 times `width` channels that end at 1/8 of the size."""
+    stem = [nn.Conv2d(1, width // 2, 3, 1, 1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()]
+    channels = [width // 2, width, 2 * width, 4 * width]
+    stages = [ResidualBlock(i, o) for i, o in zip(channels, channels[1:], strict=False)]
+    return nn.Sequential(*stem, *stages), channels[-1]
+
+
+def build_classifier(architecture: str, width: int, pretrained: bool) -> Classifier:
+    """A classifier by name. `width` sizes the small net alone; `pretrained` starts from ImageNet weights."""
+    if architecture == "small_resnet":
+        if pretrained:
+            raise ValueError("classifiers: small_resnet has no ImageNet weights; set `pretrained: false`")
+        return Classifier(*small_resnet_trunk(width))
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"classifiers: unknown architecture {architecture!r}; known are: small_resnet, "
+                         f"{', '.join(ARCHITECTURES)}")
+    import torchvision  # slow to import
+
+    network = torchvision.models.get_model(architecture, weights=None)
+    if pretrained:
+        network.load_state_dict(imagenet_weights(architecture))
+    if architecture == "resnet18":
+        layers = [network.conv1, network.bn1, network.relu, network.maxpool]
+        trunk = nn.Sequential(*layers, network.layer1, network.layer2, network.layer3, network.layer4)
+        channels, dropout = network.fc.in_features, 0.0
+    elif architecture == "densenet121":
+        trunk = nn.Sequential(network.features, nn.ReLU())
+        channels, dropout = network.classifier.in_features, 0.0
+    else:
+        trunk = network.features
+        dropout, linear = network.classifier
+        channels, dropout = linear.in_features, dropout.p
+    _collapse_stem(trunk)
+    return Classifier(trunk, channels, dropout)
+
+
+def _collapse_stem(trunk: nn.Module) -> None:
+    """Replace the first convolution by one with a single input channel: the sum of its RGB weights."""
+    for parent in trunk.modules():
+        for name, child in parent.named_children():
+            if isinstance(child, nn.Conv2d):
+                stem = nn.Conv2d(1, child.out_channels, child.kernel_size, child.stride, child.padding,
+                                 bias=child.bias is not None)
+                stem.weight.data = child.weight.data.sum(dim=1, keepdim=True)
+                if child.bias is not None:
+                    stem.bias.data = child.bias.data
+                setattr(parent, name, stem)
+                return
+
+
+def imagenet_weights(architecture: str, otherwise: str = "pretrained: false") -> dict[str, Tensor]:
+    """torchvision's ImageNet weights from torch hub's cache. Nothing is downloaded.
+
+    Raises FileNotFoundError with the file's name, where it is looked for, where it comes from and the parameter that
+    does without (`otherwise`).
+    """
+    import torchvision  # slow to import
+
+    weights = torchvision.models.get_model_weights(architecture).DEFAULT
+    file = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(weights.url)
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"ImageNet weights for {architecture} not found at {file}. Put {weights.url} there, set TORCH_HOME to the "
+            f"folder that has hub/checkpoints, or set `{otherwise}`"
+        )
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    if architecture == "densenet121":
+        # torchvision's file names DenseNet's inner layers `norm.1`, the module `norm1`.
+        state = {_densenet_name(name): value for name, value in state.items()}
+    return state
+
+
+def _densenet_name(name: str) -> str:
+    for layer in ("norm", "relu", "conv"):
+        name = name.replace(f".{layer}.1.", f".{layer}1.").replace(f".{layer}.2.", f".{layer}2.")
+    return name
+
+
+def load_classifier(path: Path | str, runtime: Runtime) -> Classifier:
+    """A trained classifier from its folder: frozen, in eval mode, on the runtime's device."""
+    arguments: dict[str, Any] = read_description(path)["architecture"]
+    return runtime.place(load_weights(path, build_classifier(**arguments, pretrained=False)))
+
+
+@torch.no_grad()
+def predict_logits(classifier: Classifier, images: Any, runtime: Runtime, batch_size: int = 256) -> Tensor:
+    """Logits (N,) on the CPU of a stack (N,H,W) of slices in [-1,1]; the classifier must be in eval mode."""
+    logits = []
+    for start in range(0, len(images), batch_size):
+        batch = torch.as_tensor(images[start : start + batch_size], device=runtime.device).float().unsqueeze(1)
+        logits.append(classifier(batch).float().cpu())  # (B,1,H,W) -> (B,)
+    return torch.cat(logits)
+
+
+@torch.no_grad()
+def predict_features(classifier: Classifier, images: Any, runtime: Runtime, batch_size: int = 256) -> Tensor:
+    """Penultimate features (N,F) on the CPU of a stack (N,H,W) of slices in [-1,1], as `predict_logits`."""
+    features = []
+    for start in range(0, len(images), batch_size):
+        batch = torch.as_tensor(images[start : start + batch_size], device=runtime.device).float().unsqueeze(1)
+        features.append(classifier.pooled(classifier.features(batch)).float().cpu())  # (B,1,H,W) -> (B,F)
+    return torch.cat(features)
+
+
+def predict_probabilities(classifier: Classifier, images: Any, runtime: Runtime) -> np.ndarray:
+    """Probability of abnormal (N,) of a stack (N,H,W) of slices in [-1,1]."""
+    return torch.sigmoid(predict_logits(classifier, images, runtime)).numpy()

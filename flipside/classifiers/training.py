@@ -1,0 +1,130 @@
+"""Training of a classifier on image-level labels: BCE on the logit, class balance, schedule, early stopping."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import RootModel
+from torch import Tensor
+
+from flipside.classifiers.augmentation import AnyTransform, augment
+from flipside.classifiers.backbones import Classifier, predict_logits
+from flipside.core.checkpoint import Scratch, check_finite
+from flipside.core.params import Params
+from flipside.core.progress import Ticker
+from flipside.core.runtime import Runtime, draw_batch, generator_for
+
+
+class ClassifierParams(Params):
+    architecture: Literal["small_resnet", "resnet18", "densenet121", "efficientnet_v2_s", "mobilenet_v2"]
+    width: int
+    """Channels of the small net's first stage; the other architectures have their own."""
+    pretrained: bool
+    """ImageNet weights from torch hub's cache."""
+    pretraining: Literal["data/slices", "data/patches"]
+    """data/slices: image-level labels alone. data/patches: first on patches cut with masks, STRONG SUPERVISION."""
+    seed_offset: int
+    """Added to `seed`: the judge's draws are not the classifier's."""
+    epochs: int
+    steps_per_epoch: int
+    """0: as many as the training split fills."""
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    schedule: Literal["plateau", "one_cycle"]
+    patience: int
+    """Epochs without a better validation loss before training stops; plateau halves the rate at a third."""
+    balance: Literal["sampler", "none"]
+    """Sampler: both classes equally often."""
+    augmentation: list[AnyTransform]
+
+
+class ClassifiersParams(RootModel[dict[Literal["classifier", "judge"], ClassifierParams]]):
+    """`classifier` is the one that is explained; `judge` is trained apart and only asked for its opinion."""
+
+
+def train(classifier: Classifier, params: ClassifierParams, seed: int, train_set: tuple[Tensor, Tensor],
+          val_set: tuple[Tensor, Tensor], runtime: Runtime, scratch: Scratch) -> dict[str, Any]:
+    """Train in place until `epochs` or early stopping and leave the weights with the lowest validation loss.
+
+    `train_set`, `val_set`: images (N,H,W) float16 in [-1,1] and labels (N,) float on the CPU; they move to the device.
+    Returns `history` (one row per epoch) and `best` (the row of the weights kept).
+    """
+    images, labels = train_set[0].to(runtime.device), train_set[1]
+    val_images, val_labels = val_set[0].to(runtime.device), val_set[1]
+    steps = params.steps_per_epoch or max(1, len(labels) // params.batch_size)
+    optimizer = torch.optim.AdamW(classifier.parameters(), params.learning_rate, (0.9, 0.999),
+                                  weight_decay=params.weight_decay)
+    scheduler = make_scheduler(optimizer, params, steps)
+    history: list[dict[str, float]] = []
+    best_state, first_epoch = None, 0
+    if state := scratch.load():
+        classifier.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict(state["scheduler"])
+        history, best_state, first_epoch = state["history"], state["best"], state["step"]
+
+    ticker = Ticker(f"train {scratch.folder.name}", params.epochs, first_epoch)
+    for epoch in range(first_epoch, params.epochs):
+        if stopped_early(history, params.patience):
+            break
+        started = time.monotonic()
+        losses = train_epoch(classifier, params, seed, epoch, steps, images, labels, optimizer, scheduler, runtime)
+        for step, loss in enumerate(losses, start=epoch * steps + 1):
+            check_finite({"bce": loss}, step, scratch)
+        classifier.eval()
+        val_loss = F.binary_cross_entropy_with_logits(predict_logits(classifier, val_images, runtime), val_labels)
+        check_finite({"validation bce": val_loss}, (epoch + 1) * steps, scratch)
+        if params.schedule == "plateau":
+            scheduler.step(val_loss)
+        history.append({"epoch": epoch + 1, "train_loss": float(losses.mean()), "val_loss": float(val_loss),
+                        "learning_rate": optimizer.param_groups[0]["lr"]})
+        if best_row(history) is history[-1]:
+            best_state = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
+        scratch.save({"model": classifier.state_dict(), "optimizer": optimizer.state_dict(),
+                      "scheduler": scheduler.state_dict(), "history": history, "best": best_state, "step": epoch + 1})
+        ticker.tick(epoch + 1, train_loss=history[-1]["train_loss"], val_loss=history[-1]["val_loss"],
+                    images_per_s=steps * params.batch_size / (time.monotonic() - started))
+    classifier.load_state_dict(best_state)
+    classifier.eval().requires_grad_(False)
+    return {"history": history, "best": best_row(history)}
+
+
+def train_epoch(classifier: Classifier, params: ClassifierParams, seed: int, epoch: int, steps: int, images: Tensor,
+                labels: Tensor, optimizer: torch.optim.Optimizer, scheduler: Any, runtime: Runtime) -> Tensor:
+    """One epoch; returns its batch losses (steps,). Each epoch's draws depend on the seed and its number alone."""
+    classifier.train()
+    generator = generator_for(seed, epoch)
+    torch.manual_seed(seed * 10_007 + epoch)  # dropout
+    losses = []
+    for _ in range(steps):
+        rows = draw_batch(labels, params.batch_size, params.balance, generator)
+        batch = images[rows.to(images.device)].float().unsqueeze(1)  # (B,H,W) -> (B,1,H,W)
+        with runtime.autocast():
+            logits = classifier(augment(batch, params.augmentation, generator))
+        loss = F.binary_cross_entropy_with_logits(logits.float(), labels[rows].to(runtime.device))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        if params.schedule == "one_cycle":
+            scheduler.step()
+        losses.append(loss.detach())
+    return torch.stack(losses).cpu()
+
+
+def make_scheduler(optimizer: torch.optim.Optimizer, params: ClassifierParams, steps: int) -> Any:
+    if params.schedule == "one_cycle":
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, params.learning_rate, params.epochs * steps)
+    return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=max(1, params.patience // 3))
+
+
+def best_row(history: list[dict[str, float]]) -> dict[str, float]:
+    """The first epoch with the lowest validation loss."""
+    return min(history, key=lambda row: row["val_loss"])
+
+
+def stopped_early(history: list[dict[str, float]], patience: int) -> bool:
+    return bool(history) and history[-1]["epoch"] - best_row(history)["epoch"] >= patience

@@ -1,0 +1,128 @@
+"""Trained models on another data set: `python -m flipside.cli.apply --dataset NAME [--root FOLDER]` after `dvc repro`.
+
+Nothing is trained or chosen there: every slice is test, classifier, judge and generators are those in models/, and all
+thresholds but the oracle's are the ones that data/masks holds. The stages run unchanged in a workspace of their own,
+.scratch/applied/<dataset>/, so the pipeline's artifacts stay as they are; results go to reports/applied/<dataset>/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flipside.core.files import atomic_folder, read_json
+from flipside.core.params import ParamsError, announce, check_all, read_params, stage_main, value_at
+
+CODE = Path(__file__).resolve().parents[2]
+SOURCE = Path("data/filtered/manifest.json")
+LINKS = ("models", "reports/classifier.json", "reports/judge.json", "reports/training")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True, help="a name under `datasets` in params.yaml")
+    parser.add_argument("--root", help="folder of the data set, where it is not datasets.<name>.root")
+    arguments = parser.parse_args()
+
+    # Parameters and models.
+    check_all()
+    params = read_params()
+    check_finished(params)
+    params = derived_params(params, arguments.dataset, arguments.root, read_json(SOURCE))
+    announce("apply", dataset=params["dataset"], **params["datasets"][arguments.dataset], filter=params["filter"])
+
+    # The stages, one after the other, in a fresh workspace.
+    workspace = Path(".scratch/applied") / arguments.dataset
+    write_workspace(workspace, params)
+    for module, *options in commands(params["methods"]):
+        run_stage(workspace, module, *options)
+
+    # Outputs.
+    with atomic_folder(Path("reports/applied") / arguments.dataset) as folder:
+        for file in (workspace / "reports").iterdir():
+            if file.is_file() and not file.is_symlink():
+                shutil.copy(file, folder)
+    print(f"\nreports: reports/applied/{arguments.dataset}; maps and masks: {workspace}/data")
+
+
+def derived_params(params: dict[str, Any], dataset: str, root: str | None, source: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of the workspace; `source` is the manifest of the data that the models were trained on."""
+    if params["dataset"] != source["dataset"]:
+        raise ParamsError(f"params.yaml: `dataset` is {params['dataset']!r}, but {SOURCE} is of {source['dataset']!r}: "
+                          "run `dvc repro` first")
+    if dataset == source["dataset"]:
+        raise ParamsError(f"--dataset {dataset} is what the models were trained on: see reports/metrics.md")
+    derived = copy.deepcopy(params)
+    derived["dataset"] = dataset
+    block = value_at(derived, f"datasets.{dataset}")
+    block["root"] = str(Path(root or block["root"]).resolve())  # the workspace is another folder
+    block["anomalies"] = False
+    # A fingerprint belongs to training scans: the window is then the one that the models were trained with.
+    window = source["window"] if params["filter"]["window"] == "fingerprint" else params["filter"]["window"]
+    derived["filter"] |= {"test_fraction": 1.0, "use_given_split": False, "window": window}
+    derived["offline_augmentation"]["enabled"] = False
+    derived["explain"]["splits"] = ["test"]
+    return derived
+
+
+def check_finished(params: dict[str, Any]) -> None:
+    """Refuse to begin before all that the workspace reads of the finished run is there."""
+    models = {"models/classifiers/classifier", "models/classifiers/judge",
+              *(f"models/{kind}/{name}" for name in inverted(params["methods"])
+                for kind in ("generators", "encoders")),
+              *(method["needs"] for method in params["methods"].values())}
+    wanted = [str(SOURCE), *LINKS, *(f"{model}/model.safetensors" for model in sorted(models)),
+              *(f"data/masks/{method}/thresholds.json" for method in params["methods"])]
+    missing = [path for path in wanted if not Path(path).exists()]
+    if missing:
+        raise FileNotFoundError(f"{missing[0]} not found ({len(missing)} of {len(wanted)} inputs are missing): finish "
+                                "the run whose models are applied (`dvc repro`)")
+
+
+def write_workspace(workspace: Path, params: dict[str, Any]) -> None:
+    """An empty project with these parameters and links to the trained models and what is reported of them."""
+    shutil.rmtree(workspace, ignore_errors=True)
+    (workspace / "reports").mkdir(parents=True)
+    for name in LINKS:
+        (workspace / name).symlink_to(Path(name).resolve())
+    (workspace / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def inverted(methods: dict[str, Any]) -> list[str]:
+    """The generators among whose latent codes a method searches."""
+    return sorted({Path(method["needs"]).name for method in methods.values()
+                   if method["needs"].startswith("data/latents/")})
+
+
+def commands(methods: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Modules with their options, in the order of the pipeline."""
+    return [
+        ("stages.extract_slices",), ("stages.split_patients",), ("stages.draw_anomalies",),
+        *(("stages.invert", "--generator", generator) for generator in inverted(methods)),
+        *(("stages.explain", "--method", method) for method in methods),
+        ("stages.judge_counterfactuals",), ("stages.measure_realism",),
+        *(("stages.extract_masks", "--method", method, "--carry-from", str(Path("data/masks").resolve()))
+          for method in methods),
+        ("stages.evaluate",), ("flipside.report.applied", "--source", str(SOURCE.resolve())),
+    ]
+
+
+def run_stage(workspace: Path, module: str, *options: str) -> None:
+    """One stage of this code in the workspace, by this interpreter; its output goes through."""
+    print(f"\n{' '.join((module, *options))}", flush=True)
+    environment = {**os.environ, "PYTHONPATH": str(CODE)}
+    result = subprocess.run([sys.executable, "-m", module, *options], cwd=workspace, env=environment, check=False)
+    if result.returncode:
+        raise RuntimeError(f"{module} failed with exit status {result.returncode}; its own message stands above")
+
+
+if __name__ == "__main__":
+    stage_main(main)

@@ -1,0 +1,145 @@
+"""COIN's synthetic anomalies: bright blobs in a kidney, drawn once from a seed and frozen, in every split.
+
+The recipe is that of the synthetic anomaly in COIN (Shvetsov et al. 2024, Figure 3), with the constants of its
+published configuration; lengths are given as fractions of the image, so that it holds at any size.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pydantic
+from scipy import ndimage
+
+from flipside.core.params import Params
+from flipside.core.progress import progress
+
+
+class AnomalyError(ValueError):
+    """Slices that can't take synthetic anomalies."""
+
+
+class AnomalyParams(Params):
+    probability: float = pydantic.Field(ge=0, le=1)
+    """Of an anomaly in one draw of one slice."""
+    draws_per_slice: int = pydantic.Field(ge=1)
+    """Independent draws (copies) of each slice, for small data sets."""
+    template_fraction: float = pydantic.Field(gt=0, le=1)
+    """Template's side / image's side; the paper: 20 / 512."""
+    sigma: float = pydantic.Field(gt=0)
+    """Of the Gaussian, on the template's [-1,1]^2 grid."""
+    gt_threshold: float = pydantic.Field(gt=0, lt=1)
+    """The lesion mask is where the template exceeds this."""
+    amplitude: float = pydantic.Field(gt=0, le=1)
+    """Times the template, added to the image on [0,1]."""
+    scale_range: tuple[float, float]
+    """Uniform factor of the template's size."""
+    distortion: float = pydantic.Field(ge=0, lt=1)
+    """Each axis is stretched by 1 +- this at most."""
+    distortion_probability: float = pydantic.Field(ge=0, le=1)
+    rotation_degrees: float = pydantic.Field(ge=0, le=180)
+    """Uniform in +- this."""
+    rotation_probability: float = pydantic.Field(ge=0, le=1)
+    min_organ_bbox_fraction: float = pydantic.Field(ge=0, lt=1)
+    """Of the image's area, strict >; the paper: 400 / 512^2."""
+    bbox_margin: float = pydantic.Field(ge=0, lt=0.5)
+    """Bounding box shrunk by this share on each side for the centre."""
+
+    @pydantic.model_validator(mode="after")
+    def _ordered(self) -> AnomalyParams:
+        if not 0 < self.scale_range[0] <= self.scale_range[1]:
+            raise ValueError(f"scale_range must be [low, high] with 0 < low <= high, found {list(self.scale_range)}")
+        return self
+
+
+@dataclass(frozen=True)
+class Anomaly:
+    """One blob: its centre in pixels and how the template is warped."""
+
+    row: int
+    column: int
+    scale: float
+    stretch: tuple[float, float]  # of the template's rows and columns
+    angle: float  # radians
+
+
+def draw_anomaly(organ: np.ndarray, params: AnomalyParams, generator: np.random.Generator) -> Anomaly | str:
+    """One draw for a slice with `organ` (H,W) uint8; an Anomaly, or why there is none: "healthy" when chance says so.
+
+    One of the two largest connected parts of the organ is picked, and a centre in it, inside its bounding box less the
+    margin. Sampling among the allowed pixels is what rejection sampling in the box gives, without a retry limit.
+    """
+    if generator.random() >= params.probability:
+        return "healthy"
+    components, count = ndimage.label(organ)
+    if not count:
+        return "no organ"
+    sizes = np.bincount(components.ravel(), minlength=count + 1)[1:]
+    largest = np.argsort(-sizes, kind="stable")[:2]
+    chosen = int(largest[generator.integers(len(largest))])
+    box = ndimage.find_objects(components)[chosen]
+    height, width = (side.stop - side.start for side in box)
+    if not height * width > params.min_organ_bbox_fraction * organ.size:
+        return "organ part too small"
+    inside = components[box] == chosen + 1  # (h,w)
+    rows, columns = (int(np.floor(params.bbox_margin * side)) for side in (height, width))
+    allowed = np.argwhere(inside[rows : height - rows, columns : width - columns])
+    if not len(allowed):
+        return "no centre inside the organ part"
+    row, column = allowed[generator.integers(len(allowed))]
+    scale = generator.uniform(*params.scale_range)
+    stretch = (1.0, 1.0)
+    if generator.random() < params.distortion_probability:
+        stretch = tuple(1 + generator.uniform(-params.distortion, params.distortion, 2))
+    angle = 0.0
+    if generator.random() < params.rotation_probability:
+        angle = np.deg2rad(generator.uniform(-params.rotation_degrees, params.rotation_degrees))
+    return Anomaly(int(box[0].start + rows + row), int(box[1].start + columns + column), scale, stretch, angle)
+
+
+def add_anomaly(image: np.ndarray, anomaly: Anomaly, params: AnomalyParams) -> tuple[np.ndarray, np.ndarray]:
+    """The slice with the blob, (H,W) float16 in [-1,1], and its mask (H,W) uint8: the full blob, organ or not.
+
+    On [0,1]: image + amplitude * template, clipped at 1. A grid distortion of one step is a stretch of each axis; the
+    template's Gaussian is evaluated at the warped coordinates, so nothing is interpolated.
+    """
+    height, width = image.shape
+    pixels = max(params.template_fraction * height, 3.0)  # side of the template
+    reach = int(np.ceil(pixels / 2 * anomaly.scale * max(anomaly.stretch) * np.sqrt(2)))
+    top, left = max(anomaly.row - reach, 0), max(anomaly.column - reach, 0)
+    rows, columns = np.ogrid[top : min(anomaly.row + reach + 1, height), left : min(anomaly.column + reach + 1, width)]
+    rows, columns = rows - anomaly.row, columns - anomaly.column
+    cosine, sine = np.cos(anomaly.angle), np.sin(anomaly.angle)
+    unit = (pixels - 1) / 2 * anomaly.scale  # pixels per unit of the template's [-1,1] grid
+    u = (cosine * rows + sine * columns) / (unit * anomaly.stretch[0])  # (h,w)
+    v = (cosine * columns - sine * rows) / (unit * anomaly.stretch[1])
+    template = np.exp(-(u**2 + v**2) / (2 * params.sigma**2)) * ((abs(u) <= 1) & (abs(v) <= 1))
+    patch = np.s_[top : top + template.shape[0], left : left + template.shape[1]]
+    changed = image.astype(np.float32)
+    changed[patch] = np.minimum(changed[patch] + 2 * params.amplitude * template, 1)
+    mask = np.zeros(image.shape, np.uint8)
+    mask[patch] = template > params.gt_threshold
+    return changed.astype(np.float16), mask
+
+
+def plan_anomalies(organ: np.ndarray, slice_ids: list[str], params: AnomalyParams, seed: int
+                   ) -> tuple[list[Anomaly | None], dict[str, int]]:
+    """One entry per slice and draw (slice 0 draw 0, slice 0 draw 1, ...), and how often each outcome occurred.
+
+    A draw depends on the seed, the slice's name and its number alone: slices that come or go change no other slice.
+    """
+    plan, outcomes = [], Counter()
+    for position, slice_id in enumerate(progress(slice_ids, "drawing anomalies", total=len(slice_ids))):
+        mask = np.asarray(organ[position])
+        for draw in range(params.draws_per_slice):
+            generator = np.random.default_rng([seed % 2**32, zlib.crc32(slice_id.encode()), draw])
+            drawn = draw_anomaly(mask, params, generator)
+            outcomes[drawn if isinstance(drawn, str) else "anomaly"] += 1
+            plan.append(drawn if isinstance(drawn, Anomaly) else None)
+    if not outcomes["anomaly"] and params.probability > 0:
+        raise AnomalyError(f"no anomaly could be drawn in {len(slice_ids)} slices ({dict(outcomes)}): check the organ "
+                           "masks or lower anomalies.min_organ_bbox_fraction")
+    return plan, dict(outcomes)

@@ -1,0 +1,67 @@
+"""Class balance by augmented copies of the training part's rarer class, made once.
+
+TACE (Rossi et al. 2024, section on data sets) corrects the classes' imbalance by augmentation before training; here the
+training part alone is touched. The transforms are this project's choice, the paper names none.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pydantic
+from scipy import ndimage
+
+from flipside.core.params import Params
+
+
+class OfflineAugmentationParams(Params):
+    enabled: bool
+    """Copy slices of the training part's rarer class until both are equally frequent."""
+    transforms: list[Literal["flip", "rotation", "translation"]] = pydantic.Field(min_length=1)
+    """Each copy gets one of them, at random."""
+    rotation_degrees: float = pydantic.Field(gt=0, le=45)
+    """Uniform in +- this."""
+    translation_fraction: float = pydantic.Field(gt=0, lt=0.5)
+    """Of the image's side, uniform in +- this."""
+
+
+def plan_copies(index: pd.DataFrame, seed: int) -> np.ndarray:
+    """(C,) positions to copy so that the training part's classes are equally frequent.
+
+    `index` has split and label. Every slice of the rarer class is copied equally often, give or take one; never a
+    validation or test slice.
+    """
+    rows = [np.flatnonzero((index["split"] == "train") & (index["label"] == label)) for label in (0, 1)]
+    rarer, commoner = sorted(rows, key=len)
+    missing = len(commoner) - len(rarer)
+    if not missing or not len(rarer):
+        return np.empty(0, int)
+    order = np.random.default_rng([seed % 2**32, len(index)]).permutation(rarer)
+    return np.resize(order, missing)
+
+
+def augment(image: np.ndarray, organ: np.ndarray, lesion: np.ndarray, params: OfflineAugmentationParams, seed: int,
+            slice_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One transformed copy, all three (H,W) alike: left-right flip, small rotation or translation.
+
+    The image (float16 in [-1,1]) is interpolated bilinearly and filled with -1 (air), the masks (uint8) are nearest,
+    filled with 0. The draw depends on the seed and the copy's name alone.
+    """
+    generator = np.random.default_rng([seed % 2**32, zlib.crc32(slice_id.encode())])
+    kind = params.transforms[generator.integers(len(params.transforms))]
+    if kind == "flip":
+        return tuple(np.ascontiguousarray(array[:, ::-1]) for array in (image, organ, lesion))
+    matrix, offset = np.eye(2), np.zeros(2)
+    if kind == "rotation":
+        angle = np.deg2rad(generator.uniform(-params.rotation_degrees, params.rotation_degrees))
+        matrix = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        centre = (np.array(image.shape) - 1) / 2
+        offset = centre - matrix @ centre
+    else:
+        offset = generator.uniform(-params.translation_fraction, params.translation_fraction, 2) * image.shape
+    moved = ndimage.affine_transform(image.astype(np.float32), matrix, offset, order=1, cval=-1)
+    masks = [ndimage.affine_transform(mask, matrix, offset, order=0, cval=0) for mask in (organ, lesion)]
+    return np.clip(moved, -1, 1).astype(np.float16), *masks

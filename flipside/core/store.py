@@ -1,0 +1,106 @@
+"""The slice store: the one form in which images pass between rooms.
+
+A folder with `images.npy` (N,H,W) float16 in [-1,1], `organ.npy` (N,H,W) uint8 and `index.csv`, one row per slice.
+Lesion masks are not in it: they are the separate truth artifact (`lesion.npy`, aligned with the index), which only
+the rooms prepare, segment and evaluate may open.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from flipside.core.files import atomic_folder, file_digest, write_json
+
+INDEX_COLUMNS = [
+    "slice_id",  # unique name of the slice
+    "scan_id",
+    "patient_id",  # salted hash where it comes from a DICOM header
+    "z",  # index of the slice in the scan, canonical RAS axis 2 (0 for single images)
+    "relative_height",  # 0 (lowest kept slice of the scan) .. 1 (highest)
+    "spacing_row_mm",  # of one pixel of the store, not of the scan
+    "spacing_col_mm",
+    "spacing_z_mm",
+    "native_rows",  # grid of the slice before the resize
+    "native_cols",
+    "label",  # 1 = abnormal
+    "split",  # train, val or test
+    "organ_px",  # on the native grid
+    "source_file",  # relative to the data set's root
+]
+SPLITS = ("train", "val", "test")
+
+
+class StoreError(ValueError):
+    """A slice store that is missing, incomplete or inconsistent."""
+
+
+@dataclass(frozen=True)
+class SliceStore:
+    """Memory-mapped images and organ masks with their index."""
+
+    images: np.ndarray  # (N,H,W) float16 in [-1,1]
+    organ: np.ndarray  # (N,H,W) uint8
+    index: pd.DataFrame
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path | str) -> SliceStore:
+        path = Path(path)
+        for name in ("images.npy", "organ.npy", "index.csv"):
+            if not (path / name).is_file():
+                raise StoreError(f"{path / name} not found: run the prepare stages first (`dvc repro draw_anomalies`)")
+        images = np.load(path / "images.npy", mmap_mode="r")
+        organ = np.load(path / "organ.npy", mmap_mode="r")
+        index = pd.read_csv(path / "index.csv", dtype={"slice_id": str, "scan_id": str, "patient_id": str})
+        missing = [column for column in INDEX_COLUMNS if column not in index]
+        if missing:
+            raise StoreError(f"{path}/index.csv lacks the columns {missing}")
+        if not images.shape == organ.shape == (len(index), *images.shape[1:]):
+            raise StoreError(f"{path}: images {images.shape}, organ {organ.shape}, index {len(index)} rows don't agree")
+        return cls(images, organ, index, path)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of images and index: changes when the data change. Reads the whole file, once and only where asked for."""
+        return file_digest(self.path / "images.npy")[:16] + file_digest(self.path / "index.csv")[:16]
+
+    def rows(self, split: str | tuple[str, ...], label: int | None = None) -> np.ndarray:
+        """Positions of one or several splits' slices (of one label), in index order."""
+        wanted = self.index["split"].isin([split] if isinstance(split, str) else split)
+        if label is not None:
+            wanted &= self.index["label"] == label
+        return np.flatnonzero(wanted)
+
+
+def apply_window(images: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    """Map [low, high] linearly to [-1,1] and clip; float16 of the same shape."""
+    low, high = window
+    scaled = (np.asarray(images, np.float32) - low) * (2 / (high - low)) - 1
+    return np.clip(scaled, -1, 1).astype(np.float16)
+
+
+def write_store(path: Path | str, images: np.ndarray, organ: np.ndarray, index: pd.DataFrame,
+                manifest: dict[str, Any] | None = None) -> None:
+    """Write a slice store whole or not at all, with `manifest.json` where one is given.
+
+    Refuses values outside [-1,1], NaN and misaligned arrays.
+    """
+    if not len(images) == len(organ) == len(index):
+        raise StoreError(f"images {images.shape}, organ {organ.shape} and index ({len(index)}) don't agree")
+    if len(images) and not (images.min() >= -1 and images.max() <= 1):  # NaN fails both comparisons
+        raise StoreError(f"images must lie in [-1,1], found {images.min()}..{images.max()}")
+    if not index["slice_id"].is_unique:
+        raise StoreError("slice_id must be unique")
+    extra = [column for column in index if column not in INDEX_COLUMNS]
+    with atomic_folder(path) as folder:
+        np.save(folder / "images.npy", images.astype(np.float16, copy=False))
+        np.save(folder / "organ.npy", organ.astype(np.uint8, copy=False))
+        index[INDEX_COLUMNS + extra].to_csv(folder / "index.csv", index=False)
+        if manifest is not None:
+            write_json(folder / "manifest.json", manifest)

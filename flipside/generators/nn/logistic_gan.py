@@ -1,0 +1,69 @@
+"""What the trainings of BlobGAN and StyleGAN2 share: logistic loss, lazy R1, and an Adam that knows of lazy penalties.
+
+Karras et al. 2020 (StyleGAN2), section 3.1 and appendix B.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from flipside.generators.training.batches import TrainingParams
+
+
+class LogisticParams(TrainingParams):
+    schedule: Literal["constant", "cosine", "halving"]
+    halve_every: PositiveInt
+    """Steps after which `halving` halves the learning rate."""
+    epsilon: float = Field(gt=0)
+    """Adam's."""
+    r1_weight: float = Field(ge=0)
+    """Gamma / 2."""
+    r1_every: PositiveInt
+    """The penalty is taken at every n-th step, n times as heavy."""
+
+    def learning_rate_at(self, step: int) -> float:
+        """As of every generator, or halved again and again (TACE, section 4.2)."""
+        if self.schedule == "halving":
+            return self.learning_rate * 0.5 ** (step // self.halve_every)
+        return super().learning_rate_at(step)
+
+    def penalty_every(self, network: str) -> int:
+        """Steps from one lazy penalty on a network to the next; 0 where it has none."""
+        return self.r1_every if network == "discriminator" and self.r1_weight else 0
+
+    def adam(self, network: str) -> dict[str, Any]:
+        """Adam's options, those of a network with a lazy penalty corrected for it."""
+        every = self.penalty_every(network)
+        share = every / (every + 1) if every else 1.0
+        betas = (self.betas[0] ** share, self.betas[1] ** share)
+        return {"lr": self.learning_rate * share, "betas": betas, "eps": self.epsilon}
+
+
+def check_side(generator: str, size_in: int, channels: list[int], images: Tensor) -> None:
+    """Refuse slices (N,H,W) of another size than the generator makes."""
+    side = size_in * 2 ** (len(channels) - 1)
+    if images.shape[1:] != (side, side):
+        raise ValueError(f"generators.{generator}: `size_in` {size_in} and {len(channels)} `channels` make images of "
+                         f"{side} x {side} pixels, the slices have {tuple(images.shape[1:])}: double the size once "
+                         "per further entry of `channels`, or change `image_size`")
+
+
+def logistic_loss(discriminator: nn.Module, images: Tensor, fake: Tensor, params: LogisticParams, step: int) -> Tensor:
+    """The discriminator's, on slices and generated images (B,1,H,W), with the lazy penalty where the step has it."""
+    loss = F.softplus(-discriminator(images)).mean() + F.softplus(discriminator(fake)).mean()
+    if params.r1_weight and step % params.r1_every == 0:
+        loss = loss + params.r1_weight * params.r1_every * gradient_penalty(discriminator, images)
+    return loss
+
+
+def gradient_penalty(discriminator: nn.Module, images: Tensor) -> Tensor:
+    """R1 (Mescheder et al. 2018): mean over images (B,1,H,W) of the squared norm of the logit's gradient."""
+    with torch.autocast(images.device.type, enabled=False):
+        images = images.detach().float().requires_grad_(True)
+        gradient, = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
+        return gradient.square().sum(dim=(1, 2, 3)).mean()

@@ -1,0 +1,81 @@
+"""The generator that COIN, Singla* and COIN-Aligned share, and the parameters that size it and its discriminator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from flipside.core.params import Params
+from flipside.generators.nn.blocks import Decoder, Encoder, SpectralSigma
+
+Fuse = Literal["tanh", "clamp", "none"]
+
+
+class NetworkParams(Params):
+    channels: list[int]
+    """Of encoder and decoder, one block (factor 2 in size) each."""
+    discriminator_channels: list[int]
+    discriminator_last_block: bool
+    """One more block without pooling (the authors' synthetic configuration)."""
+    skips: int
+    """Encoder maps joined into the decoder, counted up from the bottleneck."""
+    fuse: Fuse
+    """Tanh(x + G) as COIN's code; clamp(x + G) as its paper's sum, exact where G = 0; none: tanh(G)."""
+    upsampling: Literal["nearest", "bilinear"]
+    spectral_norm: bool
+    """On the generator's 1x1 shortcuts; the discriminator has it everywhere."""
+    spectral_sigma: SpectralSigma
+    """In both. Code: detached."""
+
+
+@dataclass
+class Networks:
+    """What is trained. `classifier` is frozen; gradients pass through it to the counterfactual."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    classifier: nn.Module
+
+
+class PerturbationGenerator(nn.Module):
+    """E(x, c) = fuse(x, G(encoder(x), c)): images (B,1,H,W) in [-1,1] in and out.
+
+    `norm` makes the decoder's conditional normalisation of a number of channels; the condition is what that takes.
+    Without a condition it is 0 for every image, the one for "healthy".
+    """
+
+    def __init__(self, channels: list[int], skips: int, fuse: Fuse, upsampling: str, spectral_norm: bool,
+                 spectral_sigma: SpectralSigma, norm: Callable[[int], nn.Module]):
+        super().__init__()
+        self.fuse = fuse
+        sigma = spectral_sigma if spectral_norm else None
+        self.encoder = Encoder(channels, sigma)
+        self.decoder = Decoder(channels, skips, norm, upsampling, sigma)
+
+    def total(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+        """What the fuse brings into the range: x + G, or G alone with `fuse: none`; (B,1,H,W), unbounded."""
+        factor = 2 ** len(self.encoder.blocks)
+        if images.shape[2] % factor or images.shape[3] % factor:
+            raise ValueError(f"images of {tuple(images.shape[2:])} can't be halved {len(self.encoder.blocks)} times: "
+                             f"make image_size a multiple of {factor} or shorten the generator's `channels`")
+        if condition is None:
+            condition = torch.zeros(len(images), dtype=torch.long, device=images.device)
+        perturbation = self.decoder(self.encoder(images), condition)
+        return perturbation if self.fuse == "none" else images + perturbation
+
+    def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+        return fused(self.total(images, condition), self.fuse)
+
+
+def fused(total: Tensor, fuse: Fuse) -> Tensor:
+    """A sum x + G (or G alone) brought into [-1,1]."""
+    return clamped(total) if fuse == "clamp" else torch.tanh(total)
+
+
+def clamped(total: Tensor) -> Tensor:
+    """Clamped to [-1,1]. Straight-through: a pixel that left the range keeps its gradient, or it never came back."""
+    return total + (total.clamp(-1, 1) - total).detach()

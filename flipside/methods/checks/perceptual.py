@@ -1,0 +1,27 @@
+"""How far a counterfactual is from its scan in the maps of the classifier, and the features that it pools."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from flipside.classifiers.backbones import Classifier
+from flipside.classifiers.perceptual import map_distance, maps_by_size
+from flipside.core.runtime import Runtime
+
+
+@torch.no_grad()
+def classifier_features(classifier: Classifier, images: np.ndarray, others: np.ndarray, runtime: Runtime,
+                        batch_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of scans and their counterparts, both (N,H,W) in [-1,1]: the classifier's pooled features of either, (N,C)
+    float64, and the distance (N,) of their maps."""
+    pooled, pooled_others, distances = [], [], []
+    for start in range(0, len(images), batch_size):
+        maps, other_maps = (
+            maps_by_size(classifier.trunk, torch.as_tensor(part[start : start + batch_size], device=runtime.device)
+                         .float().unsqueeze(1))  # (B,H,W) -> (B,1,H,W)
+            for part in (images, others))
+        pooled.append(classifier.pooled(maps[-1]).double().cpu().numpy())
+        pooled_others.append(classifier.pooled(other_maps[-1]).double().cpu().numpy())
+        distances.append(map_distance(maps, other_maps).cpu().numpy())
+    return np.concatenate(pooled), np.concatenate(pooled_others), np.concatenate(distances)

@@ -1,0 +1,18 @@
+"""Input gradient (Simonyan et al. 2014): |d logit / d x|, the saliency that Major et al. (2020) compare with."""
+
+from __future__ import annotations
+
+from captum.attr import Saliency
+from torch import Tensor
+
+from flipside.methods.base.method import AttributionMethod, AttributionParams
+
+
+class MethodParams(AttributionParams):
+    pass
+
+
+class Method(AttributionMethod):
+    def maps(self, images: Tensor, rows: Tensor) -> Tensor:
+        leaf = images.detach().clone().requires_grad_()  # captum switches gradients on in the tensor that it is given
+        return Saliency(self.context.classifier).attribute(leaf, abs=True).squeeze(1).detach()  # (B,1,H,W) -> (B,H,W)

@@ -1,0 +1,16 @@
+"""Control: the image itself, bright means abnormal. Shows how far a plain intensity threshold gets."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from flipside.methods.base.method import AttributionMethod, AttributionParams
+
+
+class MethodParams(AttributionParams):
+    pass
+
+
+class Method(AttributionMethod):
+    def maps(self, images: Tensor, rows: Tensor) -> Tensor:
+        return (images.squeeze(1) + 1) / 2  # (B,1,H,W) in [-1,1] -> (B,H,W) in [0,1]

@@ -1,0 +1,116 @@
+"""Which blobs TACE changes: the one that OCTET changed most, those that overlap it, and where in the image they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import Tensor, nn
+
+from flipside.core.params import Params
+from flipside.core.runtime import generator_for
+from flipside.generators.nn.blobs import Layout, opacity_logits, semi_variances
+
+RASTER = 64  # side of the grid on which blobs overlap
+SAMPLES = 10_000  # layouts that a dimension's spread is taken from
+SMALLEST_PX = 4  # footprint of a blob that can be the most changed one
+
+
+class RegionParams(Params):
+    """TACE speaks of the most changed blob and of all that overlap it; these numbers say what that means."""
+
+    seeds: PositiveInt
+    """Most changed blobs; TACE: 1."""
+    neighbours: NonNegativeInt
+    """At most, by their overlap."""
+    least_overlap: float = Field(ge=0, lt=1)
+    """Of the smaller of two footprints."""
+    largest_neighbour: float = Field(gt=0, le=1)
+    """Share of the image; an organ-sized blob would make all of it region."""
+
+
+@dataclass(frozen=True)
+class Region:
+    most_changed: Tensor  # (B,) k*, counted from 0 without the background
+    chosen: Tensor  # (B,K+1) bool: k* and its neighbours; never the background
+    score: Tensor  # (B,K) ||delta||
+
+
+def described(layout: Layout) -> dict[str, Tensor]:
+    """Each blob (B,K,...) by numbers whose difference means a change: an ellipse is the same turned by 180 degrees."""
+    eccentricity = 0.5 * (torch.sigmoid(layout.shape[..., 0]) / torch.sigmoid(layout.shape[..., 1])).log()
+    angle = 2 * torch.atan2(layout.shape[..., 3], layout.shape[..., 2])
+    return {
+        "xy": layout.xy, "size": layout.size[:, 1:, None],
+        "shape": eccentricity[..., None] * torch.stack([angle.cos(), angle.sin()], dim=-1),
+        "feat": layout.feat[:, 1:], "style": layout.style[:, 1:],
+    }
+
+
+@torch.no_grad()
+def spreads(generator: nn.Module, seed: int, device: torch.device) -> dict[str, Tensor]:
+    """Standard deviation of each of these numbers over blobs of random layouts, by group."""
+    parts: dict[str, list[Tensor]] = {}
+    for number in range(10):
+        z = torch.randn(SAMPLES // 10, generator.latent, generator=generator_for(seed, number)).to(device)
+        for name, value in described(generator.decode(generator.layout(z))).items():
+            parts.setdefault(name, []).append(value.flatten(0, 1))  # (B,K,n) -> (B*K,n)
+    return {name: torch.cat(values).std(dim=0).clamp(min=1e-6) for name, values in parts.items()}
+
+
+def change_score(layout: Layout, start: Layout, spread: dict[str, Tensor]) -> Tensor:
+    """||delta_k|| (B,K): over the groups, the root of the summed mean squares of the change in units of its spread."""
+    before, after = described(start), described(layout)
+    return torch.stack([((after[name] - before[name]) / spread[name]).square().mean(dim=-1)
+                        for name in before]).sum(dim=0).sqrt()
+
+
+def footprints(layout: Layout) -> Tensor:
+    """Where each blob is at least half opaque: (B,K,RASTER,RASTER) bool."""
+    return opacity_logits(layout, RASTER) >= 0
+
+
+@torch.no_grad()
+def choose_region(start: Layout, layout: Layout, spread: dict[str, Tensor], params: RegionParams) -> Region:
+    """k* of each image and the blobs that overlap it, of the blobs before (`start`) and after."""
+    score = change_score(layout, start, spread)
+    prints = (footprints(start) | footprints(layout)).flatten(2).float()  # (B,K,pixels)
+    area = prints.sum(dim=2)  # (B,K)
+    candidate = area >= SMALLEST_PX
+    candidate |= ~candidate.any(dim=1, keepdim=True)  # no visible blob at all: then all of them
+    order = score.masked_fill(~candidate, -torch.inf).argsort(dim=1, descending=True)
+    count = min(params.seeds, score.shape[1])
+    chosen = torch.zeros_like(candidate)
+    for place in range(count):
+        seed = order[:, place : place + 1]  # (B,1)
+        own_area, own = area.gather(1, seed), prints.gather(1, seed[..., None].expand(-1, -1, prints.shape[2]))
+        shared = (prints * own).sum(dim=2)
+        overlap = shared / torch.minimum(area, own_area).clamp(min=1)  # (B,K)
+        allowed = (overlap > params.least_overlap) & (area <= params.largest_neighbour * RASTER**2)
+        allowed.scatter_(1, seed, False)
+        ranked = overlap.masked_fill(~allowed, -1).argsort(dim=1, descending=True)[:, : params.neighbours]
+        chosen |= torch.zeros_like(chosen).scatter(1, ranked, allowed.gather(1, ranked))
+        chosen.scatter_(1, seed, True)
+    background = torch.zeros_like(chosen[:, :1])
+    return Region(order[:, 0], torch.cat([background, chosen], dim=1), score)
+
+
+def outlines(layout: Layout, region: Region) -> Tensor:
+    """The blobs for a reader's eye, (B,K,7): centre x and y, both semi-axes where the opacity is one half (0 where it
+    never is), angle of the first in radians, 1 if in the region, 1 if k*; lengths as shares of the image's side."""
+    along, across, axis = semi_variances(layout.shape)  # (B,K), (B,K), (B,K,2)
+    reach = layout.size[:, 1:].clamp(min=0)
+    most = torch.zeros_like(reach).scatter(1, region.most_changed[:, None], 1.0)
+    return torch.stack([layout.xy[..., 0], layout.xy[..., 1], (reach * along).sqrt(), (reach * across).sqrt(),
+                        torch.atan2(axis[..., 1], axis[..., 0]), region.chosen[:, 1:].float(), most], dim=-1)
+
+
+def region_mask(before: Tensor, after: Tensor, chosen: Tensor) -> Tensor:
+    """M (B,1,H,W) in [0,1] of the shares (B,K+1,H,W) before and after: exactly 0 where the chosen blobs hold <= 5 %.
+
+    Half of the pixel is enough for 1; in between the edge is soft. No gradient goes through it.
+    """
+    with torch.no_grad():
+        seen = [(shares * chosen[:, :, None, None]).sum(dim=1, keepdim=True) for shares in (before, after)]
+        return ((torch.maximum(*seen) - 0.05) / 0.45).clamp(0, 1)

@@ -1,0 +1,182 @@
+"""The report's section of params.yaml and its PNG figures, for DVC's plots and for the README."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from pydantic import Field, PositiveInt
+
+from flipside.core.files import atomic_file
+from flipside.core.params import Params
+from flipside.report.glossary import label
+from flipside.report.inputs import ReportInputs
+from flipside.report.pictures import MASK, case_panels, compared_pictures, lesion_cases, shared_cases
+from flipside.report.tables import interval, ranking
+
+INK, MUTED, ACCENT, UPPER = "#1f2933", "#8a94a0", "#2563a8", "#b3541e"
+GAP = 3  # pixels between the pictures of a montage, of MONTAGE_SIDE pixels each
+MONTAGE_SIDE = 96
+
+
+class ReportParams(Params):
+    """Section `report`: what is shown and how it is ordered. Nothing here changes a number."""
+
+    title: str = Field(min_length=1)
+    """Heading of the page."""
+    policy: str = Field(pattern="^(fixed|otsu|val|oracle)$")
+    """Threshold policy of the masks shown and of best .. worst."""
+    rank_by: str
+    """Metric that orders the methods."""
+    rank_by_without_masks: str
+    """The same for a data set that has no lesion masks, where there is no IoU."""
+    controls: list[str]
+    """Methods that any serious method must beat: marked, never called the winner."""
+    gallery_cases: PositiveInt
+    """Rows of the comparison of all methods: easiest .. hardest lesion slice."""
+    healthy_cases: PositiveInt
+    """Rows of healthy slices in it: least .. most falsely marked."""
+
+
+def rank_metric(inputs: ReportInputs, params: ReportParams) -> str:
+    """The metric that orders the methods for this data set."""
+    return params.rank_by if inputs.has_lesion_masks else params.rank_by_without_masks
+
+
+def write_figures(folder: Path | str, inputs: ReportInputs, params: ReportParams) -> None:
+    """ranking.png, thresholds.png, gallery.png, comparison.png and, where a method makes counterfactuals, changes.png:
+    the same inputs give the same bytes."""
+    order = ranking(inputs.metrics, rank_metric(inputs, params))
+    figures = {"ranking": draw_ranking(inputs, params, order), "thresholds": draw_thresholds(inputs, order),
+               "gallery": draw_gallery(inputs, params, order), "comparison": draw_comparison(inputs, params, order)}
+    if makers := [name for name in order if inputs.results[name].has_counterfactual]:
+        figures["changes"] = draw_changes(inputs, params, makers)
+    for name, figure in figures.items():
+        save_figure(Path(folder) / f"{name}.png", figure)
+
+
+def save_figure(file: Path | str, figure: Figure) -> None:
+    """Write a PNG without software or date in its metadata: the bytes depend on the picture alone."""
+    with atomic_file(file) as temporary:
+        figure.savefig(temporary, dpi=120, metadata={"Software": None}, facecolor="white")
+
+
+def draw_ranking(inputs: ReportInputs, params: ReportParams, order: list[str]) -> Figure:
+    """One line per method: value, interval, the cases behind it as faint dots, the oracle as a hollow diamond."""
+    rank_by = rank_metric(inputs, params)
+    order = [name for name in order if rank_by in inputs.metrics[name]]
+    figure = Figure(figsize=(8, 1.2 + 0.32 * len(order)), layout="constrained")
+    axes = figure.subplots()
+    for place, name in enumerate(order):
+        values, result = inputs.metrics[name], inputs.results[name]
+        colour = MUTED if result.is_control else ACCENT
+        if rank_by in result.cases:
+            scores = result.cases.loc[result.cases["label"] == 1, rank_by].dropna()
+            axes.plot(scores, np.full(len(scores), place), "|", color=colour, alpha=0.25, markersize=8)
+        if bounds := interval(values, rank_by):
+            axes.plot(bounds, [place, place], "-", color=colour, linewidth=2.5)
+        axes.plot(values[rank_by], place, "o", color=colour, markersize=6)
+        if rank_by.startswith("iou_") and "iou_oracle" in values:
+            axes.plot(values["iou_oracle"], place, "D", markerfacecolor="none", markeredgecolor=UPPER, markersize=6)
+    axes.set_yticks(range(len(order)), [name + (" (control)" if inputs.results[name].is_control else "")
+                                        for name in order])
+    axes.invert_yaxis()
+    oracle = ", oracle as a diamond (upper bound)" if rank_by.startswith("iou_") else ""
+    axes.set_xlabel(f"{label(rank_by)}: mean with interval, each test slice as a tick{oracle}", color=INK, fontsize=9)
+    axes.set_axisbelow(True)
+    axes.grid(axis="x", color="#e3e7eb")
+    _calm(axes)
+    return figure
+
+
+def draw_thresholds(inputs: ReportInputs, order: list[str]) -> Figure:
+    """One small frame per method: IoU over the threshold, all methods behind, the chosen thresholds as points."""
+    names = [name for name in order if (inputs.curves["method"] == name).any()]
+    columns = 4
+    rows = max(1, -(-len(names) // columns))
+    figure = Figure(figsize=(9, 1.9 * rows + 0.3), layout="constrained")
+    frames = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    curves = {name: inputs.curves[inputs.curves["method"] == name].sort_values("threshold") for name in names}
+    for frame, name in zip(frames, names, strict=False):
+        for other in curves.values():
+            frame.plot(other["threshold"], other["iou"], color="#dfe3e7", linewidth=0.8)
+        frame.plot(curves[name]["threshold"], curves[name]["iou"], color=ACCENT, linewidth=1.8)
+        for policy, colour in (("val", INK), ("oracle", UPPER)):
+            if policy in inputs.results[name].thresholds:
+                x = inputs.results[name].thresholds[policy]
+                frame.plot(x, np.interp(x, curves[name]["threshold"], curves[name]["iou"]), "o", color=colour,
+                           markerfacecolor=colour if policy == "val" else "white", markersize=5)
+        frame.set_title(name, fontsize=9, loc="left", color=INK)
+        _calm(frame)
+    for frame in frames[len(names):]:
+        frame.set_visible(False)
+    figure.supxlabel("threshold on the attribution (filled: chosen on validation, hollow: oracle)", fontsize=9)
+    figure.supylabel("IoU", fontsize=9)
+    return figure
+
+
+def draw_gallery(inputs: ReportInputs, params: ReportParams, order: list[str]) -> Figure:
+    """Best, median and worst lesion slice of every method: scan, counterfactual or attribution, difference, mask."""
+    rows, cases = [], []
+    for name in order:
+        result = inputs.results[name]
+        cases = lesion_cases(result, params.policy, 3) or cases
+        rows.append([picture for _, slice_id in lesion_cases(result, params.policy, 3)
+                     for picture in case_panels(inputs, result, slice_id).values()])
+    panels = ["scan", "counterfactual / overlay", "difference / map", *([MASK] if inputs.has_lesion_masks else [])]
+    heads = [f"{place}: {panel}" if i == 0 else panel for place, _ in cases for i, panel in enumerate(panels)]
+    return _montage(rows, order, heads, group=len(panels))
+
+
+def draw_comparison(inputs: ReportInputs, params: ReportParams, order: list[str]) -> Figure:
+    """The same lesion slices for all methods: scan, truth where it is known, then one mask or map per method."""
+    cases = shared_cases(inputs, params.policy, params.gallery_cases)
+    rows = [compared_pictures(inputs, order, slice_id) for _, slice_id in cases]
+    return _montage([list(row.values()) for row in rows], [place for place, _ in cases], list(rows[0]),
+                    group=len(rows[0]))
+
+
+def draw_changes(inputs: ReportInputs, params: ReportParams, makers: list[str]) -> Figure:
+    """What each counterfactual changes in the same slices, without the scans: for images that may not be passed on."""
+    cases = shared_cases(inputs, params.policy, params.gallery_cases)
+    rows = [[case_panels(inputs, inputs.results[name], slice_id)["difference"] for _, slice_id in cases]
+            for name in makers]
+    return _montage(rows, makers, [place for place, _ in cases], group=len(cases))
+
+
+def _montage(rows: list[list[np.ndarray]], row_names: list[str], column_names: list[str], group: int) -> Figure:
+    """Pictures (H,W,3) in a grid, as one image with names beside and above; wider gaps after each `group` columns."""
+    across, step = max(len(row) for row in rows), MONTAGE_SIDE + GAP
+    x = [j * step + j // group * 3 * GAP for j in range(across)]
+    canvas = np.full((step * len(rows), x[-1] + MONTAGE_SIDE, 3), 255, np.uint8)
+    for i, row in enumerate(rows):
+        for j, picture in enumerate(row):
+            canvas[i * step : i * step + MONTAGE_SIDE, x[j] : x[j] + MONTAGE_SIDE] = _fitted(picture)
+    inch = 0.7 / step  # of one canvas pixel
+    left, top, right = 1.2, 0.2 + 0.05 * max(map(len, column_names)), 0.5
+    width, height = left + inch * canvas.shape[1] + right, top + inch * canvas.shape[0]
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((left / width, 0, inch * canvas.shape[1] / width, inch * canvas.shape[0] / height))
+    axes.imshow(canvas, interpolation="nearest", aspect="auto")
+    axes.set_axis_off()
+    for i, name in enumerate(row_names):
+        axes.text(-8, i * step + MONTAGE_SIDE / 2, name, ha="right", va="center", fontsize=8, color=INK)
+    for left_edge, name in zip(x, column_names, strict=False):
+        axes.text(left_edge + MONTAGE_SIDE / 3, -8, name, ha="left", va="bottom", rotation=40, fontsize=7.5, color=INK)
+    return figure
+
+
+def _fitted(picture: np.ndarray) -> np.ndarray:
+    """Picture (H,W,3) on MONTAGE_SIDE x MONTAGE_SIDE pixels: enlarged by its nearest pixels, shrunk smoothly."""
+    shrinks = min(picture.shape[:2]) > MONTAGE_SIDE
+    how = Image.Resampling.LANCZOS if shrinks else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(picture).resize((MONTAGE_SIDE, MONTAGE_SIDE), how))
+
+
+def _calm(axes: Axes) -> None:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(labelsize=8, colors=INK)

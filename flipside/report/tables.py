@@ -1,0 +1,220 @@
+"""The ranked table in its three dresses (terminal, Markdown, HTML) and the sentence that answers the question."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flipside.metrics.statistics import COVERAGE_OF_95
+from flipside.report.glossary import METRICS, count, higher_is_better, label
+
+Metrics = dict[str, dict[str, float]]  # {method: {metric: value}}, the content of reports/metrics.json
+MISSING = "–"
+STRONG = ("STRONGLY SUPERVISED: a classifier of this run was pre-trained on patches cut with lesion masks (see "
+          "strong_supervision in params.yaml). Its numbers do not compare with those of a run on image-level labels.")
+ONE_TRAINING = ("Intervals are over patients, of models that were trained once: another training, even the same one on "
+                "another machine, may come out further off than they say.")
+UNCHANGED = "†"  # stands behind a method whose map does not depend on the classifier's weights
+TABLE = ["iou_fixed", "iou_otsu", "iou_val", "iou_oracle", "dice_val", "pixel_ap", "per_fixed", "fp_area_healthy",
+         "success_rate", "cv", "judge_flip_rate", "l1", "ssim", "seconds_per_image"]
+TERMINAL = ["iou_fixed", "iou_otsu", "iou_oracle", "dice_val", "pixel_ap", "fp_area_healthy", "success_rate",
+            "judge_flip_rate", "seconds_per_image"]
+
+
+def ranking(metrics: Metrics, rank_by: str) -> list[str]:
+    """Methods, best first by `rank_by` in its own direction, ties by name; methods without the metric come last.
+
+    Raises ValueError, naming what there is, when no method has it.
+    """
+    if not any(rank_by in values for values in metrics.values()):
+        known = sorted({name for values in metrics.values() for name in values})
+        raise ValueError(f"`report.rank_by` is {rank_by!r}, which no method in reports/metrics.json has; "
+                         f"choose one of: {', '.join(known)}")
+    sign = -1 if higher_is_better(rank_by) else 1
+
+    def key(method: str) -> tuple:
+        value = metrics[method].get(rank_by)
+        return (value is None, 0.0 if value is None else sign * value, method)
+
+    return sorted(metrics, key=key)
+
+
+def columns(rank_by: str, of: list[str]) -> list[str]:
+    """The metric that ranks first, then the other columns in their order."""
+    return [rank_by, *(name for name in of if name != rank_by)]
+
+
+def number(value: float | None) -> str:
+    """Three decimals, or 1.4e-35 where they would all be 0; whole numbers without; an en dash for what is missing."""
+    if value is None:
+        return MISSING
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.1e}" if 0 < abs(value) < 0.0005 else f"{value:.3f}"
+
+
+def interval(values: dict[str, float], metric: str) -> tuple[float, float] | None:
+    """The bootstrap interval that stands beside a metric, if any."""
+    low, high = values.get(f"{metric}_ci_low"), values.get(f"{metric}_ci_high")
+    return None if low is None or high is None else (low, high)
+
+
+def markdown_table(metrics: Metrics, rank_by: str, controls: list[str], note: str) -> str:
+    """reports/metrics.md: one line on what was run, the ranked table, its legend. The same input, the same bytes."""
+    names = columns(rank_by, TABLE)
+    header = ["#", "method", *(f"{label(name)} {'↑' if higher_is_better(name) else '↓'}" for name in names), "n"]
+    lines = ["# Ranking", "", note, "", _row(header), _row(["---:", "---", *["---:"] * (len(names) + 1)])]
+    for place, method in enumerate(ranking(metrics, rank_by), start=1):
+        values = metrics[method]
+        first = number(values.get(rank_by))
+        if bounds := interval(values, rank_by):
+            first += f" ({bounds[0]:.3f} to {bounds[1]:.3f})"
+        name = method.replace("|", "\\|") + (" *(control)*" if method in controls else "") + _mark(values)
+        lines.append(_row([str(place), name, first, *(number(values.get(metric)) for metric in names[1:]),
+                           _counted(values, rank_by)]))
+    lines += ["", f"Ranked by {label(rank_by)}, with its interval; n: test slices that it rests on. ↑ more is better, "
+              "↓ less is better. `oracle` picks the threshold on the test split itself: an upper bound. "
+              f"{MISSING}: the method has no such number.", "", ONE_TRAINING, ""]
+    for text in warnings(metrics):
+        lines += [text, ""]
+    return "\n".join(lines)
+
+
+def is_unchanged(values: dict[str, float]) -> bool:
+    """Whether a method's map stays the same when the classifier's weights are shuffled; False where not checked."""
+    return values.get("sanity_randomisation_passed") == 0
+
+
+def is_strongly_supervised(metrics: Metrics) -> bool:
+    """Whether the run's classifier was shown lesion masks."""
+    return any(values.get("strongly_supervised") for values in metrics.values())
+
+
+def _mark(values: dict[str, float]) -> str:
+    return f" {UNCHANGED}" if is_unchanged(values) else ""
+
+
+def warnings(metrics: Metrics) -> list[str]:
+    """What a reader must know before believing the table: lesion masks that were seen, marked methods, unchecked ones,
+    intervals on few patients."""
+    checked = [values for values in metrics.values() if "sanity_randomisation_passed" in values]
+    unchecked = [method for method, values in metrics.items() if "sanity_randomisation_passed" not in values]
+    lines = [STRONG] if is_strongly_supervised(metrics) else []
+    if any(map(is_unchanged, checked)):
+        lines.append(f"{UNCHANGED}: does not depend on the classifier's weights; the map stays the same when they are "
+                     "shuffled, so it explains nothing of this classifier.")
+    if checked and unchecked:
+        lines.append(f"Not put to that test: {', '.join(unchecked)}, whose generator would have to be trained again.")
+    return lines + few_patients(metrics)
+
+
+def few_patients(metrics: Metrics) -> list[str]:
+    """What intervals over patients are worth where there are few of them; nothing where there are enough."""
+    patients = next((values["n_patients"] for values in metrics.values() if "n_patients" in values), None)
+    if patients not in COVERAGE_OF_95:
+        return []
+    low, high = COVERAGE_OF_95[patients]
+    return [f"The intervals over patients rest on only {patients}, and are too narrow: in simulations with so few "
+            f"patients a nominal 95 % interval held the true mean in {100 * low:.0f} to {100 * high:.0f} % of cases."]
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _counted(values: dict[str, float], rank_by: str) -> str:
+    n = count(values, rank_by)
+    return MISSING if n is None else str(n)
+
+
+def plain_table(metrics: Metrics, rank_by: str, controls: list[str]) -> str:
+    """The ranked table for a terminal, fixed width."""
+    names = [name for name in columns(rank_by, TERMINAL) if any(name in values for values in metrics.values())]
+    rows = [["#", "method", label(names[0]), "interval", *map(label, names[1:]), "n"]]
+    for place, method in enumerate(ranking(metrics, rank_by), start=1):
+        values = metrics[method]
+        bounds = interval(values, rank_by)
+        name = method + (" (control)" if method in controls else "") + _mark(values)
+        rows.append([
+            str(place), name, number(values.get(rank_by)),
+            f"{bounds[0]:.3f}..{bounds[1]:.3f}" if bounds else MISSING,
+            *(number(values.get(name)) for name in names[1:]), _counted(values, rank_by),
+        ])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) if i == 1 else cell.rjust(width)
+                       for i, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join([*lines, *(f"\n{text}" for text in warnings(metrics))])
+
+
+def leader(metrics: Metrics, rank_by: str, controls: list[str]) -> list[str]:
+    """Who is first of the methods that are no controls, or that none beats the controls, and who comes next."""
+    order = _ranked(metrics, rank_by)
+    methods = [method for method in order if method not in controls]
+    if not methods:
+        return [f"No method besides the controls has {label(rank_by)}."]
+    sentences = [f"{methods[0]} is first of {len(methods)} methods by {label(rank_by)}: "
+                 f"{_stated(metrics[methods[0]], rank_by)}."]
+    if order[0] in controls:
+        sentences = [f"No method beats the controls by {label(rank_by)}.",
+                     f"The best method is {methods[0]}: {_stated(metrics[methods[0]], rank_by)}."]
+    if is_unchanged(metrics[methods[0]]):
+        sentences.append("Its maps stay the same when the classifier's weights are shuffled, so they explain nothing "
+                         "of this classifier.")
+    if len(methods) > 1:
+        sentences.append(f"Next is {methods[1]}, {number(metrics[methods[1]][rank_by])}: "
+                         + _apart(metrics[methods[0]], metrics[methods[1]], rank_by))
+    return sentences
+
+
+def against_control(metrics: Metrics, rank_by: str, controls: list[str]) -> list[str]:
+    """The best control beside the best method."""
+    order = _ranked(metrics, rank_by)
+    best = next((method for method in order if method not in controls), None)
+    control = next((method for method in order if method in controls), None)
+    if control is None:
+        return ["No control was run beside it."]
+    sentences = [f"The best control, {control}, reaches {_stated(metrics[control], rank_by)}"]
+    if best is None:
+        return [sentences[0] + "."]
+    return [f"{sentences[0]}: {_apart(metrics[best], metrics[control], rank_by)}"]
+
+
+def answer(metrics: Metrics, rank_by: str, controls: list[str]) -> list[str]:
+    """What came out, in a few sentences: who is first, who comes next, the best control, how sure that is."""
+    return [*leader(metrics, rank_by, controls), *against_control(metrics, rank_by, controls)]
+
+
+def _ranked(metrics: Metrics, rank_by: str) -> list[str]:
+    return [method for method in ranking(metrics, rank_by) if rank_by in metrics[method]]
+
+
+def _apart(ours: dict[str, float], others: dict[str, float], metric: str) -> str:
+    """How sure the difference of two methods is, as the end of a sentence: by the paired difference where one of them
+    is the reference (the one without a difference to it), else by whether their intervals overlap."""
+    paired = f"{metric}_difference"
+    for values, sign in ((others, 1), (ours, -1)):
+        if (bounds := interval(values, paired)) and paired not in (ours if values is others else others):
+            low, high = sorted(sign * bound for bound in bounds)
+            difference = sign * values[paired]
+            told = (f"{number(abs(difference))} {'less' if difference < 0 else 'more'} in pairs of the same slices "
+                    f"(interval of the difference {low:+.3f} to {high:+.3f})")
+            return f"{told}, which may be chance." if low <= 0 <= high else f"{told}."
+    first, second = interval(ours, metric), interval(others, metric)
+    if not first or not second:
+        return "no intervals to compare."
+    if first[0] > second[1] or second[0] > first[1]:
+        return "the intervals do not overlap."
+    return "the intervals overlap, the difference may be chance."
+
+
+def _stated(values: dict[str, float], metric: str) -> str:
+    bounds = interval(values, metric)
+    details = [f"interval {bounds[0]:.3f} to {bounds[1]:.3f}"] if bounds else []
+    details += [f"n = {n}"] if (n := count(values, metric)) is not None else []
+    return number(values[metric]) + (f" ({', '.join(details)})" if details else "")
+
+
+def known_metrics(metrics: Metrics) -> list[str]:
+    """Every metric of any method: those of the table first, then the rest by name."""
+    found: dict[str, Any] = {name: None for values in metrics.values() for name in values}
+    return [*(name for name in METRICS if name in found), *sorted(name for name in found if name not in METRICS)]

@@ -1,0 +1,38 @@
+"""Stage: scans of the chosen data set -> slices in its own units with their masks and geometry (data/extracted)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from flipside.cohort.extraction import ExtractParams, extract
+from flipside.core.files import atomic_folder
+from flipside.core.params import announce, check_all, load_section, load_value, stage_main
+from flipside.scans.layouts import DatasetParams
+
+OUTPUT = Path("data/extracted")
+
+
+def main() -> None:
+    # Parameters. As a first stage of the pipeline it refuses a wrong params.yaml as a whole.
+    check_all()
+    dataset = load_value("dataset", str)
+    block = load_section(f"datasets.{dataset}", DatasetParams).root
+    params = load_section("extract", ExtractParams)
+    image_size = load_value("image_size", int)
+    announce("extract_slices", dataset=dataset, **{f"datasets.{dataset}": block}, extract=params, image_size=image_size)
+
+    # Extraction, scan by scan, into a folder that takes its name when it is whole.
+    started = time.monotonic()
+    with atomic_folder(OUTPUT) as folder:
+        manifest = extract(dataset, block, params, image_size, folder)
+
+    # Report.
+    counts = manifest["counts"]
+    print(f"{counts['slices']} slices of {counts['scans']} scans, {counts['patients']} patients after "
+          f"{time.monotonic() - started:.0f} s; without organ: {counts['without_organ']}, left out: "
+          f"{counts['left_out'] + counts['class_left_out']} (data/extracted/manifest.json says why)")
+
+
+if __name__ == "__main__":
+    stage_main(main)

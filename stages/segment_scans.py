@@ -1,0 +1,75 @@
+"""Stage: one method's masks of the test slices -> segmentations of whole scans on their original grids."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from nibabel.affines import voxel_sizes
+
+from flipside.core.files import atomic_folder
+from flipside.core.params import ParamsError, announce, load_section, read_params, stage_main, value_at
+from flipside.core.progress import progress
+from flipside.core.store import SliceStore
+from flipside.masks.placing import SegmentScansParams, file_name, first_draws, read_geometries, write_segmentation
+from flipside.masks.thresholds import MaskError
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
+
+    # Parameters, masks of the test slices, original grids.
+    params = load_section("segment_scans", SegmentScansParams)
+    methods = value_at(read_params(), "methods")
+    if params.method not in methods:
+        raise ParamsError(f"params.yaml: `segment_scans.method` is {params.method!r}, which has no block under "
+                          f"`methods`; there are: {', '.join(methods)}")
+    announce("segment_scans", segment_scans=params)
+    store = SliceStore.open("data/slices")
+    masks, table = test_masks(store, params)
+    geometries = read_geometries(table["scan_id"])
+    names = {scan_id: file_name(scan_id, geometry) for scan_id, geometry in geometries.items()}
+    if len(set(names.values())) < len(names):
+        raise MaskError("two scans would get the same file name: "
+                        "scan ids must differ in letters, digits, underscores, dots or dashes")
+
+    # Outputs, a scan at a time.
+    with atomic_folder("data/segmentations") as folder:
+        rows = []
+        for scan_id, own in progress(table.groupby("scan_id"), "segmentations", total=len(names)):
+            geometry = geometries[scan_id]
+            own_masks = masks[own["mask_row"].to_numpy()]  # (K,H,W)
+            whole = write_segmentation(folder / names[scan_id], own_masks, own["z"].to_numpy(), geometry)
+            marked = int(np.count_nonzero(whole))
+            volume = np.nan if geometry.is_image else marked * voxel_sizes(geometry.affine).prod()
+            rows.append({"scan_id": scan_id, "file": names[scan_id], "slices": len(own), "marked_voxels": marked,
+                         "marked_mm3": volume})
+        pd.DataFrame(rows).to_csv(folder / "index.csv", index=False, float_format="%.6g")
+    print(f"data/segmentations: {len(rows)} test scans, {len(table)} slices; {params.method}, policy {params.policy}")
+
+
+def test_masks(store: SliceStore, params: SegmentScansParams) -> tuple[np.ndarray, pd.DataFrame]:
+    """Masks (M,H,W) of a method, and for each test slice that is placed scan_id, z and mask_row (its row in them)."""
+    folder = Path("data/masks") / params.method
+    file, remedy = folder / f"{params.policy}.npy", f"run `dvc repro extract_masks@{params.method}`"
+    if not file.is_file():
+        there = ", ".join(sorted(found.stem for found in folder.glob("*.npy") if not found.stem.endswith("_raw")))
+        raise FileNotFoundError(f"{file} not found; there are: {there or 'none'}. Choose one of them as "
+                                f"segment_scans.policy in params.yaml or {remedy}")
+    masks = np.load(file, mmap_mode="r")  # (M,H,W)
+    slice_ids = pd.read_csv(folder / "index.csv", dtype={"slice_id": str})["slice_id"]
+    table = store.index.iloc[store.rows("test")]
+    placed = first_draws(table["slice_id"])
+    if not placed.all():
+        print(f"several anomalies were drawn for each slice: draw 0 is placed, {(~placed).sum()} others are left out")
+    table = table[placed].assign(mask_row=pd.Index(slice_ids).get_indexer(table.loc[placed, "slice_id"]))
+    if len(table) == 0 or (table["mask_row"] < 0).any() or len(masks) != len(slice_ids):
+        raise MaskError(f"{folder} holds masks of {(table['mask_row'] >= 0).sum()} of the {len(table)} test slices of "
+                        f"data/slices: {remedy}")
+    return masks, table[["scan_id", "z", "mask_row"]]
+
+
+if __name__ == "__main__":
+    stage_main(main)

@@ -1,0 +1,82 @@
+"""Stage: slices -> a frozen classifier (`--role classifier`) or the independent judge (`--role judge`)."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+from flipside.classifiers.backbones import build_classifier, predict_logits
+from flipside.classifiers.scores import classification_metrics, confusion_table, roc_table
+from flipside.classifiers.training import ClassifierParams, train
+from flipside.core import runtime as runtimes
+from flipside.core.checkpoint import Scratch, save_model
+from flipside.core.files import atomic_folder, write_metrics
+from flipside.core.history import write_history
+from flipside.core.params import announce, load_section, load_value, stage_main
+from flipside.core.store import SliceStore
+
+PATCHES = "data/patches"  # there alone where `strong_supervision` asks for it
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--role", choices=["classifier", "judge"], required=True)
+    role = parser.parse_args().role
+
+    # Parameters.
+    params = load_section(f"classifiers.{role}", ClassifierParams)
+    seed = load_value("seed", int) + params.seed_offset
+    announce(f"train_classifier {role}", seed=seed, **{role: params})
+    runtime = runtimes.start(seed)
+    store = SliceStore.open("data/slices")
+    sets = {split: labelled(store, split) for split in ("train", "val", "test")}
+
+    # Training (on patches first, where the classifier is a strongly supervised one), then the scores on slices that it
+    # never saw.
+    architecture = {"architecture": params.architecture, "width": params.width}
+    classifier = runtime.place(build_classifier(**architecture, pretrained=params.pretrained))
+    fingerprint_of, scratches = [params.model_dump(), seed, store.fingerprint], []
+    if params.pretraining == PATCHES:
+        patches = SliceStore.open(PATCHES)
+        print(f"{role}: STRONG SUPERVISION, pre-trained on {len(patches.index)} patches cut with lesion masks")
+        fingerprint_of.append(patches.fingerprint)
+        scratches.append(Scratch(f"train_classifier/{role}_patches", fingerprint_of))
+        train(classifier, params, seed, labelled(patches, "train"), labelled(patches, "val"), runtime, scratches[0])
+        classifier.requires_grad_(True)
+    scratch = Scratch(f"train_classifier/{role}", fingerprint_of)
+    result = train(classifier, params, seed, sets["train"], sets["val"], runtime, scratch)
+    logits = {split: predict_logits(classifier, sets[split][0], runtime) for split in ("val", "test")}
+    metrics = classification_metrics(logits["test"], sets["test"][1])
+    if params.pretraining == PATCHES:
+        metrics["strongly_supervised"] = 1  # not to be compared with the AUC of one on image-level labels
+    metrics["val_auc"] = classification_metrics(logits["val"], sets["val"][1])["auc"]
+
+    # Outputs.
+    with atomic_folder(f"reports/training/{role}") as curves:
+        write_history(curves, result["history"], step="epoch")
+        roc_table(logits["test"], sets["test"][1]).to_csv(curves / "roc.csv", index=False)
+        confusion_table(logits["test"], sets["test"][1]).to_csv(curves / "confusion.csv", index=False)
+    write_metrics(f"reports/{role}.json", metrics)
+    save_model(f"models/classifiers/{role}", classifier, {
+        "architecture": architecture, "parameters": params.model_dump(), "seed": seed,
+        "data_fingerprint": store.fingerprint, "final": result["best"],
+    })
+    for each in (scratch, *scratches):
+        each.clear()
+    print(f"{role}: AUC {metrics['auc']:.3f}, accuracy {metrics['accuracy']:.3f} on {metrics['n']} test slices; "
+          f"{runtime.describe()}, peak memory {runtime.peak_memory_gb():.2f} GB")
+
+
+def labelled(store: SliceStore, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (N,H,W) float16 and labels (N,) float of one split; both classes must be there."""
+    rows = store.rows(split)
+    labels = torch.as_tensor(store.index["label"].to_numpy()[rows]).float()
+    if not 0 < labels.sum() < len(labels):
+        raise ValueError(f"the {split} split has {len(labels)} slices, {int(labels.sum())} of them abnormal; "
+                         "a classifier needs both classes in every split: add scans or change the split's seed")
+    return torch.as_tensor(store.images[rows]), labels
+
+
+if __name__ == "__main__":
+    stage_main(main)

@@ -1,0 +1,116 @@
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from flipside.cohort.duplicates import find_identical, near_identical_pairs, patient_groups, perceptual_hashes
+
+DISTANCE = 24
+
+
+def smooth(count: int, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(size=(count, 64, 64))
+    return np.stack([ndimage.gaussian_filter(image, 4) for image in noise]).astype(np.float32) * 1000
+
+
+def pairs_of(images: np.ndarray, patients: list[str], distance: int = DISTANCE) -> set[tuple[int, int]]:
+    hashes, informative = perceptual_hashes(images, np.arange(len(images)))
+    assert informative.all()
+    return set(map(tuple, near_identical_pairs(hashes, np.array(patients), distance).tolist()))
+
+
+def test_one_copy_stays_and_conflicting_labels_lose_all():
+    sha256 = np.array(["a", "b", "a", "c", "b", "a", "d"])
+    labels = np.array([0, 0, 0, 1, 1, 0, 1])
+    found = find_identical(sha256, labels, np.array([""] * 7))
+    assert found.extra.tolist() == [2, 5]
+    assert found.conflicting.tolist() == [1, 4]
+    assert {tuple(group) for group in found.groups} == {(0, 2, 5), (1, 4)}
+
+
+def test_a_copy_in_the_given_test_part_is_the_one_that_stays():
+    found = find_identical(np.array(["a", "a", "a"]), np.zeros(3, int), np.array(["train", "train", "test"]))
+    assert found.extra.tolist() == [0, 1]
+
+
+def test_brightness_contrast_and_noise_leave_an_image_near_identical():
+    images = smooth(6)
+    noisy = images[2] + np.random.default_rng(1).normal(size=(64, 64)).astype(np.float32)
+    together = np.concatenate([images, [images[0] * 3 + 200, noisy]])
+    assert pairs_of(together, [str(number) for number in range(8)]) == {(0, 6), (2, 7)}
+
+
+def test_slices_of_one_patient_are_never_compared():
+    images = smooth(2)
+    copies = np.concatenate([images, images])
+    assert pairs_of(copies, ["a", "b", "a", "b"]) == set()
+    assert pairs_of(copies, ["a", "b", "c", "d"]) == {(0, 2), (1, 3)}
+
+
+def test_pairs_match_a_slow_comparison_across_blocks():
+    generator = np.random.default_rng(0)
+    base = generator.integers(0, 2**63, (40, 4), dtype=np.uint64)
+    hashes = np.concatenate([base[generator.integers(0, 40, 700)], base])
+    flips = generator.integers(0, 9, len(hashes))
+    for row, count in enumerate(flips):
+        for bit in generator.integers(0, 256, count):
+            hashes[row, bit // 64] ^= np.uint64(1) << np.uint64(bit % 64)
+    patients = generator.integers(0, 50, len(hashes))
+    bits = np.unpackbits(hashes.view(np.uint8), axis=1).astype(np.int16)
+    slow = {
+        (i, j)
+        for i in range(len(hashes)) for j in np.flatnonzero(np.abs(bits - bits[i]).sum(axis=1) <= 6)
+        if i < j and patients[i] != patients[j]
+    }
+    assert len(slow) > 100
+    assert set(map(tuple, near_identical_pairs(hashes, patients, 6).tolist())) == slow
+
+
+def test_patients_are_grouped_through_others():
+    patients = np.array(["a", "b", "b", "c", "d"])
+    groups = patient_groups(patients, np.array([[0, 1], [2, 3]]))
+    assert groups["a"] == groups["b"] == groups["c"] != groups["d"]
+    assert len(set(patient_groups(patients, np.empty((0, 2), int)).values())) == 4
+
+
+def test_a_blank_image_is_not_evidence():
+    images = np.concatenate([smooth(1), np.full((2, 64, 64), -1000, np.float32)])
+    assert perceptual_hashes(images, np.arange(3))[1].tolist() == [True, False, False]
+
+
+def real(folder: str) -> Path:
+    root = os.environ.get("FLIPSIDE_TEST_DATA")
+    if not root or not (Path(root) / folder).is_dir():
+        pytest.skip(f"FLIPSIDE_TEST_DATA is not set or has no {folder}")
+    return Path(root) / folder
+
+
+def grey(file: Path) -> np.ndarray:
+    return np.asarray(Image.open(file).convert("L").resize((64, 64), Image.BILINEAR), np.float32)
+
+
+def test_abdominal_ct_slices_of_different_patients_are_not_taken_for_copies():
+    files = sorted((real("curvas") / "images").glob("*.png"))
+    images = np.stack([grey(file) for file in files])
+    assert pairs_of(images, [file.name.split("_")[0] for file in files]) == set()
+
+
+def test_the_leaks_of_the_brain_mri_set_are_found():
+    files = sorted(real("brain_mri").glob("*/*/*.jpg"))
+    sha256 = np.array([hashlib.sha256(file.read_bytes()).hexdigest() for file in files])
+    part = np.array([file.parts[-3] for file in files])
+    label = np.array([int(file.parts[-2] == "meningioma") for file in files])
+    identical = find_identical(sha256, label, part)
+    assert sum(len(set(part[group])) == 2 for group in identical.groups) == 157
+    assert not len(identical.conflicting)
+
+    stay = np.setdiff1d(np.arange(len(files)), identical.extra)
+    images = np.stack([grey(files[row]) for row in stay])
+    pairs = pairs_of(images, [str(files[row]) for row in stay])
+    groups = patient_groups(stay.astype(str), np.array(sorted(pairs)))
+    sizes = np.bincount(list(groups.values()))
+    assert 100 < (sizes > 1).sum() < 180 and sizes.max() < 20  # copies are found, and the set doesn't collapse into one

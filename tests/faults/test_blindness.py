@@ -1,0 +1,31 @@
+"""Weak supervision, in the act: what trains or explains works where no lesion mask exists, and opens none beside it.
+
+The second half is watched in every process of tests/faults: `_no_truth` in project.py ends one that opens a mask.
+"""
+
+import os
+
+from tests.apart import run_apart
+from tests.faults import project
+from tests.faults.project import outputs
+from tests.test_dvc_yaml import BLIND
+
+
+def test_everything_is_trained_and_explained_without_the_truth(explained):
+    assert {path.name for path in (explained / "data").iterdir()} == {
+        "explanations", "judgements", "latents", "probes", "realism", "sanity", "slices"}
+    assert not [path for path in explained.rglob("*") if "lesion" in path.name or "truth" in path.name]
+    for name in BLIND:
+        assert all((explained / output).exists() for output in outputs(name)), name
+
+
+def test_a_stage_that_opened_the_truth_would_be_noticed(prepared):
+    ended = run_apart(peek, str(prepared / "data/truth/lesion.npy"))
+    assert ended.status == 97 and "lesion.npy" in ended.output
+
+
+def peek(path):
+    project.sys.addaudithook(project._no_truth)
+    os.stat(path)  # looking whether it is there is no harm
+    with open(path):
+        pass

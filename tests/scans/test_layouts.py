@@ -1,0 +1,122 @@
+"""Blocks of `datasets` name the right files, and say what is wrong where they don't."""
+
+import pydantic
+import pytest
+
+from flipside.scans.layouts import Case, DatasetError, DatasetParams, DatasetsParams, companions, find_cases
+from flipside.scans.readers import ReadError
+from flipside.scans.scan import read_table
+from tests.scans.scans_fixture import CLASSES, IMAGES, NIFTI, SERIES, TABLE
+
+
+def block(tmp_path, content: dict, files: tuple[str, ...] = (), **changes):
+    for name in files:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return DatasetParams.model_validate(content | {"root": str(tmp_path)} | changes).root
+
+
+def found(params) -> list[tuple[str, str]]:
+    return [(case.name, case.path.relative_to(params.root).as_posix()) for case in find_cases("toy", params)]
+
+
+def test_a_case_per_folder(tmp_path):
+    params = block(tmp_path, NIFTI, ("b/imaging.nii.gz", "a/imaging.nii.gz", "a/segmentation.nii.gz", "c/other.nii.gz"))
+    assert found(params) == [("a", "a/imaging.nii.gz"), ("b", "b/imaging.nii.gz")]
+
+
+@pytest.mark.parametrize(("pattern", "files", "names"), [
+    ("imagesTr/{case}.nii.gz", ("imagesTr/k_1.nii.gz", "imagesTr/._k_1.nii.gz", "labelsTr/k_1.nii.gz"), ["k_1"]),
+    ("*/{case}/{case}_flair.nii.gz", ("HGG/p1/p1_flair.nii.gz", "LGG/p2/p2_flair.nii.gz", "LGG/p2/p1_flair.nii.gz"),
+     ["p1", "p2"]),
+    ("{case}_?.nii", ("x_1.nii", "y_12.nii"), ["x"]),
+    ("{case}[CO].png", ("a_CC.png", "a_MLO.png", "a_CC_Mask.png"), ["a_C", "a_ML"]),
+    ("v1.0 (x)/{case}+b.nii", ("v1.0 (x)/a+b.nii", "v1.0 (x)/aab.nii"), ["a"]),
+])
+def test_patterns(tmp_path, pattern, files, names):
+    assert [name for name, _ in found(block(tmp_path, NIFTI, files, image=pattern))] == names
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    params = block(tmp_path, NIFTI, ("x/a.nii", "y/a.nii"), image="*/{case}.nii")
+    with pytest.raises(DatasetError, match="both named 'a'.*datasets.toy"):
+        find_cases("toy", params)
+
+
+def test_labels_are_found_by_the_case(tmp_path):
+    block(tmp_path, NIFTI, ("lab/a [1]_v2.nii", "lab/b.nii", "two/a [1]_1.nii", "two/a [1]_2.nii"))
+    case = Case("a [1]", tmp_path / "img/a [1].nii", "a [1]")
+    assert companions(tmp_path, ["lab/{case}_*.nii"], case) == [tmp_path / "lab/a [1]_v2.nii"]
+    for pattern, count in (("lab/{case}.nii", 0), ("two/{case}_*.nii", 2)):
+        with pytest.raises(ReadError, match=f"{count} label files match"):
+            companions(tmp_path, [pattern], case)
+
+
+def test_missing_folder_names_folder_and_page(tmp_path):
+    for content in (NIFTI, SERIES, IMAGES, CLASSES, TABLE):
+        params = block(tmp_path, content, root=str(tmp_path / "nowhere"))
+        with pytest.raises(DatasetError, match="nowhere not found.*datasets.toy.root.*https://example.org/data"):
+            find_cases("toy", params)
+    with pytest.raises(DatasetError, match="holds nothing that matches.*https://example.org/data"):
+        find_cases("toy", block(tmp_path, NIFTI))
+
+
+def test_class_folders_with_their_own_split(tmp_path):
+    files = ("Training/healthy/1.png", "Training/ill/1.png", "Testing/ill/1.png", "Testing/other/1.png")
+    cases = find_cases("toy", block(tmp_path, CLASSES, files))
+    assert [(case.name, case.class_name, case.split) for case in cases] == [
+        ("Testing_ill_1", "ill", "test"), ("Training_healthy_1", "healthy", "train"),
+        ("Training_ill_1", "ill", "train")]
+
+
+def test_class_from_the_end_of_the_file_name(tmp_path):
+    params = block(tmp_path, CLASSES, ("CHNCXR_0001_0.png", "CHNCXR_0002_1.png", "CHNCXR_0003_2.png"), splits={},
+                   image="{case}_{class}.png", classes={"0": 0, "1": 1})
+    assert [(case.case, case.class_name) for case in find_cases("toy", params)] == [
+        ("CHNCXR_0001", "0"), ("CHNCXR_0002", "1")]
+
+
+def test_class_or_split_without_images_is_refused(tmp_path):
+    params = block(tmp_path, CLASSES, ("Training/ill/1.png", "Testing/ill/1.png"))
+    with pytest.raises(DatasetError, match="class 'healthy'.*{'healthy': 0, 'ill': 2}"):
+        find_cases("toy", params)
+    params = block(tmp_path / "b", CLASSES, ("Training/ill/1.png", "Training/healthy/1.png"))
+    with pytest.raises(DatasetError, match="only in the train part"):
+        find_cases("toy", params)
+
+
+@pytest.mark.parametrize(("content", "changes", "message"), [
+    (NIFTI, {"layout": "zarr"}, "layout|tag"), (NIFTI, {"imagge": 1}, "imagge"), (NIFTI, {"patient": "a"}, "one group"),
+    (NIFTI, {"patient": "("}, "regular expression"), (NIFTI, {"lesion_threshold_px": -1}, "greater"),
+    (CLASSES, {"splits": {}}, "{split}"), (CLASSES, {"classes": {"a": 0, "b": 0}}, "abnormal"),
+    (IMAGES, {"spacing_mm": [0, 1]}, "greater"),
+    (IMAGES, {"organ": {"files": ["m"], "values": [1], "colours": [[[0, 1], [0, 1], [0, 1]]]}}, "values. or .colours"),
+])
+def test_wrong_blocks_are_refused(tmp_path, content, changes, message):
+    with pytest.raises(pydantic.ValidationError, match=message):
+        DatasetsParams.model_validate({"toy": content | {"root": "x"} | changes})
+
+
+def test_every_key_of_a_block_is_needed():
+    for content in (NIFTI, SERIES, IMAGES, CLASSES, TABLE):
+        content = content | {"root": "x"}
+        DatasetsParams.model_validate({"toy": content})
+        for key in content:
+            with pytest.raises(pydantic.ValidationError):
+                DatasetsParams.model_validate({"toy": {name: value for name, value in content.items() if name != key}})
+
+
+def test_table_of_birads(tmp_path):
+    params = block(tmp_path, TABLE)
+    (tmp_path / "labels.csv").write_text("File Name;Bi-Rads\n22_L; 1\n22_R;4a \n33;3\n44;1\n")
+    assert read_table(params) == {"22": (1, ""), "33": (None, ""), "44": (0, "")}
+    for text, message in (("File;Bi-Rads\n", "no column 'File Name'.*'File'"),
+                          ("File Name;Bi-Rads\n1;7\n", "line 2.*'7'"),
+                          ("File Name;Bi-Rads\nx;1\n", "line 2.*file_pattern")):
+        (tmp_path / "labels.csv").write_text(text)
+        with pytest.raises(DatasetError, match=message):
+            read_table(params)
+    (tmp_path / "labels.csv").unlink()
+    with pytest.raises(DatasetError, match="labels.csv not found.*https://example.org/data"):
+        read_table(params)
