@@ -99,7 +99,8 @@ def clone(origin, tmp_path, monkeypatch):
     run(tmp_path, "git", "clone", "-q", str(origin), str(root))
     run(root, "git", "checkout", "-q", "-b", "change")
     (root / ".venv/bin").mkdir(parents=True)
-    for name, module in (("python", ""), ("flipside", "-m flipside ")):  # in place of what `make .venv/installed` leaves
+    # In place of what `make .venv/installed` leaves.
+    for name, module in (("python", ""), ("flipside", "-m flipside ")):
         command = root / ".venv/bin" / name
         command.write_text(f'#!/bin/sh\nexec "{sys.executable}" {module}"$@"\n')
         command.chmod(0o755)
