@@ -134,7 +134,7 @@ EDITS = {
                     {"draw_anomalies": ["parameter seed modified"]}),
     "one method's parameter": (lambda: edit("params.yaml", "masks: 400 ", "masks: 401 "),
                                {"explain@rise": ["parameter methods.rise modified"]}),
-    "a parameter that no stage declares": (lambda: edit("params.yaml", "threads: 0 ", "threads: 1 "), {}),
+    "a parameter that no stage declares": (lambda: edit("params.yaml", "threads: 0", "threads: 1"), {}),
     "another data set's block": (lambda: edit("datasets.yaml", "root: data/raw/curvas", "root: data/raw/other"), {}),
     "a stage's code": (lambda: edit("code/evaluate.py", "evaluate", "measure"),
                        {"evaluate": ["code/evaluate.py modified"]}),
@@ -244,7 +244,7 @@ def test_a_worse_number_fails_and_says_which(clone):
     """A run with another parameter that made COIN worse, committed whole: metrics and lock agree."""
     before = read_json("reports/metrics.json")["coin"]["iou_val"]
     change_metrics(lambda metrics: (metrics["coin"].update(iou_val=0.1), metrics.pop("cam")))
-    edit("params.yaml", "cv_tau: 0.8 ", "cv_tau: 0.7 ")
+    edit("params.yaml", "cv_tau: 0.8", "cv_tau: 0.7")
     md5 = hashlib.md5(Path("reports/metrics.json").read_bytes()).hexdigest()
     content = yaml.safe_load(Path("dvc.lock").read_text())
     evaluate = content["stages"]["evaluate"]
@@ -335,7 +335,7 @@ def test_the_steps_come_in_the_order_that_leaves_the_committed_metrics_alone():
 
 
 def test_the_compare_step_writes_the_job_summary_and_fails_where_the_gate_fails(clone):
-    edit("params.yaml", "cv_tau: 0.8 ", "cv_tau: 0.7 ")
+    edit("params.yaml", "cv_tau: 0.8", "cv_tau: 0.7")
     before = read_json("reports/metrics.json")["coin"]["iou_val"]
     change_metrics(lambda metrics: metrics["coin"].update(iou_val=0.1, iou_val_ci_low=0.05))
     commit(clone)
