@@ -12,7 +12,8 @@ repro: .venv/installed
 	@flipside ranking
 
 test: .venv/installed
-	ruff check stages flipside tests benchmarks
+	ruff check flipside stages tests benchmarks
+	mypy
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 profile: .venv/installed
@@ -61,10 +62,11 @@ bench: .venv/installed
 	python -m benchmarks.speed
 
 # The stamp is written last: an interrupted installation is done again.
-.venv/installed: requirements.txt
+.venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip==26.3
 	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps -e .
 	touch $@
 
 clean:
