@@ -15,7 +15,9 @@ from flipside.classifiers.backbones import build_classifier, predict_logits
 from flipside.classifiers.scores import classification_metrics
 from flipside.classifiers.training import ClassifierParams, train
 from flipside.cohort import duplicates
-from flipside.cohort import selection as filtering
+from flipside.cohort.extracted import Extracted
+from flipside.cohort.selection import FilterParams, slice_labels
+from flipside.cohort.windowing import window_slices
 from flipside.core import runtime as runtimes
 from flipside.core.checkpoint import Scratch
 from flipside.core.files import read_json
@@ -26,17 +28,17 @@ from flipside.core.store import SliceStore
 
 def main() -> None:
     params, seed = load_section("classifiers.classifier", ClassifierParams), load_value("seed", int)
-    filters, runtime = load_section("filter", filtering.FilterParams), runtimes.start(seed)
-    extracted, guarded = filtering.Extracted.open("data/extracted"), SliceStore.open("data/filtered")
+    filters, runtime = load_section("filter", FilterParams), runtimes.start(seed)
+    extracted, guarded = Extracted.open("data/extracted"), SliceStore.open("data/filtered")
     manifest = read_json("data/filtered/manifest.json")
     index = extracted.index
     given = extracted.scans.set_index("scan_id")["given_split"].loc[index["scan_id"]].to_numpy()
     if not {"train", "test"} <= set(given):
         raise SystemExit(f"data/extracted is of `{manifest['dataset']}`, which has no test part of its own")
-    labels = torch.as_tensor(filtering.slice_labels(index, manifest["lesion_threshold_px"])).float()
+    labels = torch.as_tensor(slice_labels(index, manifest["lesion_threshold_px"])).float()
     shape = extracted.images.shape
     arrays = (np.empty(shape, np.float16), np.empty(shape, np.uint8), np.empty(shape, np.uint8))
-    filtering.window_slices(extracted, np.arange(len(index)), tuple(manifest["window"]), arrays)
+    window_slices(extracted, np.arange(len(index)), tuple(manifest["window"]), arrays)
     images = torch.as_tensor(arrays[0])
 
     # Positions of each part: published, with a share of the training part for validation; and as the guard split it.

@@ -33,7 +33,7 @@ from flipside.generators import coin
 from flipside.generators.training.adversarial import train_adversarial
 from flipside.generators.training.batches import TrainingSlices
 from flipside.published.ablations import edited
-from flipside.scans.layouts import NiftiCases
+from flipside.scans.layouts.nifti_cases import NiftiCases
 
 SLICES = 1500  # random slices that COIN draws from
 

@@ -14,6 +14,7 @@ from flipside.core.files import atomic_folder, new_memmap, write_json
 from flipside.core.params import announce, load_section, stage_main
 from flipside.core.progress import progress
 from flipside.core.store import SliceStore
+from flipside.masks.morphology import Step
 from flipside.masks.thresholds import (
     POLICIES,
     MaskError,
@@ -51,16 +52,17 @@ def main() -> None:
     policies = [policy for policy in POLICIES if policy in thresholds]
     if not annotated:
         print(f"data/truth holds no lesion: masks for {', '.join(policies)} alone, nothing can choose the others")
-    for split in ("val", "test") if annotated else ():
-        labelled = ((index["split"] == split) & (index["label"] == 1)).sum()
-        print(f"{split}: {len(lesion_rows(lesion, index, split))} lesion slices of {labelled} labelled abnormal")
+    if lesion is not None:
+        for split in ("val", "test"):
+            labelled = ((index["split"] == split) & (index["label"] == 1)).sum()
+            print(f"{split}: {len(lesion_rows(lesion, index, split))} lesion slices of {labelled} labelled abnormal")
 
     # Outputs.
     folder = Path("data/masks") / method
     with atomic_folder(folder) as partial:
         index[["slice_id", "split"]].to_csv(partial / "index.csv", index=False)
         write_json(partial / "thresholds.json", thresholds)
-        if annotated:
+        if curves is not None:
             curves.to_csv(partial / "sweep.csv", index=False)
         for policy in progress(policies, f"masks of {method}"):
             write_masks(partial / f"{policy}.npy", explanations.attribution, thresholds[policy], params.morphology)
@@ -87,7 +89,7 @@ def store_rows(explanations: Explanations, store: SliceStore, method: str) -> np
     return rows
 
 
-def write_masks(file: Path, maps: np.ndarray, threshold: float, steps: list[str]) -> None:
+def write_masks(file: Path, maps: np.ndarray, threshold: float, steps: list[Step]) -> None:
     """Masks (N,H,W) uint8 0/1 of maps (N,H,W), a part at a time: they needn't fit into memory."""
     masks = new_memmap(file, np.uint8, maps.shape)
     for part in batches(maps.shape):

@@ -22,7 +22,7 @@ from flipside.core.runtime import Runtime
 from flipside.core.store import SliceStore
 from flipside.generators.training.loading import load_generator
 from flipside.methods.base.method import CLASSIFIER
-from flipside.scans.geometry import window_sums
+from flipside.scans.pixels import count_in_squares
 
 INPAINTER = "models/generators/impact"
 LEAST_ORGAN = 0.25  # share of a square that is organ, for it to be probed
@@ -65,7 +65,7 @@ def probed_squares(organ: np.ndarray, side: int, stride: int) -> np.ndarray:
     """
     rows, columns = (np.arange(0, length - side + 1, stride) for length in organ.shape)
     corners = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
-    share = window_sums(organ, side)[corners[:, 0], corners[:, 1]] / side**2  # (K,)
+    share = count_in_squares(organ, side)[corners[:, 0], corners[:, 1]] / side**2  # (K,)
     return corners[share >= min(LEAST_ORGAN, share.max())]
 
 

@@ -13,7 +13,7 @@ from flipside.core.files import atomic_folder
 from flipside.core.params import ParamsError, announce, load_section, read_params, stage_main, value_at
 from flipside.core.progress import progress
 from flipside.core.store import SliceStore
-from flipside.masks.placing import SegmentScansParams, file_name, first_draws, read_geometries, write_segmentation
+from flipside.masks.placing import SegmentScansParams, file_name, read_geometries, write_segmentation
 from flipside.masks.thresholds import MaskError
 
 
@@ -61,10 +61,11 @@ def test_masks(store: SliceStore, params: SegmentScansParams) -> tuple[np.ndarra
     masks = np.load(file, mmap_mode="r")  # (M,H,W)
     slice_ids = pd.read_csv(folder / "index.csv", dtype={"slice_id": str})["slice_id"]
     table = store.index.iloc[store.rows("test")]
-    placed = first_draws(table["slice_id"])
-    if not placed.all():
-        print(f"several anomalies were drawn for each slice: draw 0 is placed, {(~placed).sum()} others are left out")
-    table = table[placed].assign(mask_row=pd.Index(slice_ids).get_indexer(table.loc[placed, "slice_id"]))
+    placed = table[table["draw"] == 0]
+    if len(placed) < len(table):
+        print("several anomalies were drawn for each slice: draw 0 is placed, "
+              f"{len(table) - len(placed)} others are left out")
+    table = placed.assign(mask_row=pd.Index(slice_ids).get_indexer(placed["slice_id"]))
     if len(table) == 0 or (table["mask_row"] < 0).any() or len(masks) != len(slice_ids):
         raise MaskError(f"{folder} holds masks of {(table['mask_row'] >= 0).sum()} of the {len(table)} test slices of "
                         f"data/slices: {remedy}")

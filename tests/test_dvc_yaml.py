@@ -54,6 +54,12 @@ def paths(entries):
 def local_imports(file, seen=None):
     """All project files that a file imports, directly or through others (functions' inner imports too)."""
     seen = set() if seen is None else seen
+    if file == "flipside/scans/layouts/__init__.py":  # imports whatever is in its folder
+        for layout in sorted((ROOT / file).parent.glob("*.py")):
+            path = layout.relative_to(ROOT).as_posix()
+            if path not in seen:
+                seen.add(path)
+                local_imports(path, seen)
     for node in ast.walk(ast.parse((ROOT / file).read_text())):
         names = []
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
@@ -174,10 +180,10 @@ def inside(path, folder):
 def test_no_stage_that_trains_or_explains_rests_on_the_truth(name):
     reached = {name} | {n for n in upstream(name) if base(n) not in PREPARING}
     for stage in reached:
-        words = ("truth", "extracted", "data/raw")
+        words = ("truth", "clean", "extracted", "data/raw")
         assert not any(word in dep for dep in paths(STAGES[stage]["deps"]) for word in words), stage
-    for file in code_of(name):  # data/raw: lesion masks, and the images of `synthetic_effect` without their effect
-        for secret in ("lesion.npy", "data/raw"):
+    for file in code_of(name):  # data/raw: lesion masks, and the images of simulated data sets without their effect
+        for secret in ("lesion.npy", "clean.npy", "data/raw"):
             assert not any(secret in text for text in strings_of(file)), f"{file} could open the truth"
 
 
@@ -273,6 +279,52 @@ def downstream(names):
 
 def test_nothing_is_stale_without_an_edit(repository):
     assert stale_after(repository, lambda values: None) == set()
+
+
+@pytest.mark.parametrize(("dataset", "simulator"), [
+    ("phantom", "simulate_scans"), ("synthetic_effect", "simulate_effects"), ("curvas", None), ("kits", None)])
+def test_extraction_waits_for_its_own_data_set_alone(repository, tmp_path, dataset, simulator):
+    """Real data are a folder in data/raw or, here, a link to one elsewhere; other data sets' folders needn't exist."""
+    for name in ("dvc.yaml", "params.yaml", "datasets.yaml"):
+        shutil.copy(repository / name, tmp_path / name)
+    for folder in ("stages", "flipside"):
+        (tmp_path / folder).symlink_to(repository / folder)
+    dvc(tmp_path, "init", "--no-scm", "-q")
+    text = (tmp_path / "params.yaml").read_text().replace("dataset: phantom", f"dataset: {dataset}", 1)
+    (tmp_path / "params.yaml").write_text(text)
+    if simulator is None:
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere/scan").write_text("1")
+        (tmp_path / "data/raw").mkdir(parents=True)
+        (tmp_path / f"data/raw/{dataset}").symlink_to(tmp_path / "elsewhere")
+    ran = [line.split("'")[1] for line in dvc(tmp_path, "repro", "--dry", "extract_slices").splitlines()
+           if line.startswith("Running stage")]
+    assert ran == [*([simulator] if simulator else []), "extract_slices"]
+
+
+def test_a_changed_scan_behind_a_link_makes_the_extraction_stale(repository, tmp_path):
+    link, folder = repository / "data/raw/curvas", tmp_path / "curvas"
+    folder.mkdir()
+    (folder / "scan").write_text("1")
+    link.symlink_to(folder)
+    before = (repository / "params.yaml").read_text()
+    (repository / "params.yaml").write_text(before.replace("dataset: phantom", "dataset: curvas", 1))
+    lock = (repository / "dvc.lock").read_text()
+    try:
+        dvc(repository, "commit", "-f", "-q", "extract_slices")
+        assert "extract_slices" not in json.loads(dvc(repository, "status", "--json", "extract_slices"))
+        (folder / "scan").write_text("2")
+        status = json.loads(dvc(repository, "status", "--json", "extract_slices"))
+        assert status["extract_slices"] == [{"changed deps": {"data/raw/curvas": "modified"}}]
+    finally:
+        (repository / "params.yaml").write_text(before)
+        (repository / "dvc.lock").write_text(lock)
+        link.unlink()
+
+
+def test_every_data_set_lies_where_dvc_watches_it():
+    for name, block in yaml.safe_load((ROOT / "datasets.yaml").read_text())["datasets"].items():
+        assert inside(block["root"], f"data/raw/{name}"), name
 
 
 @pytest.mark.parametrize("name", PARAMS["generators"])

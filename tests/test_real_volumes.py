@@ -1,4 +1,4 @@
-"""Real volumes through the prepare rooms and back onto their own grids; they are no part of the repository.
+"""Real volumes through the preparation and back onto their own grids; they are no part of the repository.
 
 One scan can't be split by patient, so the filter's and the anomalies' own functions are asked instead of the stages.
 """
@@ -12,8 +12,10 @@ import yaml
 from scipy import ndimage
 
 from flipside.cohort import anomalies
-from flipside.cohort import selection as filtering
+from flipside.cohort.extracted import Extracted, SelectionError
 from flipside.cohort.extraction import ExtractParams, extract
+from flipside.cohort.selection import keep_by_organ
+from flipside.cohort.windowing import fingerprint_window
 from flipside.core.store import apply_window
 from flipside.masks.placing import write_segmentation
 from flipside.scans.geometry import Geometry, to_slices
@@ -26,13 +28,13 @@ SIZE = 64
 ROOT = Path(__file__).parents[1]
 
 
-def extracted(folder, content: dict, size: int) -> filtering.Extracted:
+def extracted(folder, content: dict, size: int) -> Extracted:
     folder.mkdir(exist_ok=True)
     extract("real", DatasetParams.model_validate(content).root, ExtractParams(**EXTRACT), size, folder)
-    return filtering.Extracted.open(folder)
+    return Extracted.open(folder)
 
 
-def kidneys(folder, size: int) -> filtering.Extracted:
+def kidneys(folder, size: int) -> Extracted:
     """TotalSegmentator's example CT; 2 and 3 are the kidneys."""
     return extracted(folder, NIFTI | {
         "root": str(DATA / "totalsegmentator"), "image": "example_c{case}.nii.gz", "ignored": "any", "lesion": None,
@@ -56,10 +58,10 @@ def test_kidney_slices_are_counted_on_the_scans_own_grid(ct):
     np.testing.assert_array_equal(ct.index["z"], np.flatnonzero(areas))
     np.testing.assert_array_equal(ct.index["organ_px"], areas[areas > 0])
     for threshold in (32, 100, 200):
-        assert filtering.keep_by_organ(ct.index, threshold).sum() == (areas > threshold).sum()
+        assert keep_by_organ(ct.index, threshold).sum() == (areas > threshold).sum()
     assert 0 < (areas > 100).sum() < 39  # the threshold does something on this scan
-    with pytest.raises(filtering.FilterError, match=f"largest organ area {areas.max()}"):
-        filtering.keep_by_organ(ct.index, int(areas.max()))
+    with pytest.raises(SelectionError, match=f"largest organ area {areas.max()}"):
+        keep_by_organ(ct.index, int(areas.max()))
 
 
 def test_window_in_hounsfield_units(ct, parameters):
@@ -72,7 +74,7 @@ def test_window_in_hounsfield_units(ct, parameters):
     inside = ndimage.binary_erosion(ct.organ, np.ones((1, 3, 3)))
     assert 0 < np.median(ct.images[inside > 0]) < 250  # kidney, and not air, fat or bone
     with np.load(ct.folder / "foreground.npz") as foreground:
-        window = filtering.fingerprint_window(foreground, ["t"], tuple(parameters["filter"]["fingerprint_percentiles"]))
+        window = fingerprint_window(foreground, ["t"], tuple(parameters["filter"]["fingerprint_percentiles"]))
     assert -300 < window[0] < np.median(ct.images[inside > 0]) < window[1] < 1000
 
 
@@ -129,7 +131,7 @@ def test_liver_tumours_of_a_dicom_series_go_back_exactly(tmp_path):
     np.testing.assert_array_equal(volume == 1, truth)
 
 
-def written_back(file, masks: np.ndarray, got: filtering.Extracted) -> nib.Nifti1Image:
+def written_back(file, masks: np.ndarray, got: Extracted) -> nib.Nifti1Image:
     whole = write_segmentation(file, masks, got.index["z"].to_numpy(), Geometry.from_json(got.scans["geometry"][0]))
     written = nib.load(file)
     assert written.get_data_dtype() == np.uint8 and set(np.unique(whole)) == {0, 1}

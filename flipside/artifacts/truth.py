@@ -1,7 +1,7 @@
 """The truth artifact: lesion masks, kept apart from the slice store so that no training and no method sees them.
 
-The room prepare writes it; after that only segment's thresholds and evaluate open it. A test holds every stage that
-trains or explains to importing none of this file.
+The preparation writes it; after that only the thresholds of masks and the evaluation open it. A test holds every stage
+that trains or explains to importing none of this file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def open_truth(path: Path | str, shape: tuple[int, ...]) -> np.ndarray:
     """Memory-mapped lesion masks (N,H,W) uint8 for a store whose images have this shape; refuses any other."""
     file = Path(path) / "lesion.npy"
     if not file.is_file():
-        raise FileNotFoundError(f"{file} not found: run the prepare stages first (`dvc repro draw_anomalies`)")
+        raise FileNotFoundError(f"{file} not found: run the preparation first (`dvc repro draw_anomalies`)")
     lesion = np.load(file, mmap_mode="r")
     if lesion.shape != shape:
         raise StoreError(f"{file} {lesion.shape} doesn't fit the slices {shape}: they are of different runs, "

@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pydantic
 from scipy import ndimage
 
@@ -23,30 +24,34 @@ class AnomalyError(ValueError):
 
 
 class AnomalyParams(Params):
+    """Section `anomalies`."""
+
     probability: float = pydantic.Field(ge=0, le=1)
-    """Of an anomaly in one draw of one slice."""
+    """Probability of an anomaly in one draw of one slice."""
     draws_per_slice: int = pydantic.Field(ge=1)
-    """Independent draws (copies) of each slice, for small data sets."""
+    """Number of independent draws, each a copy of the slice; more than 1 for small data sets."""
     template_fraction: float = pydantic.Field(gt=0, le=1)
-    """Template's side / image's side; the paper: 20 / 512."""
+    """Side of the template as a share of the image's side; the paper: 20 / 512."""
     sigma: float = pydantic.Field(gt=0)
-    """Of the Gaussian, on the template's [-1,1]^2 grid."""
+    """Standard deviation of the Gaussian on the template's [-1,1]^2 grid."""
     gt_threshold: float = pydantic.Field(gt=0, lt=1)
-    """The lesion mask is where the template exceeds this."""
+    """The lesion mask is where the template exceeds this value."""
     amplitude: float = pydantic.Field(gt=0, le=1)
-    """Times the template, added to the image on [0,1]."""
+    """Factor of the template when it is added to the image on [0,1]."""
     scale_range: tuple[float, float]
-    """Uniform factor of the template's size."""
+    """Least and greatest factor of the template's size, drawn uniformly."""
     distortion: float = pydantic.Field(ge=0, lt=1)
-    """Each axis is stretched by 1 +- this at most."""
+    """Each axis is stretched by a factor of at most 1 +- this, drawn uniformly."""
     distortion_probability: float = pydantic.Field(ge=0, le=1)
+    """Probability that an anomaly is stretched."""
     rotation_degrees: float = pydantic.Field(ge=0, le=180)
-    """Uniform in +- this."""
+    """An anomaly is turned by at most this angle in either direction, drawn uniformly."""
     rotation_probability: float = pydantic.Field(ge=0, le=1)
+    """Probability that an anomaly is turned."""
     min_organ_bbox_fraction: float = pydantic.Field(ge=0, lt=1)
-    """Of the image's area, strict >; the paper: 400 / 512^2."""
+    """The bounding box of an organ part must be larger than this share of the image's area; the paper: 400 / 512^2."""
     bbox_margin: float = pydantic.Field(ge=0, lt=0.5)
-    """Bounding box shrunk by this share on each side for the centre."""
+    """Share by which the bounding box is shrunk on each side before an anomaly's centre is drawn in it."""
 
     @pydantic.model_validator(mode="after")
     def _ordered(self) -> AnomalyParams:
@@ -93,7 +98,8 @@ def draw_anomaly(organ: np.ndarray, params: AnomalyParams, generator: np.random.
     scale = generator.uniform(*params.scale_range)
     stretch = (1.0, 1.0)
     if generator.random() < params.distortion_probability:
-        stretch = tuple(1 + generator.uniform(-params.distortion, params.distortion, 2))
+        vertical, horizontal = 1 + generator.uniform(-params.distortion, params.distortion, 2)
+        stretch = (vertical, horizontal)
     angle = 0.0
     if generator.random() < params.rotation_probability:
         angle = np.deg2rad(generator.uniform(-params.rotation_degrees, params.rotation_degrees))
@@ -131,7 +137,8 @@ def plan_anomalies(organ: np.ndarray, slice_ids: list[str], params: AnomalyParam
 
     A draw depends on the seed, the slice's name and its number alone: slices that come or go change no other slice.
     """
-    plan, outcomes = [], Counter()
+    plan: list[Anomaly | None] = []
+    outcomes: Counter[str] = Counter()
     for position, slice_id in enumerate(progress(slice_ids, "drawing anomalies", total=len(slice_ids))):
         mask = np.asarray(organ[position])
         for draw in range(params.draws_per_slice):
@@ -143,3 +150,23 @@ def plan_anomalies(organ: np.ndarray, slice_ids: list[str], params: AnomalyParam
         raise AnomalyError(f"no anomaly could be drawn in {len(slice_ids)} slices ({dict(outcomes)}): check the organ "
                            "masks or lower anomalies.min_organ_bbox_fraction")
     return plan, dict(outcomes)
+
+
+def draw_slices(index: pd.DataFrame, organ: np.ndarray, params: AnomalyParams, dataset: str, seed: int
+                ) -> tuple[pd.DataFrame, list[Anomaly | None], dict[str, int]]:
+    """Index of the drawn slices, the anomaly of each of them (None: healthy), and how often each outcome occurred.
+
+    index: a store's, N rows, all healthy; organ: (N,H,W) uint8. Each slice becomes `draws_per_slice` rows, labelled by
+    their anomaly; with several, slice_id gets :d0, :d1, ... Raises AnomalyError where a slice is abnormal already.
+    """
+    present = int((index["label"] == 1).sum())
+    if present:
+        raise AnomalyError(f"{present} of {len(index)} slices are abnormal already: synthetic anomalies are for "
+                           f"healthy data sets; set datasets.{dataset}.anomalies to false")
+    plan, outcomes = plan_anomalies(organ, list(index["slice_id"]), params, seed)
+    drawn = index.loc[index.index.repeat(params.draws_per_slice)].reset_index(drop=True)
+    drawn["label"] = [int(anomaly is not None) for anomaly in plan]
+    drawn["draw"] = np.arange(len(drawn)) % params.draws_per_slice
+    if params.draws_per_slice > 1:
+        drawn["slice_id"] += ":d" + drawn["draw"].astype(str)
+    return drawn, plan, outcomes

@@ -33,6 +33,40 @@ class IdenticalImages:
         return np.array(pairs, np.int64).reshape(-1, 2)
 
 
+@dataclass(frozen=True)
+class Copies:
+    """Which of some slices stay where the same image is there several times."""
+
+    stay: np.ndarray  # positions of the slices that stay
+    groups: dict[str, int]  # {patient: group} of those that stay; see `patient_groups`
+    report: dict  # for the manifest
+    dropped: list[dict[str, str]]  # slice_id, source_file and reason of the others
+
+
+def drop_copies(images: np.ndarray, index: pd.DataFrame, rows: np.ndarray, labels: np.ndarray, given: np.ndarray,
+                distance: int) -> Copies:
+    """Drop byte-identical copies among the slices `images[rows]`, and group the patients by near-identical images.
+
+    images: (N,H,W) in any units; index: len(rows) rows with slice_id, patient_id, source_file and sha256; labels and
+    given (the data set's own split, "" for none): (len(rows),); distance: in bits, see `near_identical_pairs`.
+    """
+    patients = index["patient_id"].to_numpy()
+    identical = find_identical(index["sha256"].to_numpy(), labels, given)
+    reasons = {int(i): "byte-identical copy of another slice" for i in identical.extra}
+    reasons |= {int(i): "byte-identical to a slice with another label" for i in identical.conflicting}
+    stay = np.setdiff1d(np.arange(len(rows)), list(reasons))
+    hashes, informative = perceptual_hashes(images, rows[stay])
+    hashed = stay[informative]
+    near = hashed[near_identical_pairs(hashes[informative], patients[hashed], distance)]  # (P,2) into rows
+    groups = patient_groups(patients, np.concatenate([near, identical.links()]))
+    groups = {patient: groups[patient] for patient in np.unique(patients[stay])}
+    report = {"identical": duplicate_report(index, identical, given),
+              "near_identical": group_report(groups, len(near), distance)}
+    dropped = [{"slice_id": index["slice_id"].iloc[i], "source_file": index["source_file"].iloc[i], "reason": reason}
+               for i, reason in sorted(reasons.items())]
+    return Copies(stay, groups, report, dropped)
+
+
 def find_identical(sha256: np.ndarray, labels: np.ndarray, given_split: np.ndarray) -> IdenticalImages:
     """Group images by the digest of their bytes; all arguments (N,).
 

@@ -18,14 +18,16 @@ from flipside.core.params import Params
 
 
 class OfflineAugmentationParams(Params):
+    """Section `offline_augmentation`."""
+
     enabled: bool
-    """Copy slices of the training part's rarer class until both are equally frequent."""
+    """Whether slices of the training part's rarer class are copied until both classes are equally frequent."""
     transforms: list[Literal["flip", "rotation", "translation"]] = pydantic.Field(min_length=1)
-    """Each copy gets one of them, at random."""
+    """Transforms of which each copy gets one, at random."""
     rotation_degrees: float = pydantic.Field(gt=0, le=45)
-    """Uniform in +- this."""
+    """A copy is rotated by at most this angle in either direction, drawn uniformly."""
     translation_fraction: float = pydantic.Field(gt=0, lt=0.5)
-    """Of the image's side, uniform in +- this."""
+    """A copy is moved by at most this share of the image's side in either direction, drawn uniformly."""
 
 
 def plan_copies(index: pd.DataFrame, seed: int) -> np.ndarray:
@@ -43,6 +45,13 @@ def plan_copies(index: pd.DataFrame, seed: int) -> np.ndarray:
     return np.resize(order, missing)
 
 
+def name_copies(index: pd.DataFrame, sources: np.ndarray) -> pd.DataFrame:
+    """Index rows of the copies of the slices at `sources` (C,); slice_id gets :a1, :a2, ..."""
+    copied = index.iloc[sources].reset_index(drop=True)
+    number = copied.groupby("slice_id").cumcount() + 1
+    return copied.assign(slice_id=copied["slice_id"] + ":a" + number.astype(str))
+
+
 def augment(image: np.ndarray, organ: np.ndarray, lesion: np.ndarray, params: OfflineAugmentationParams, seed: int,
             slice_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One transformed copy, all three (H,W) alike: left-right flip, small rotation or translation.
@@ -53,7 +62,8 @@ def augment(image: np.ndarray, organ: np.ndarray, lesion: np.ndarray, params: Of
     generator = np.random.default_rng([seed % 2**32, zlib.crc32(slice_id.encode())])
     kind = params.transforms[generator.integers(len(params.transforms))]
     if kind == "flip":
-        return tuple(np.ascontiguousarray(array[:, ::-1]) for array in (image, organ, lesion))
+        image, organ, lesion = (np.ascontiguousarray(array[:, ::-1]) for array in (image, organ, lesion))
+        return image, organ, lesion
     matrix, offset = np.eye(2), np.zeros(2)
     if kind == "rotation":
         angle = np.deg2rad(generator.uniform(-params.rotation_degrees, params.rotation_degrees))
@@ -63,5 +73,5 @@ def augment(image: np.ndarray, organ: np.ndarray, lesion: np.ndarray, params: Of
     else:
         offset = generator.uniform(-params.translation_fraction, params.translation_fraction, 2) * image.shape
     moved = ndimage.affine_transform(image.astype(np.float32), matrix, offset, order=1, cval=-1)
-    masks = [ndimage.affine_transform(mask, matrix, offset, order=0, cval=0) for mask in (organ, lesion)]
-    return np.clip(moved, -1, 1).astype(np.float16), *masks
+    organ, lesion = (ndimage.affine_transform(mask, matrix, offset, order=0, cval=0) for mask in (organ, lesion))
+    return np.clip(moved, -1, 1).astype(np.float16), organ, lesion

@@ -12,7 +12,7 @@ import numpy as np
 import pydantic
 
 from flipside.core.params import Params
-from flipside.scans.geometry import window_sums
+from flipside.scans.pixels import count_in_squares
 
 
 class PatchError(ValueError):
@@ -38,9 +38,9 @@ def choose_patches(lesion: np.ndarray, organ: np.ndarray, side: int, count: int,
 
     lesion, organ: (H,W) 0/1. Half of `count` show at least half of what a patch can show of the lesion; the others show
     none of it, and their centre lies in the organ (anywhere in a slice without organ). A slice without lesion gives the
-    second kind alone; a kind that it has no room for is left out.
+    second kind alone; a kind that fits nowhere in it is left out.
     """
-    shown = window_sums(np.asarray(lesion) > 0, side)  # (h,w)
+    shown = count_in_squares(np.asarray(lesion) > 0, side)  # (h,w)
     centred = np.asarray(organ)[side // 2 :, side // 2 :][: shown.shape[0], : shown.shape[1]] > 0
     background = (shown == 0) & (centred | (not np.any(organ)))
     on_lesion = count // 2 if shown.any() else 0

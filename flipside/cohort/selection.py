@@ -1,46 +1,40 @@
-"""Which extracted slices are kept, how they are labelled, and the intensity window that maps them to [-1,1]."""
+"""Which extracted slices are kept, how they are labelled, and in which split each of them is."""
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pydantic
 
-from flipside.core.files import naming_a_full_disk, new_memmap, read_json
+from flipside.cohort.duplicates import drop_copies
+from flipside.cohort.extracted import Extracted, SelectionError
+from flipside.cohort.splits import split_scans
 from flipside.core.params import Params
-from flipside.core.progress import progress
-from flipside.core.store import apply_window
-
-TEXT_COLUMNS = {"slice_id": str, "scan_id": str, "patient_id": str, "sha256": str, "source_file": str}
-CHUNK = 256  # slices held in memory at once
-
-
-class FilterError(ValueError):
-    """Extracted slices that can't become a usable data set; the message has the counts."""
 
 
 class FilterParams(Params):
+    """Section `filter`."""
+
     min_organ_px: int = pydantic.Field(ge=0)
-    """A slice is kept with strictly more organ pixels, native grid."""
+    """A slice is kept with strictly more organ pixels than this on its native grid."""
     window: Literal["fingerprint"] | tuple[float, float]
-    """"fingerprint": percentiles of the training scans' organ intensities; else [low, high] in the scan's units."""
+    """Intensities that become -1 and 1: [low, high] in the scan's units, or `fingerprint`, the percentiles of the
+    training scans' organ intensities."""
     fingerprint_percentiles: tuple[float, float]
-    """Lower and upper percentile of the fingerprint window."""
+    """Lower and upper percentile of the fingerprint window, 0 to 100."""
     val_fraction: float = pydantic.Field(gt=0, lt=1)
-    """Of all patients (with use_given_split: of the given training part); realised as one of about 1/fraction folds."""
+    """Share of the patients that is for validation (with use_given_split: of the given training part's patients);
+    realised as one of about 1 / val_fraction folds."""
     test_fraction: float = pydantic.Field(gt=0, le=1)
-    """Of all patients; unused with use_given_split; 1: every patient is test, as where trained models are applied."""
+    """Share of the patients that is for the test; unused with use_given_split. 1: every patient is test, as where
+    trained models are applied."""
     use_given_split: bool
-    """Keep the data set's own train/test parts and take val from train."""
+    """Whether the data set's own training and test part are kept; validation patients are then training patients."""
     duplicate_distance: int = pydantic.Field(ge=0, le=128)
-    """Largest Hamming distance (of 256 bits) at which two images count as near-identical."""
+    """Largest Hamming distance, in bits of 256, of the perceptual hashes of two images that count as near-identical."""
 
     @pydantic.model_validator(mode="after")
     def _ordered(self) -> FilterParams:
@@ -59,39 +53,39 @@ class FilterParams(Params):
 
 
 @dataclass(frozen=True)
-class Extracted:
-    """The extraction's output, memory-mapped; rows of the arrays and of `index` agree."""
+class Selection:
+    """The slices of a study: where they are among the extracted ones, and what is known of them."""
 
-    images: np.ndarray  # (N,H,W) float32 in the scan's own units
-    organ: np.ndarray  # (N,H,W) uint8
-    lesion: np.ndarray  # (N,H,W) uint8
-    index: pd.DataFrame
-    scans: pd.DataFrame
-    manifest: dict
-    folder: Path
+    rows: np.ndarray  # (M,) positions among the extracted slices
+    index: pd.DataFrame  # M rows: their columns, label, split, relative_height, source_slice_id and draw
+    dropped_for_organ_area: int
+    dropped: list[dict[str, str]]  # slice_id, source_file and reason of the copies that were left out
+    duplicates: dict[str, Any]  # counts and members of identical and near-identical images, for the manifest
+    left_out_patients: list[str]  # training patients with an image of a given test part
 
-    @classmethod
-    def open(cls, path: Path | str) -> Extracted:
-        """Open `data/extracted`. Raises FilterError when a file or a manifest key is missing or rows don't agree."""
-        path = Path(path)
-        for name in ("images.npy", "organ.npy", "lesion.npy", "index.csv", "scans.csv", "foreground.npz",
-                     "manifest.json"):
-            if not (path / name).is_file():
-                raise FilterError(f"{path / name} not found: run `dvc repro extract_slices`")
-        images, organ, lesion = (np.load(path / f"{name}.npy", mmap_mode="r") for name in ("images", "organ", "lesion"))
-        index = pd.read_csv(path / "index.csv", dtype=TEXT_COLUMNS)
-        scans = pd.read_csv(path / "scans.csv", dtype={"scan_id": str, "patient_id": str, "given_split": str})
-        manifest = read_json(path / "manifest.json")
-        missing = [key for key in ("dataset", "anomalies", "lesion_threshold_px") if key not in manifest]
-        if missing:
-            raise FilterError(f"{path}/manifest.json lacks {missing}: run `dvc repro extract_slices` again")
-        if not images.shape == organ.shape == lesion.shape == (len(index), *images.shape[1:]):
-            raise FilterError(f"{path}: images {images.shape}, organ {organ.shape}, lesion {lesion.shape} and "
-                              f"{len(index)} index rows don't agree")
-        if "class_label" not in index:
-            index["class_label"] = -1
-        scans["given_split"] = scans["given_split"].fillna("")
-        return cls(images, organ, lesion, index, scans, manifest, path)
+
+def select_slices(extracted: Extracted, params: FilterParams, seed: int) -> Selection:
+    """Keep slices with enough organ, drop copies, label, and split by patient with near-identical images together.
+
+    Raises SelectionError where no slice has enough organ, SplitError where the patients can't be split.
+    """
+    rows = np.flatnonzero(keep_by_organ(extracted.index, params.min_organ_px))
+    labels = slice_labels(extracted.index.iloc[rows], extracted.manifest["lesion_threshold_px"])
+    given_split = extracted.scans.set_index("scan_id")["given_split"]
+    given = given_split.loc[extracted.index["scan_id"].iloc[rows]].to_numpy()
+    copies = drop_copies(extracted.images, extracted.index.iloc[rows], rows, labels, given, params.duplicate_distance)
+    kept = rows[copies.stay]
+    index = extracted.index.iloc[kept].assign(label=labels[copies.stay])
+    split_of, leaked = split_scans(index, extracted.scans, copies.groups, params.val_fraction, params.test_fraction,
+                                   params.use_given_split, seed)
+    index["split"] = index["patient_id"].map(split_of)  # the leaked patients have none
+    dropped = copies.dropped + [
+        {"slice_id": row.slice_id, "source_file": row.source_file,
+         "reason": "near-identical to an image of the given test part"}
+        for row in index[index["split"].isna()].itertuples()]
+    kept, index = kept[index["split"].notna()], index[index["split"].notna()].reset_index(drop=True)
+    index = index.assign(relative_height=relative_height(index), source_slice_id=index["slice_id"], draw=0)
+    return Selection(kept, index, len(extracted.index) - len(rows), dropped, copies.report, leaked)
 
 
 def keep_by_organ(index: pd.DataFrame, min_organ_px: int) -> np.ndarray:
@@ -99,9 +93,9 @@ def keep_by_organ(index: pd.DataFrame, min_organ_px: int) -> np.ndarray:
     area = index["organ_px"].to_numpy()
     kept = (area > min_organ_px) | (area < 0)
     if not kept.any():
-        raise FilterError(f"no slice has more than filter.min_organ_px = {min_organ_px} organ pixels: {len(index)} "
-                          f"slices looked at, largest organ area {area.max() if len(area) else 0}. Lower it, or check "
-                          "the data set's organ labels")
+        raise SelectionError(f"no slice has more than filter.min_organ_px = {min_organ_px} organ pixels: {len(index)} "
+                             f"slices looked at, largest organ area {area.max() if len(area) else 0}. Lower it, or "
+                             "check the data set's organ labels")
     return kept
 
 
@@ -111,76 +105,9 @@ def slice_labels(index: pd.DataFrame, lesion_threshold_px: int) -> np.ndarray:
     return np.where(given >= 0, given, index["lesion_px"].to_numpy() > lesion_threshold_px).astype(int)
 
 
-def fingerprint_window(foreground: dict[str, np.ndarray], training_scans: list[str],
-                       percentiles: tuple[float, float]) -> tuple[float, float]:
-    """CT window [low, high] in the scan's units: percentiles of the training scans' pooled foreground samples.
-
-    The percentiles of nnU-Net's data fingerprint (Isensee et al. 2021), on which COIN windows its CT. Only training
-    scans count, so nothing of the test scans enters the images.
-    """
-    missing = [scan for scan in training_scans if scan not in foreground]
-    if missing:
-        raise FilterError(f"foreground.npz has no samples of scan {missing[0]} ({len(missing)} scans lack them): run "
-                          "`dvc repro extract_slices` again, or give filter.window as [low, high]")
-    pooled = np.concatenate([foreground[scan] for scan in training_scans])
-    pooled = pooled[np.isfinite(pooled)]
-    if not len(pooled):
-        raise FilterError(f"{len(training_scans)} training scans have no foreground sample: give filter.window as "
-                          "[low, high]")
-    low, high = (float(value) for value in np.percentile(pooled, percentiles))
-    if not low < high:
-        raise FilterError(f"the fingerprint window is empty: percentiles {list(percentiles)} are {low:g} and {high:g}. "
-                          "Give filter.window as [low, high]")
-    return low, high
-
-
 def relative_height(index: pd.DataFrame) -> np.ndarray:
     """(N,) position of a slice among its scan's kept ones, 0 (lowest z) to 1 (highest); 0.5 where a scan keeps one."""
     z = index.groupby("scan_id")["z"]
     low, high = z.transform("min").to_numpy(float), z.transform("max").to_numpy(float)
     extent = high - low
     return np.where(extent > 0, (index["z"] - low) / np.where(extent > 0, extent, 1), 0.5)
-
-
-def window_slices(extracted: Extracted, rows: np.ndarray, window: tuple[float, float],
-                  out: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-    """Fill `out`, which is images (M,H,W) float16, organ and lesion (M,H,W) uint8, with the kept rows by chunks."""
-    images, organ, lesion = out
-    for start in progress(range(0, len(rows), CHUNK), "windowing", total=-(-len(rows) // CHUNK)):
-        part = rows[start : start + CHUNK]
-        here = slice(start, start + len(part))
-        images[here] = apply_window(extracted.images[part], window)  # (C,H,W)
-        bad = ~np.isfinite(images[here]).all(axis=(1, 2))
-        if bad.any():
-            name = extracted.index["slice_id"].iloc[part[int(np.argmax(bad))]]
-            raise FilterError(f"{extracted.folder}/images.npy: slice {name} holds NaN; check its source file")
-        organ[here], lesion[here] = extracted.organ[part], extracted.lesion[part]
-
-
-def count_by_split(index: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """{split: {patients, scans, slices, healthy, abnormal}} for the manifest."""
-    return {
-        split: {
-            "patients": int(part["patient_id"].nunique()), "scans": int(part["scan_id"].nunique()), "slices": len(part),
-            "healthy": int((part["label"] == 0).sum()), "abnormal": int((part["label"] == 1).sum()),
-        }
-        for split, part in ((split, index[index["split"] == split]) for split in ("train", "val", "test"))
-    }
-
-
-@contextlib.contextmanager
-def scratch_arrays(stage: str, shape: tuple[int, int, int]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Disk-backed images (float16), organ and lesion (uint8) of `shape`, in .scratch/<stage>, gone after the block.
-
-    The arrays of a whole data set needn't fit in memory. Raises DiskFullError.
-    """
-    folder = Path(".scratch") / stage
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        with naming_a_full_disk(folder):
-            folder.mkdir(parents=True)
-            arrays = tuple(new_memmap(folder / f"{name}.npy", dtype, shape)
-                           for name, dtype in (("images", np.float16), ("organ", np.uint8), ("lesion", np.uint8)))
-        yield arrays
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

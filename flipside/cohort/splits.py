@@ -17,6 +17,21 @@ class SplitError(ValueError):
     """Patients that can't be split; the message has the counts."""
 
 
+def split_scans(index: pd.DataFrame, scans: pd.DataFrame, groups: dict[str, int], val_fraction: float,
+                test_fraction: float, use_given_split: bool, seed: int) -> tuple[dict[str, str], list[str]]:
+    """{patient: split}, and the training patients left out for a near-identical image in a given test part.
+
+    index: the slices, with patient_id and label; scans: one row per scan, with patient_id, lesion_volume_mm3 and
+    given_split; groups: {patient: group} of near-identical images.
+    """
+    volumes = scans.groupby("patient_id")["lesion_volume_mm3"].sum().to_dict()
+    table = patient_table(index, volumes, groups)
+    if not use_given_split:
+        return split_patients(table, val_fraction, test_fraction, seed), []
+    given = scans.groupby("patient_id")["given_split"].agg(set).to_dict()
+    return split_given(table, given, val_fraction, seed)
+
+
 def patient_table(index: pd.DataFrame, volumes: dict[str, float], groups: dict[str, int]) -> pd.DataFrame:
     """One row per patient: group, slices, lesion volume, and whether there are healthy and abnormal slices.
 
@@ -84,6 +99,17 @@ def split_given(table: pd.DataFrame, given: dict[str, set[str]], val_fraction: f
     return split, sorted(table.index[leaked])
 
 
+def count_by_split(index: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """{split: {patients, scans, slices, healthy, abnormal}} for the manifest."""
+    return {
+        split: {
+            "patients": int(part["patient_id"].nunique()), "scans": int(part["scan_id"].nunique()), "slices": len(part),
+            "healthy": int((part["label"] == 0).sum()), "abnormal": int((part["label"] == 1).sum()),
+        }
+        for split, part in ((split, index[index["split"] == split]) for split in ("train", "val", "test"))
+    }
+
+
 def check_classes(index: pd.DataFrame) -> list[str]:
     """Refuse a training part without healthy or without abnormal slices; returns a warning for each other part so.
 
@@ -115,7 +141,7 @@ def check_leakage(index: pd.DataFrame, images: np.ndarray, tied: list[list[str]]
     keys = {
         "patients": patients,
         "duplicate_groups": patients.map(group).fillna(patients),
-        "identical_images": pd.Series([hashlib.sha256(np.ascontiguousarray(image)).hexdigest()
+        "identical_images": pd.Series([hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()
                                        for image in images], dtype=str),
     }
     found = {f"{name}_in_two_splits": int((index.groupby(key.to_numpy())["split"].nunique() > 1).sum())

@@ -19,12 +19,12 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota used up
 
 
 class DiskFullError(OSError):
-    """There is no room for what was being written; the message names it."""
+    """The disk has no space left for what was being written; the message names it."""
 
 
 @contextlib.contextmanager
 def naming_a_full_disk(path: Path | str) -> Iterator[None]:
-    """A write that fails for want of room becomes a DiskFullError that names `path` and what to do."""
+    """A write that fails for want of space becomes a DiskFullError that names `path` and what to do."""
     path = Path(path)
     try:
         yield
@@ -38,7 +38,7 @@ def naming_a_full_disk(path: Path | str) -> Iterator[None]:
         free = shutil.disk_usage(folder).free / 1e6
         raise DiskFullError(
             f"{path} can't be written, the disk is full ({error.strerror or error}; {folder} has {free:.1f} MB left). "
-            "Nothing half-written is kept: make room and run again") from error
+            "Nothing half-written is kept: free some space and run again") from error
 
 
 @contextlib.contextmanager
@@ -82,10 +82,10 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
     os.replace(temporary, path)
 
 
-def new_memmap(path: Path | str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+def new_memmap(path: Path | str, dtype: type, shape: tuple[int, ...]) -> np.memmap:
     """A .npy file of zeros, mapped for writing, all of it allocated now.
 
-    Without room for a page the system kills who writes to a mapping (SIGBUS); so OSError is raised here instead.
+    On a full disk the system kills a process that writes to a mapping (SIGBUS); so OSError is raised here instead.
     """
     array = np.lib.format.open_memmap(path, "w+", dtype, shape)
     if hasattr(os, "posix_fallocate"):  # not on macOS

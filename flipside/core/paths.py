@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 EXTRACTED = "data/extracted"
-FILTERED, FILTERED_TRUTH = "data/filtered", "data/filtered_truth"
-SLICES, TRUTH = "data/slices", "data/truth"
+FILTERED, FILTERED_TRUTH, FILTERED_CLEAN = "data/filtered", "data/filtered_truth", "data/filtered_clean"
+SLICES, TRUTH, CLEAN = "data/slices", "data/truth", "data/clean"
 PATCHES = "data/patches"
 EXPLANATIONS = "data/explanations"
 MASKS = "data/masks"

@@ -1,13 +1,16 @@
-"""The slice store: the one form in which images pass between rooms.
+"""The slice store: the one form in which stages hand images to each other.
 
 A folder with `images.npy` (N,H,W) float16 in [-1,1], `organ.npy` (N,H,W) uint8 and `index.csv`, one row per slice.
-Lesion masks are not in it: they are the separate truth artifact (`lesion.npy`, aligned with the index), which only
-the rooms prepare, segment and evaluate may open.
+Lesion masks are not in it: they are the separate truth artifact (`lesion.npy`, aligned with the index), which only the
+preparation, the thresholds and the evaluation may open.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +18,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flipside.core.files import atomic_folder, file_digest, write_json
+from flipside.core.files import atomic_folder, file_digest, naming_a_full_disk, new_memmap, write_json
 
 INDEX_COLUMNS = [
     "slice_id",  # unique name of the slice
+    "source_slice_id",  # the extracted slice that it was made of: itself, but for draws and training copies
+    "draw",  # number of its synthetic anomaly's draw among those of its source, from 0
     "scan_id",
     "patient_id",  # salted hash where it comes from a DICOM header
     "z",  # index of the slice in the scan, canonical RAS axis 2 (0 for single images)
@@ -33,7 +38,7 @@ INDEX_COLUMNS = [
     "organ_px",  # on the native grid
     "source_file",  # relative to the data set's root
 ]
-SPLITS = ("train", "val", "test")
+TEXT_COLUMNS = ("slice_id", "source_slice_id", "scan_id", "patient_id")
 
 
 class StoreError(ValueError):
@@ -54,10 +59,10 @@ class SliceStore:
         path = Path(path)
         for name in ("images.npy", "organ.npy", "index.csv"):
             if not (path / name).is_file():
-                raise StoreError(f"{path / name} not found: run the prepare stages first (`dvc repro draw_anomalies`)")
+                raise StoreError(f"{path / name} not found: run the preparation first (`dvc repro draw_anomalies`)")
         images = np.load(path / "images.npy", mmap_mode="r")
         organ = np.load(path / "organ.npy", mmap_mode="r")
-        index = pd.read_csv(path / "index.csv", dtype={"slice_id": str, "scan_id": str, "patient_id": str})
+        index = pd.read_csv(path / "index.csv", dtype=dict.fromkeys(TEXT_COLUMNS, str))
         missing = [column for column in INDEX_COLUMNS if column not in index]
         if missing:
             raise StoreError(f"{path}/index.csv lacks the columns {missing}")
@@ -104,3 +109,21 @@ def write_store(path: Path | str, images: np.ndarray, organ: np.ndarray, index: 
         index[INDEX_COLUMNS + extra].to_csv(folder / "index.csv", index=False)
         if manifest is not None:
             write_json(folder / "manifest.json", manifest)
+
+
+@contextlib.contextmanager
+def scratch_arrays(stage: str, shape: tuple[int, int, int]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Disk-backed images (float16), organ and lesion (uint8) of `shape`, in .scratch/<stage>, gone after the block.
+
+    For a store in the making: the arrays of a whole data set needn't fit in memory. Raises DiskFullError.
+    """
+    folder = Path(".scratch") / stage
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with naming_a_full_disk(folder):
+            folder.mkdir(parents=True)
+            images = new_memmap(folder / "images.npy", np.float16, shape)
+            organ, lesion = (new_memmap(folder / f"{name}.npy", np.uint8, shape) for name in ("organ", "lesion"))
+        yield images, organ, lesion
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

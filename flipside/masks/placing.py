@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
 
 import nibabel
 import numpy as np
@@ -12,24 +11,18 @@ import pandas as pd
 from PIL import Image
 
 from flipside.core.params import Params
-from flipside.masks.thresholds import MaskError
+from flipside.core.paths import EXTRACTED
+from flipside.masks.thresholds import MaskError, Policy
 from flipside.scans.geometry import Geometry, place_slices
-
-DRAW = re.compile(r":d(\d+)$")  # end of the slice_id where several synthetic anomalies were drawn for one slice
 
 
 class SegmentScansParams(Params):
     """Section `segment_scans`: whose masks become segmentations of whole scans."""
 
     method: str
-    """A name under `methods`."""
-    policy: Literal["fixed", "otsu", "val", "oracle"]
-    """Threshold policy, with morphology."""
-
-
-def first_draws(slice_ids: pd.Series) -> np.ndarray:
-    """Which slices (N,) bool stand for their place in the scan: all, but of several draws of a slice only draw 0."""
-    return np.array([match is None or match[1] == "0" for match in map(DRAW.search, slice_ids)], bool)
+    """Method whose masks are placed, a name under `methods`."""
+    policy: Policy
+    """Threshold policy of those masks, with the cleaning steps of `masks.morphology`."""
 
 
 def file_name(scan_id: str, geometry: Geometry) -> str:
@@ -54,12 +47,12 @@ def write_segmentation(file: Path, masks: np.ndarray, z: np.ndarray, geometry: G
 
 def read_geometries(scan_ids: pd.Series) -> dict[str, Geometry]:
     """The original grid of each of the scans, from data/extracted/scans.csv."""
-    file = Path("data/extracted/scans.csv")
+    file = Path(EXTRACTED) / "scans.csv"
     if not file.is_file():
         raise FileNotFoundError(f"{file} not found: run `dvc repro extract_slices`")
     scans = pd.read_csv(file, dtype={"scan_id": str}).set_index("scan_id")["geometry"]
     unknown = sorted(set(scan_ids) - set(scans.index))
     if unknown:
-        raise MaskError(f"{file} lacks {len(unknown)} scans of data/slices (first: {unknown[0]}): "
+        raise MaskError(f"{file} lacks {len(unknown)} scans of the slice store (first: {unknown[0]}): "
                         "run `dvc repro extract_slices`")
     return {scan_id: Geometry.from_json(scans[scan_id]) for scan_id in dict.fromkeys(scan_ids)}

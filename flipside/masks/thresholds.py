@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -22,8 +23,9 @@ from flipside.core.files import read_json
 from flipside.core.params import Params
 from flipside.masks.morphology import Step, clean
 
-POLICIES = ("fixed", "otsu", "val", "oracle")
-LABEL_FREE = ("fixed", "otsu")
+Policy = Literal["fixed", "otsu", "val", "oracle"]
+POLICIES: tuple[Policy, ...] = get_args(Policy)
+LABEL_FREE: tuple[Policy, ...] = ("fixed", "otsu")
 BATCH_PIXELS = 2**20  # pixels of maps in work at once: what a processor's cache can hold, and little memory
 OTSU_BINS = 256
 
@@ -32,11 +34,11 @@ class MaskParams(Params):
     """Section `masks`: from maps to masks, the same for every method."""
 
     fixed: float = Field(ge=0, le=1)
-    """Threshold of the policy fixed."""
+    """Threshold of the policy `fixed`."""
     sweep_step: float = Field(gt=0, le=0.5)
-    """Distance of the thresholds from 0 to 1 that val and oracle try."""
+    """Distance between the thresholds from 0 to 1 that the policies `val` and `oracle` try; must divide 1."""
     morphology: list[Step]
-    """Cleaning steps in their order; the masks without them are written as well."""
+    """Steps that clean the masks, in their order; the masks without them are written as well."""
 
     @field_validator("sweep_step")
     @classmethod

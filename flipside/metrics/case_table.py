@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from flipside.artifacts.clean import read_clean
 from flipside.artifacts.explanations import Explanations
 from flipside.artifacts.truth import open_truth
+from flipside.core.paths import CLEAN
 from flipside.core.store import SliceStore
 from flipside.metrics import localisation, saliency
 from flipside.metrics import psnr as clean
@@ -93,8 +95,8 @@ class TestSplit:
 
     @functools.cached_property
     def clean(self) -> np.ndarray | None:
-        """The slices (N,H,W) without their synthetic anomalies, where they have such."""
-        return clean.open_clean(self.store.index["slice_id"].iloc[self.rows])
+        """The slices (N,H,W) without what was simulated on them, where that is known."""
+        return read_clean(CLEAN, self.store.index["slice_id"].iloc[self.rows])
 
     def table(self, method: str) -> pd.DataFrame:
         """The first columns of cases.csv; the others are empty."""

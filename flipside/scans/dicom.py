@@ -1,4 +1,4 @@
-"""DICOM: one series as a volume with a RAS affine, or one image; header names never leave this file.
+"""DICOM: one series as a volume with a RAS affine, or one image.
 
 Positions and orientations follow DICOM PS3.3 C.7.6.2 (image plane); DICOM counts millimetres towards the patient's
 left, back and head (LPS), NIfTI towards right, front and head (RAS).
@@ -6,9 +6,7 @@ left, back and head (LPS), NIfTI towards right, front and head (RAS).
 
 from __future__ import annotations
 
-import hashlib
 import io
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,21 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.multival import MultiValue
 from pydicom.pixels import apply_modality_lut
 
 from flipside.scans.geometry import SIDE_MM, Geometry, GeometryError, plausible_sides, to_slices
+from flipside.scans.privacy import identifying_words
 from flipside.scans.readers import ReadError, Volume, refusing
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 POSITION_TOLERANCE = 0.25  # of the slice step; scanners round positions, a missing slice moves the rest by a whole step
 NO_SCAN = {"SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "SR", "PR", "KO", "ECG"}
-OF_THE_PATIENT = ("PatientName", "PatientID", "OtherPatientIDs", "OtherPatientNames", "PatientBirthName",
-                  "PatientMotherBirthName")
-IDENTIFYING = (*OF_THE_PATIENT, "PatientBirthDate", "PatientAddress", "PatientTelephoneNumbers", "MedicalRecordLocator",
-               "AccessionNumber", "InstitutionName", "InstitutionAddress", "ReferringPhysicianName",
-               "PerformingPhysicianName", "PhysiciansOfRecord", "OperatorsName")
-SHORT = 3  # letters from which on a word is looked for within others
 MAX_PIXELS = 1 << 28  # of one image; the largest mammograms have a tenth
 LEAVE_OUT = "Leave it out with extract.on_error: skip, or move it away"
 
@@ -51,6 +43,20 @@ class Header:
     coding: tuple  # rescale slope and intercept, bits and sign: equal where stored values mean the same
 
 
+@dataclass(frozen=True)
+class PlacedHeader:
+    """A header with all that places its slice in the scanner; see Header."""
+
+    header: Header
+    spacing_mm: tuple[float, float]
+    position: np.ndarray  # (3,)
+    axes: np.ndarray  # (2,3)
+
+    @property
+    def path(self) -> Path:
+        return self.header.path
+
+
 class BoundedFile(io.BufferedReader):
     """A file for pydicom, which allocates what a damaged length asks for: never more here than the file holds."""
 
@@ -60,36 +66,6 @@ class BoundedFile(io.BufferedReader):
 
     def read(self, size: int | None = -1) -> bytes:
         return super().read(self.size if size is None or size < 0 else min(size, self.size))
-
-
-def salted_hash(text: str, salt: str) -> str:
-    """Sixteen hexadecimal digits of sha256(salt + text): equal for equal patients, without a way back."""
-    return hashlib.sha256((salt + text).encode()).hexdigest()[:16]
-
-
-def without_names(text: str, names: Sequence[str], salt: str) -> str:
-    """A path or message in which every identifying word is replaced by a salted hash; a short one (Li, 07) only where
-    it stands alone, since it is part of many others."""
-    alone = r"(?<![^\W_]){}(?![^\W_])"
-    patterns = [re.escape(name) if len(name) >= SHORT else alone.format(re.escape(name))
-                for name in sorted(names, key=len, reverse=True)]
-    if not patterns:
-        return text
-    return re.sub("|".join(patterns), lambda match: salted_hash(match[0].lower(), salt)[:8], text, flags=re.IGNORECASE)
-
-
-def identifying_words(dataset: pydicom.Dataset) -> tuple[str, ...]:
-    """What a header says of whose scan it is, in words and lower case, to keep it out of everything that is written."""
-    words = set()
-    for keyword in IDENTIFYING:
-        element = dataset.get(keyword)
-        for value in element if isinstance(element, MultiValue) else [element]:
-            text = str(value or "").strip().lower()
-            parts = [text, *re.split(r"[\^\s,=/]+", text)]
-            if keyword.endswith("Date") and len(text) == 8:
-                parts += [f"{text[:4]}{dash}{text[4:6]}{dash}{text[6:]}" for dash in "-_."]
-            words |= {part for part in parts if len(part) >= (1 if keyword in OF_THE_PATIENT else SHORT)}
-    return tuple(sorted(words))
 
 
 def words_in_header(path: Path) -> tuple[str, ...]:
@@ -122,7 +98,7 @@ def read_header(path: Path) -> Header:
         return Header(
             path, series, str(dataset.get("PatientID") or "").strip() or str(dataset.get("StudyInstanceUID") or "")
             or series, identifying_words(dataset),
-            (int(dataset.Rows), int(dataset.Columns)), tuple(spacing) if spacing else None,
+            (int(dataset.Rows), int(dataset.Columns)), (spacing[0], spacing[1]) if spacing else None,
             np.array(position) if position else None, np.array(axes).reshape(2, 3) if axes else None,
             abs(thickness[0]) if thickness else None,
             tuple(str(dataset.get(key)) for key in ("RescaleSlope", "RescaleIntercept", "BitsAllocated", "BitsStored",
@@ -199,53 +175,65 @@ def read_dicom_series(paths: Sequence[Path]) -> tuple[Volume, Header]:
     doubled or unevenly spaced, and for headers without position, orientation or spacing.
     """
     headers = sorted((read_header(path) for path in paths), key=lambda header: header.path)
-    _check_one_series(headers)
-    headers, step = _sort_along_normal(headers)
-    geometry = _series_geometry(headers, step)
-    columns, rows, count = geometry.shape
+    placed, step = _sort_along_normal(_one_series(headers))
+    geometry = _series_geometry(placed, step)
     # Scaled slice by slice (usual in MR and PET), the volume holds scaled values; else the numbers stay as stored.
     uniform = len({header.coding for header in headers}) == 1
-    stored = None
-    for k, header in enumerate(headers):
-        pixels, slope, intercept = read_pixels(header.path)  # (R,C)
-        if not uniform:
-            pixels, slope, intercept = pixels.astype(np.float32) * slope + intercept, 1.0, 0.0
-        if stored is None:
-            stored = np.empty((count, rows, columns), pixels.dtype if uniform else np.float32)
+    planes = (_plane(one.path, uniform) for one in placed)
+    first, slope, intercept = next(planes)  # (R,C)
+    stored = np.empty((len(placed), *first.shape), first.dtype)  # (K,R,C)
+    stored[0] = first
+    for k, (pixels, _, _) in enumerate(planes, start=1):
         stored[k] = pixels
     # (K,R,C) -> (C,R,K): the axes in the affine's order, as NIfTI converters write them.
-    return Volume(to_slices(stored.transpose(2, 1, 0), geometry), slope, intercept, geometry), headers[0]
+    return Volume(to_slices(stored.transpose(2, 1, 0), geometry), slope, intercept, geometry), placed[0].header
 
 
-def _check_one_series(headers: Sequence[Header]) -> None:
-    first = headers[0]
+def _plane(path: Path, uniform: bool) -> tuple[np.ndarray, float, float]:
+    """One slice of a series as `read_pixels` gives it; where the slices are not coded alike, scaled, float32."""
+    pixels, slope, intercept = read_pixels(path)  # (R,C)
+    return (pixels, slope, intercept) if uniform else (pixels.astype(np.float32) * slope + intercept, 1.0, 0.0)
+
+
+def _one_series(headers: Sequence[Header]) -> list[PlacedHeader]:
+    """The headers with their places. Raises ReadError where one has none, or is not of the first one's series."""
+    found: list[PlacedHeader] = []
     for header in headers:
-        for keyword, value in (("PixelSpacing", header.spacing_mm), ("ImageOrientationPatient", header.axes),
-                               ("ImagePositionPatient", header.position)):
-            if value is None:
-                raise ReadError(header.path, f"has no {keyword}", f"A volume can't be built from it. {LEAVE_OUT}")
-        if not np.allclose(header.axes @ header.axes.T, np.eye(2), atol=1e-3):
-            raise ReadError(header.path, "ImageOrientationPatient is no pair of perpendicular unit vectors", LEAVE_OUT)
+        found.append(_placed(header))
+        first, this = found[0], found[-1]
+        if not np.allclose(this.axes @ this.axes.T, np.eye(2), atol=1e-3):
+            raise ReadError(this.path, "ImageOrientationPatient is no pair of perpendicular unit vectors", LEAVE_OUT)
         for what, same in (
-            ("series", header.series == first.series),
-            ("sizes", header.shape == first.shape),
-            ("orientations", np.allclose(header.axes, first.axes, atol=1e-3)),
-            ("pixel spacings", np.allclose(header.spacing_mm, first.spacing_mm, rtol=1e-3)),
+            ("series", header.series == first.header.series),
+            ("sizes", header.shape == first.header.shape),
+            ("orientations", np.allclose(this.axes, first.axes, atol=1e-3)),
+            ("pixel spacings", np.allclose(this.spacing_mm, first.spacing_mm, rtol=1e-3)),
         ):
             if not same:
-                raise ReadError(header.path, f"{len(headers)} files are of several {what}: this one differs from "
+                raise ReadError(this.path, f"{len(headers)} files are of several {what}: this one differs from "
                                 f"{first.path.name}", "Give each series a folder of its own")
+    return found
 
 
-def _sort_along_normal(headers: Sequence[Header]) -> tuple[list[Header], np.ndarray]:
+def _placed(header: Header) -> PlacedHeader:
+    """Raises ReadError, with the keyword, for a header that doesn't place its slice."""
+    missing = ("PixelSpacing" if header.spacing_mm is None else
+               "ImageOrientationPatient" if header.axes is None else "ImagePositionPatient")
+    if header.spacing_mm is None or header.axes is None or header.position is None:
+        raise ReadError(header.path, f"has no {missing}", f"A volume can't be built from it. {LEAVE_OUT}")
+    return PlacedHeader(header, header.spacing_mm, header.position, header.axes)
+
+
+def _sort_along_normal(headers: Sequence[PlacedHeader]) -> tuple[list[PlacedHeader], np.ndarray]:
     """Headers from the first slice to the last along the normal, and the step (3,) LPS mm from one to the next."""
-    normal = np.cross(*headers[0].axes)
-    ordered = sorted(headers, key=lambda header: float(header.position @ normal))
+    normal = np.cross(headers[0].axes[0], headers[0].axes[1])
+    ordered = sorted(headers, key=lambda placed: float(placed.position @ normal))
     if len(ordered) == 1:
-        if not ordered[0].thickness_mm:
+        thickness = ordered[0].header.thickness_mm
+        if not thickness:
             raise ReadError(ordered[0].path, "is a single slice without SliceThickness", LEAVE_OUT)
-        return ordered, normal * ordered[0].thickness_mm
-    positions = np.array([header.position for header in ordered])  # (K,3)
+        return ordered, normal * thickness
+    positions = np.array([placed.position for placed in ordered])  # (K,3)
     gaps = np.diff(positions @ normal)  # (K-1,)
     usual = float(np.median(gaps))
     for k, gap in enumerate(gaps):
@@ -264,7 +252,7 @@ def _sort_along_normal(headers: Sequence[Header]) -> tuple[list[Header], np.ndar
     return ordered, step
 
 
-def _series_geometry(headers: Sequence[Header], step: np.ndarray) -> Geometry:
+def _series_geometry(headers: Sequence[PlacedHeader], step: np.ndarray) -> Geometry:
     """Grid (columns, rows, slices) with its RAS affine (PS3.3 C.7.6.2.1.1, equation C.7.6.2.1-1)."""
     first = headers[0]
     affine = np.eye(4)
@@ -273,6 +261,6 @@ def _series_geometry(headers: Sequence[Header], step: np.ndarray) -> Geometry:
     affine[:3, 2] = step
     affine[:3, 3] = first.position
     try:
-        return Geometry.of_volume((first.shape[1], first.shape[0], len(headers)), LPS_TO_RAS @ affine)
+        return Geometry.of_volume((first.header.shape[1], first.header.shape[0], len(headers)), LPS_TO_RAS @ affine)
     except GeometryError as error:
         raise ReadError(first.path, str(error), LEAVE_OUT) from None

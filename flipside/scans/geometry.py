@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from nibabel.affines import voxel_sizes
 from nibabel.orientations import (
     aff2axcodes,
@@ -22,6 +21,8 @@ from nibabel.orientations import (
     inv_ornt_aff,
     ornt_transform,
 )
+
+from flipside.scans.pixels import resize_nearest
 
 SIDE_MM = (0.001, 100.0)  # of a voxel or pixel; what lies beyond is a damaged header or no scan (a scout image)
 FARTHEST_MM = 1e5  # from the scanner's origin
@@ -133,24 +134,10 @@ def from_slices(slices: np.ndarray, geometry: Geometry) -> np.ndarray:
 def slices_shape(geometry: Geometry) -> tuple[int, int, int]:
     """(Z, rows, columns) of the slices on their native grid."""
     if geometry.is_image:
-        return (1, *geometry.shape)
+        rows, columns = geometry.shape
+        return 1, rows, columns
     columns, rows, count = geometry.canonical_shape
     return count, rows, columns
-
-
-def resize_bilinear(image: np.ndarray, size: int) -> np.ndarray:
-    """(R,C) float32 -> (size,size) float32; shrinking averages over all pixels covered, so noise doesn't alias."""
-    resized = torch.nn.functional.interpolate(torch.from_numpy(image)[None, None], (size, size), mode="bilinear",
-                                              align_corners=False, antialias=True)  # (1,1,H,W)
-    return resized[0, 0].numpy()
-
-
-def resize_nearest(array: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """(…,H,W) -> (…,rows,columns): each new pixel takes the value of the old pixel in which its centre lies."""
-    height, width = array.shape[-2:]
-    row = (2 * np.arange(rows) + 1) * height // (2 * rows)
-    column = (2 * np.arange(columns) + 1) * width // (2 * columns)
-    return array[..., row[:, None], column]
 
 
 def place_slices(slices: np.ndarray, z: np.ndarray, geometry: Geometry) -> np.ndarray:
@@ -193,9 +180,3 @@ def _short(numbers: np.ndarray) -> str:
 def _check_shape(found: tuple[int, ...], expected: tuple[int, ...]) -> None:
     if tuple(found) != tuple(expected):
         raise GeometryError(f"array of shape {tuple(found)} doesn't lie on the grid {tuple(expected)}")
-
-
-def window_sums(mask: np.ndarray, side: int) -> np.ndarray:
-    """Pixels (H-side+1,W-side+1) of a mask (H,W) bool in the square of `side` pixels below and right of each corner."""
-    sums = np.pad(mask.astype(np.int64).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]

@@ -1,7 +1,7 @@
 """Image and label files of every kind as slices (Z, rows, columns); what can't be read right is refused by name.
 
 NIfTI volumes stay in the numbers in which they are stored until a slice is asked for: a scan is decoded once and never
-turned into floating point as a whole. DICOM stands in dicom.py.
+turned into floating point as a whole. DICOM has a file of its own, dicom.py.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Protocol, cast
 
 import nibabel as nib
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
 from PIL import Image
 
 from flipside.scans.geometry import Geometry, GeometryError, grids_agree, to_slices
@@ -87,12 +88,18 @@ def read_nifti(path: Path) -> Volume:
     slices = to_slices(stored, geometry)  # (Z,R,C)
     if abs(slices.strides[0]) < max(map(abs, slices.strides)):
         slices = np.ascontiguousarray(slices)  # slices would be scattered over the whole file: gather them once
-    return Volume(slices, float(image.dataobj.slope), float(image.dataobj.inter), geometry)
+    proxy = _proxy(image)
+    return Volume(slices, float(proxy.slope), float(proxy.inter), geometry)
+
+
+def _proxy(image: nib.Nifti1Pair) -> ArrayProxy:
+    """The stored numbers of an image that was loaded from a file."""
+    return cast(ArrayProxy, image.dataobj)
 
 
 def _voxels(path: Path, image: nib.Nifti1Pair) -> np.ndarray:
     """All stored numbers in the file's order, flat; nothing is allocated that the file can't fill."""
-    proxy, file = image.dataobj, Path(image.file_map["image"].filename)  # of a pair, the .img
+    proxy, file = _proxy(image), Path(str(image.file_map["image"].filename))  # of a pair, the .img
     needed = math.prod(map(int, proxy.shape)) * proxy.dtype.itemsize
     if file.suffix in (".bz2", ".zst"):
         raise ReadError(path, f"is packed as {file.suffix}", "Convert it to .nii.gz")
@@ -109,7 +116,7 @@ def _voxels(path: Path, image: nib.Nifti1Pair) -> np.ndarray:
         stream.seek(proxy.offset)
         flat = np.empty(needed, np.uint8)  # its pages cost nothing until they are filled
         filled = 0
-        while filled < needed and (count := stream.readinto(memoryview(flat)[filled:filled + CHUNK])):
+        while filled < needed and (count := stream.readinto(flat[filled:filled + CHUNK].data)):
             filled += count
         if filled < needed:
             raise EOFError(f"expected {needed} bytes of voxels, found {filled}")
@@ -117,7 +124,11 @@ def _voxels(path: Path, image: nib.Nifti1Pair) -> np.ndarray:
     return flat.view(proxy.dtype)
 
 
-def _refuse_surplus(path: Path, stream: IO[bytes]) -> None:
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def _refuse_surplus(path: Path, stream: _Readable) -> None:
     while rest := stream.read(CHUNK):
         if rest.count(0) < len(rest):  # zeros are padding
             raise ReadError(path, "holds more data than the voxels in its header", "The header is damaged: get the "
@@ -164,8 +175,8 @@ def read_nifti_labels(path: Path, geometry: Geometry, image_path: Path | str) ->
     return whole
 
 
-def _short(affine: np.ndarray) -> list:
-    return np.round(affine[:3], 4).tolist()
+def _short(affine: np.ndarray | None) -> list | None:
+    return None if affine is None else np.round(affine[:3], 4).tolist()
 
 
 def read_image(path: Path) -> Volume:
@@ -214,37 +225,11 @@ def read_image_labels(path: Path, geometry: Geometry, image_path: Path | str, co
 
 def _open_picture(path: Path) -> Image.Image:
     with refusing(path, "Get the file again, or leave it out with extract.on_error: skip"), Image.open(path) as picture:
-        if getattr(picture, "n_frames", 1) > 1:
-            raise ReadError(path, f"has {picture.n_frames} frames, expected one", "Save each frame as its own file")
+        frames = getattr(picture, "n_frames", 1)
+        if frames > 1:
+            raise ReadError(path, f"has {frames} frames, expected one", "Save each frame as its own file")
         if picture.format == "PNG":
             with Image.open(path) as unread:
                 unread.verify()  # load() alone doesn't compare the checksums of the pixels
         picture.load()
         return picture.copy()
-
-
-@dataclass(frozen=True)
-class Mask:
-    """A structure of a scan: the union of label arrays, each with the values that belong to it (None: all but 0)."""
-
-    layers: tuple[tuple[np.ndarray, tuple[int, ...] | None], ...]  # each array (Z,R,C)
-
-    def slice(self, z: int) -> np.ndarray:
-        """(R,C) bool of slice z."""
-        hit = None
-        for labels, values in self.layers:
-            here = labels[z]
-            for part in [here != 0] if values is None else [here == value for value in values]:
-                hit = part if hit is None else hit | part
-        return hit
-
-
-def check_values(path: Path, labels: np.ndarray, known: set[int]) -> None:
-    """Refuse a label file that holds values (other than 0) beyond those the parameters name."""
-    for plane in labels:
-        present = plane[plane != 0]
-        if len(present):
-            strange = present[~np.isin(present, list(known))]
-            if len(strange):
-                raise ReadError(path, f"holds the label {strange[0]}, expected {sorted(known)}",
-                                "Correct the data set's `organ` and `lesion` values or name the label in `ignored`")

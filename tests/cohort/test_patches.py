@@ -11,7 +11,7 @@ from flipside.artifacts.truth import write_truth
 from flipside.cohort.patches import PatchError, choose_patches
 from flipside.core.files import read_json
 from flipside.core.store import INDEX_COLUMNS, SliceStore, write_store
-from flipside.scans.geometry import window_sums
+from flipside.scans.pixels import count_in_squares
 from stages import cut_patches
 
 SIZE, SIDE = 32, 8
@@ -39,7 +39,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_sums_of_windows_are_those_of_each_window():
     mask = np.random.default_rng(0).random((9, 11)) > 0.6
-    sums = window_sums(mask, 4)
+    sums = count_in_squares(mask, 4)
     assert sums.shape == (6, 8)
     for row, column in np.ndindex(sums.shape):
         assert sums[row, column] == mask[row : row + 4, column : column + 4].sum()

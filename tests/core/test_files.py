@@ -74,7 +74,7 @@ def test_bad_stores_are_not_written(tmp_path, images, message):
 
 
 def test_incomplete_stores_are_not_opened(tmp_path):
-    with pytest.raises(StoreError, match="run the prepare stages"):
+    with pytest.raises(StoreError, match="run the preparation"):
         SliceStore.open(tmp_path)
     write_store(tmp_path / "slices", np.zeros((3, 4, 4)), np.ones((3, 4, 4)), index(3))
     index(3).drop(columns="split").to_csv(tmp_path / "slices/index.csv", index=False)

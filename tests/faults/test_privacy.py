@@ -68,7 +68,7 @@ def test_a_header_that_cannot_be_parsed_names_nobody_either(tmp_path, damage):
 
 
 def test_words_of_two_letters_go_only_where_they_stand_alone():
-    from flipside.scans.dicom import without_names
+    from flipside.scans.privacy import without_names
 
     text = without_names("Li_Na/klinik/li-07/0712", ["li", "na", "07"], "salt")
     assert re.fullmatch(r"\w{8}_\w{8}/klinik/\w{8}-\w{8}/0712", text)

@@ -8,23 +8,14 @@ import pandas as pd
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
+from flipside.artifacts.clean import read_clean
 from flipside.cli import profile
-from flipside.core.files import write_json
-from flipside.core.store import INDEX_COLUMNS, SliceStore, write_store
-from flipside.metrics.psnr import HIGHEST_DB, clean_metrics, open_clean, psnr
-from flipside.metrics.summary import EvaluationError
+from flipside.core.store import SliceStore
+from flipside.metrics.psnr import HIGHEST_DB, clean_metrics, psnr
+from flipside.scans.readers import ReadError
 from stages import draw_anomalies, extract_slices, simulate_effects, split_patients
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def filtered(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    index = pd.DataFrame({column: [0] * 3 for column in INDEX_COLUMNS}).assign(slice_id=["s:1", "s:2", "s:3"])
-    images = np.arange(3)[:, None, None] / 4 + np.zeros((3, 4, 4))
-    write_store("data/filtered", images.astype(np.float16), np.ones((3, 4, 4), np.uint8), index)
-    write_json("data/slices/manifest.json", {"dataset": "phantom", "anomalies": {"drawn": True}})
 
 
 def test_psnr_is_scikit_images_and_finite():
@@ -33,18 +24,6 @@ def test_psnr_is_scikit_images_and_finite():
     expected = [peak_signal_noise_ratio(*pair, data_range=2) for pair in zip(clean, images, strict=True)]
     np.testing.assert_allclose(psnr(images, clean), expected)
     assert psnr(clean, clean) == pytest.approx([HIGHEST_DB] * 3)
-
-
-def test_every_draw_of_a_slice_has_its_clean_one(filtered):
-    found = open_clean(pd.Series(["s:3:d1", "s:1:d0", "s:2"]))
-    assert found[:, 0, 0].tolist() == [0.5, 0.0, 0.25]
-    with pytest.raises(EvaluationError, match="lacks 1 of the 2 test slices.*s:9"):
-        open_clean(pd.Series(["s:1", "s:9:d0"]))
-
-
-def test_real_lesions_have_no_clean_image(filtered):
-    write_json("data/slices/manifest.json", {"dataset": "kits", "anomalies": {"drawn": False}})
-    assert open_clean(pd.Series(["s:1"])) is None
 
 
 def test_images_without_their_effect_lie_as_the_slices_do(tmp_path, monkeypatch):
@@ -58,15 +37,17 @@ def test_images_without_their_effect_lie_as_the_slices_do(tmp_path, monkeypatch)
     for stage in (simulate_effects, extract_slices, split_patients, draw_anomalies):
         stage.main()
     store = SliceStore.open("data/slices")
-    images, clean = store.images.astype(float), open_clean(store.index["slice_id"]).astype(float)
-    healthy = (store.index["label"] == 0).to_numpy()
-    assert healthy.sum() == 30 and np.array_equal(images[healthy], clean[healthy])
-    truth = np.load("data/truth/lesion.npy")[~healthy] > 0
+    tests = store.rows("test")
+    images = store.images[tests].astype(float)
+    clean = read_clean("data/clean", store.index["slice_id"].iloc[tests]).astype(float)
+    healthy = (store.index["label"].iloc[tests] == 0).to_numpy()
+    assert 0 < healthy.sum() < len(tests) and np.array_equal(images[healthy], clean[healthy])
+    truth = np.load("data/truth/lesion.npy")[tests][~healthy] > 0
     change = (images - clean)[~healthy]
     assert change[truth].mean() > 0.15 and change[~truth].mean() < 0  # effect; stretched background
     Path("data/raw/synthetic_effect/clean/00000.png").unlink()
-    with pytest.raises(EvaluationError, match=r"00000.png not found \(and 0 more\): run `dvc repro simulate_effects`"):
-        open_clean(store.index["slice_id"])
+    with pytest.raises(ReadError, match=r"images/00000.png: 0 label files match .*clean/00000.png, expected one"):
+        extract_slices.main()
 
 
 def test_means_are_over_lesion_slices_called_abnormal():

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from flipside.cohort.extraction import slice_scan
+from flipside.cohort.slicing import slice_scan
 from flipside.scans.dicom import read_dicom_image, read_dicom_series
 from flipside.scans.geometry import SIDE_MM, slices_shape
 from flipside.scans.readers import ReadError, Volume, read_image, read_nifti
@@ -54,7 +54,7 @@ def outcome(read: Read, path: Path, size: int | None) -> str:
     try:
         volume = read(path)
         spacing = (1.0, 1.0, 1.0) if volume.geometry.is_image else volume.geometry.slice_spacing_mm
-        slices = slice_scan(Scan("s", "p", str(path), volume, None, None, -1, "", spacing, ""), "other", 8, 10)
+        slices = slice_scan(Scan("s", "p", str(path), volume, spacing), "other", 8, 10)
     except ReadError as error:
         assert error.reason and error.remedy and error.file == str(path), error
         assert "MemoryError" not in error.reason, f"allocated before it refused: {error}"

@@ -1,6 +1,9 @@
 """Grids can be turned and turned back without changing a voxel."""
 
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -16,11 +19,11 @@ from flipside.scans.geometry import (
     from_slices,
     grids_agree,
     place_slices,
-    resize_nearest,
     slices_shape,
     to_canonical,
     to_slices,
 )
+from flipside.scans.pixels import resize_nearest
 
 CODES = ["".join(code) for axes in itertools.permutations(["RL", "AP", "SI"]) for code in itertools.product(*axes)]
 
@@ -143,3 +146,13 @@ def test_wrong_arrays_and_numbers_are_refused():
         place_slices(np.zeros((2, 2, 2)), np.array([1, 1]), geometry)
     with pytest.raises(GeometryError, match="not invertible"):
         Geometry.of_volume((4, 4, 3), np.zeros((4, 4)))
+
+
+@pytest.mark.parametrize(("module", "unwanted"), [
+    ("flipside.scans.pixels", ("torch", "nibabel")), ("flipside.scans.geometry", ("torch",)), ("flipside.masks.placing", ("torch",)),
+])
+def test_what_only_resizes_or_places_waits_for_no_large_library(module, unwanted):
+    code = f"import sys, {module}; print(sorted(set(sys.modules) & set({unwanted!r})))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True,
+                            check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,12 +1,21 @@
 """Blocks of `datasets` name the right files, and say what is wrong where they don't."""
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pydantic
 import pytest
 
-from flipside.scans.layouts import Case, DatasetError, DatasetParams, DatasetsParams, companions, find_cases
+from flipside.scans import layouts
+from flipside.scans.labels import find_label_files
+from flipside.scans.layout import DatasetError
+from flipside.scans.layouts import LAYOUTS, DatasetParams, DatasetsParams
 from flipside.scans.readers import ReadError
-from flipside.scans.scan import read_table
 from tests.scans.scans_fixture import CLASSES, IMAGES, NIFTI, SERIES, TABLE
+
+ROOT = Path(__file__).parents[2]
 
 
 def block(tmp_path, content: dict, files: tuple[str, ...] = (), **changes):
@@ -18,7 +27,7 @@ def block(tmp_path, content: dict, files: tuple[str, ...] = (), **changes):
 
 
 def found(params) -> list[tuple[str, str]]:
-    return [(case.name, case.path.relative_to(params.root).as_posix()) for case in find_cases("toy", params)]
+    return [(case.name, case.path.relative_to(params.root).as_posix()) for case in params.find_scans("toy")]
 
 
 def test_a_case_per_folder(tmp_path):
@@ -41,49 +50,48 @@ def test_patterns(tmp_path, pattern, files, names):
 def test_two_files_of_one_name_are_refused(tmp_path):
     params = block(tmp_path, NIFTI, ("x/a.nii", "y/a.nii"), image="*/{case}.nii")
     with pytest.raises(DatasetError, match="both named 'a'.*datasets.toy"):
-        find_cases("toy", params)
+        params.find_scans("toy")
 
 
 def test_labels_are_found_by_the_case(tmp_path):
     block(tmp_path, NIFTI, ("lab/a [1]_v2.nii", "lab/b.nii", "two/a [1]_1.nii", "two/a [1]_2.nii"))
-    case = Case("a [1]", tmp_path / "img/a [1].nii", "a [1]")
-    assert companions(tmp_path, ["lab/{case}_*.nii"], case) == [tmp_path / "lab/a [1]_v2.nii"]
+    image, case = tmp_path / "img/a [1].nii", "a [1]"
+    assert find_label_files(image, case, tmp_path, ["lab/{case}_*.nii"]) == [tmp_path / "lab/a [1]_v2.nii"]
     for pattern, count in (("lab/{case}.nii", 0), ("two/{case}_*.nii", 2)):
         with pytest.raises(ReadError, match=f"{count} label files match"):
-            companions(tmp_path, [pattern], case)
+            find_label_files(image, case, tmp_path, [pattern])
 
 
 def test_missing_folder_names_folder_and_page(tmp_path):
     for content in (NIFTI, SERIES, IMAGES, CLASSES, TABLE):
         params = block(tmp_path, content, root=str(tmp_path / "nowhere"))
         with pytest.raises(DatasetError, match="nowhere not found.*datasets.toy.root.*https://example.org/data"):
-            find_cases("toy", params)
+            params.find_scans("toy")
     with pytest.raises(DatasetError, match="holds nothing that matches.*https://example.org/data"):
-        find_cases("toy", block(tmp_path, NIFTI))
+        block(tmp_path, NIFTI).find_scans("toy")
 
 
 def test_class_folders_with_their_own_split(tmp_path):
     files = ("Training/healthy/1.png", "Training/ill/1.png", "Testing/ill/1.png", "Testing/other/1.png")
-    cases = find_cases("toy", block(tmp_path, CLASSES, files))
-    assert [(case.name, case.class_name, case.split) for case in cases] == [
-        ("Testing_ill_1", "ill", "test"), ("Training_healthy_1", "healthy", "train"),
-        ("Training_ill_1", "ill", "train")]
+    cases = block(tmp_path, CLASSES, files).find_scans("toy")
+    assert [(case.name, case.class_label, case.given_split) for case in cases] == [
+        ("Testing_ill_1", 1, "test"), ("Training_healthy_1", 0, "train"), ("Training_ill_1", 1, "train")]
 
 
 def test_class_from_the_end_of_the_file_name(tmp_path):
     params = block(tmp_path, CLASSES, ("CHNCXR_0001_0.png", "CHNCXR_0002_1.png", "CHNCXR_0003_2.png"), splits={},
                    image="{case}_{class}.png", classes={"0": 0, "1": 1})
-    assert [(case.case, case.class_name) for case in find_cases("toy", params)] == [
-        ("CHNCXR_0001", "0"), ("CHNCXR_0002", "1")]
+    assert [(case.case, case.class_label) for case in params.find_scans("toy")] == [
+        ("CHNCXR_0001", 0), ("CHNCXR_0002", 1)]
 
 
 def test_class_or_split_without_images_is_refused(tmp_path):
     params = block(tmp_path, CLASSES, ("Training/ill/1.png", "Testing/ill/1.png"))
     with pytest.raises(DatasetError, match="class 'healthy'.*{'healthy': 0, 'ill': 2}"):
-        find_cases("toy", params)
+        params.find_scans("toy")
     params = block(tmp_path / "b", CLASSES, ("Training/ill/1.png", "Training/healthy/1.png"))
     with pytest.raises(DatasetError, match="only in the train part"):
-        find_cases("toy", params)
+        params.find_scans("toy")
 
 
 @pytest.mark.parametrize(("content", "changes", "message"), [
@@ -110,13 +118,63 @@ def test_every_key_of_a_block_is_needed():
 def test_table_of_birads(tmp_path):
     params = block(tmp_path, TABLE)
     (tmp_path / "labels.csv").write_text("File Name;Bi-Rads\n22_L; 1\n22_R;4a \n33;3\n44;1\n")
-    assert read_table(params) == {"22": (1, ""), "33": (None, ""), "44": (0, "")}
+    assert params.read_tables() == {"22": (1, ""), "33": (None, ""), "44": (0, "")}
     for text, message in (("File;Bi-Rads\n", "no column 'File Name'.*'File'"),
                           ("File Name;Bi-Rads\n1;7\n", "line 2.*'7'"),
                           ("File Name;Bi-Rads\nx;1\n", "line 2.*file_pattern")):
         (tmp_path / "labels.csv").write_text(text)
         with pytest.raises(DatasetError, match=message):
-            read_table(params)
+            params.read_tables()
     (tmp_path / "labels.csv").unlink()
     with pytest.raises(DatasetError, match="labels.csv not found.*https://example.org/data"):
-        read_table(params)
+        params.read_tables()
+
+
+def test_each_file_holds_the_layout_of_its_name():
+    folder = Path(layouts.__file__).parent
+    names = [kind.model_fields["layout"].annotation.__args__[0] for kind in LAYOUTS]
+    assert names == sorted(file.stem for file in folder.glob("*.py") if file.stem != "__init__")
+
+
+TOY = '''
+from typing import Literal
+
+from flipside.scans.layout import FoundScan, Layout
+from flipside.scans.scan import Scan
+
+
+class Toy(Layout):
+    layout: Literal["toy"]
+    image: str
+
+    def find_scans(self, dataset: str) -> list[FoundScan]:
+        return self.find_by_pattern(dataset, self.image)
+
+    def read_scan(self, found: FoundScan, salt: str) -> Scan:
+        raise NotImplementedError
+'''
+USE = '''
+import sys
+
+from flipside.scans.layouts import DatasetParams, DatasetsParams
+
+block = {"layout": "toy", "root": sys.argv[1], "page": "x", "modality": "ct", "anomalies": False,
+         "lesion_threshold_px": 0, "image": "{case}.bin"}
+print([found.name for found in DatasetParams.model_validate(block).root.find_scans("own")])
+try:
+    DatasetsParams.model_validate({"own": block | {"layout": "zarr"}})
+except ValueError as error:
+    print(error)
+'''
+
+
+def test_a_layout_is_one_more_file(tmp_path):
+    shutil.copytree(ROOT / "flipside", tmp_path / "flipside", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "flipside/scans/layouts/toy.py").write_text(TOY)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/scan_7.bin").touch()
+    result = subprocess.run([sys.executable, "-c", USE, "data"], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)},
+                            capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("['scan_7']")
+    assert "'class_folders', 'dicom_birads', 'dicom_series', 'image_mask', 'nifti_cases', 'toy'" in result.stdout

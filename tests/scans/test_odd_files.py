@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from pydicom.encaps import generate_frames
 
-from flipside.cohort.extraction import slice_scan
+from flipside.cohort.slicing import slice_scan
 from flipside.scans.dicom import read_dicom_image, read_dicom_series
 from flipside.scans.geometry import from_slices
 from flipside.scans.readers import ReadError, Volume, read_nifti
@@ -159,7 +159,7 @@ def whole(volume: Volume) -> np.ndarray:
 
 def taken(volume: Volume, file: Path) -> Volume:
     """The volume, if the extraction takes it: that refuses what a reader can't see before it has read every slice."""
-    slice_scan(Scan("scan", "patient", str(file), volume, None, None, -1, "", (1.0, 1.0, 1.0), ""), "other", 8, 10)
+    slice_scan(Scan("scan", "patient", str(file), volume, (1.0, 1.0, 1.0)), "other", 8, 10)
     return volume
 
 

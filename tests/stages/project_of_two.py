@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from flipside.artifacts.clean import write_clean
 from flipside.artifacts.explanations import write_explanations
 from flipside.artifacts.truth import write_truth
 from flipside.core.files import write_json
@@ -48,6 +49,7 @@ def write_project(masks: bool = True):
     images, lesion, index = slices()
     write_store("data/slices", images, np.ones_like(lesion), index)
     write_truth("data/truth", lesion if masks else np.zeros_like(lesion))
+    write_clean("data/clean", [], [], lesion.shape[1:])
     rows = np.flatnonzero(index["split"] != "train")
     generator = np.random.default_rng(1)
     counterfactual = images[rows] - 0.45 * lesion[rows]

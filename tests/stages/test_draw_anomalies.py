@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flipside.artifacts.clean import read_clean
 from flipside.cohort.anomalies import AnomalyError
 from flipside.cohort.offline_augmentation import OfflineAugmentationParams, augment, plan_copies
 from flipside.core.files import file_digest
@@ -61,11 +62,30 @@ def test_several_draws_of_a_slice_share_patient_and_split(root):
     assert store.index["slice_id"].iloc[:4].tolist() == [
         f"{before.index['slice_id'].iloc[0]}:d{draw}" for draw in range(3)] + [f"{before.index['slice_id'].iloc[1]}:d0"]
     assert (store.index.groupby("patient_id")["split"].nunique() == 1).all()
-    source = store.index["slice_id"].str.split(":").str[0]
+    assert store.index["draw"].iloc[:4].tolist() == [0, 1, 2, 0]
+    source = store.index["source_slice_id"]
+    assert source.eq(store.index["slice_id"].str.split(":").str[0]).all()
     assert source.map(before.index.set_index("slice_id")["split"]).eq(store.index["split"]).all()
     mixed = store.index.groupby(source)["label"].nunique()
     assert (mixed == 2).any()  # the draws are independent
     np.testing.assert_array_equal(store.index["label"], truth.any(axis=(1, 2)))
+
+
+def test_the_clean_images_are_the_test_slices_before_their_anomalies(root):
+    before = filtered(root)
+    write_params(root, seed=1, anomalies={"draws_per_slice": 2})
+    store = run(root)[0]
+    tests = store.index.iloc[store.rows("test")]
+    clean = read_clean("data/clean", tests["slice_id"])
+    undrawn = before.index.reset_index().set_index("slice_id")["index"].loc[tests["source_slice_id"]]
+    np.testing.assert_array_equal(clean, before.images[undrawn.to_numpy()])
+    assert (clean[tests["label"] == 1] != store.images[tests.index[tests["label"] == 1]]).any(axis=(1, 2)).all()
+
+
+def test_real_lesions_have_no_clean_images(root):
+    filtered(root, lesions=(1, 4, 7), anomalies=False)
+    store = run(root)[0]
+    assert read_clean("data/clean", store.index["slice_id"].iloc[store.rows("test")]) is None
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(root):
@@ -105,7 +125,8 @@ def test_copies_balance_the_training_part_alone(root):
     for split in ("val", "test"):
         assert len(store.rows(split)) == len(before.rows(split))
     for position in copied.index:  # moved with their masks
-        source = before.index.index[before.index["slice_id"] == store.index["slice_id"][position].split(":")[0]][0]
+        source = before.index.index[before.index["slice_id"] == store.index["source_slice_id"][position]][0]
+        assert store.index["slice_id"][position].startswith(before.index["slice_id"][source] + ":a")
         assert (store.images[position] != before.images[source]).any()
         assert 3 <= truth[position].sum() <= 24
 

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flipside.cohort.extraction import ExtractError, ExtractParams, GrowingArray, extract, with_lesions
-from flipside.cohort.selection import Extracted
+from flipside.cohort.extracted import Extracted
+from flipside.cohort.extraction import ExtractError, ExtractParams, GrowingArray, extract
+from flipside.cohort.slicing import with_lesions
 from flipside.core.params import ParamsError
-from flipside.scans.geometry import Geometry, place_slices, resize_bilinear
+from flipside.scans.geometry import Geometry, place_slices
 from flipside.scans.layouts import DatasetParams
+from flipside.scans.pixels import resize_bilinear
 from flipside.scans.readers import ReadError
 from stages import extract_slices
 from tests.parameters import write_parameters
@@ -233,7 +235,7 @@ def test_growing_array_is_an_ordinary_npy(tmp_path):
 def test_stage_writes_whole_or_nothing(tmp_path, monkeypatch, capsys):
     write_case(tmp_path / "raw", "case_1", AFFINE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(extract_slices, "check_all", lambda: None)  # other packages' sections are not written here
+    monkeypatch.setattr(extract_slices, "check_all", lambda: None)  # the other stages' sections are not written here
     params = {"dataset": "toy", "datasets": {"toy": NIFTI | {"root": "raw"}}, "extract": EXTRACT, "image_size": 16}
     write_parameters(tmp_path, params)
     extract_slices.main()

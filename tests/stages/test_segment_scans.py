@@ -23,9 +23,9 @@ def write_project(scans, draws=1, policy="val", method="coin"):
     """A project whose test scans have the given geometries and slice numbers, with random masks."""
     Path("params.yaml").write_text(yaml.safe_dump({
         "methods": {"coin": {}}, "segment_scans": {"method": method, "policy": policy}}))
-    rows = [(f"{scan_id}:{z}" + (f":d{draw}" if draws > 1 else ""), scan_id, z)
+    rows = [(f"{scan_id}:{z}" + (f":d{draw}" if draws > 1 else ""), draw, scan_id, z)
             for scan_id, (_, numbers) in scans.items() for z in numbers for draw in range(draws)]
-    index = pd.DataFrame(rows, columns=["slice_id", "scan_id", "z"]).reindex(columns=INDEX_COLUMNS).assign(
+    index = pd.DataFrame(rows, columns=["slice_id", "draw", "scan_id", "z"]).reindex(columns=INDEX_COLUMNS).assign(
         split="test", label=1)
     train = index.iloc[:1].assign(slice_id="train:0", scan_id="train", split="train")
     index = pd.concat([train, index], ignore_index=True)

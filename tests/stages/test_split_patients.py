@@ -5,14 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipside.cohort.selection import (
-    FilterError,
-    fingerprint_window,
-    keep_by_organ,
-    relative_height,
-    slice_labels,
-)
+from flipside.cohort.extracted import SelectionError
+from flipside.cohort.selection import keep_by_organ, relative_height, slice_labels
 from flipside.cohort.splits import SplitError, check_leakage
+from flipside.cohort.windowing import fingerprint_window
 from flipside.core.params import ParamsError
 from flipside.core.store import INDEX_COLUMNS, SliceStore, apply_window
 from stages import split_patients
@@ -68,7 +64,7 @@ def test_the_organ_area_must_exceed_the_minimum_strictly():
 def test_no_slice_with_enough_organ_is_refused_with_counts(root):
     write_extracted(root)
     write_params(root, filter={"min_organ_px": 200})
-    with pytest.raises(FilterError, match="40 slices looked at, largest organ area 200"):
+    with pytest.raises(SelectionError, match="40 slices looked at, largest organ area 200"):
         run(root)
 
 
@@ -94,9 +90,9 @@ def test_the_window_comes_from_training_scans_alone(root):
 def test_the_fingerprint_is_the_percentiles_of_the_pooled_samples():
     samples = {"a": np.arange(0, 60, dtype=np.float32), "b": np.arange(60, 101, dtype=np.float32), "c": np.full(9, 1e6)}
     assert fingerprint_window(samples, ["a", "b"], (1, 99)) == pytest.approx((1, 99))
-    with pytest.raises(FilterError, match="no samples of scan d"):
+    with pytest.raises(SelectionError, match="no samples of scan d"):
         fingerprint_window(samples, ["a", "d"], (1, 99))
-    with pytest.raises(FilterError, match="window is empty"):
+    with pytest.raises(SelectionError, match="window is empty"):
         fingerprint_window(samples, ["c"], (1, 99))
 
 
@@ -184,7 +180,7 @@ def test_nan_in_a_slice_is_refused_by_name(root):
     images = np.load("data/extracted/images.npy")
     images[6, 0, 0] = np.nan
     np.save("data/extracted/images.npy", images)
-    with pytest.raises(FilterError, match="p01_z2 holds NaN"):
+    with pytest.raises(SelectionError, match="p01_z2 holds NaN"):
         run(root)
     assert not Path("data/filtered").exists()
 

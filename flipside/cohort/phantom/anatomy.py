@@ -55,7 +55,8 @@ def _trunk(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> np.nda
     distance = np.maximum(distance, -canvas.whole(groove))
     flat = canvas.y - (back - rng.uniform(0.1, 0.5) * patient.fat_back)  # the back pressed flat on the table
     distance = 4 * np.logaddexp(distance / 4, flat / 4)  # a maximum with a rounded edge, so that no corner shows
-    everywhere = Solid(tuple(slice(0, n) for n in canvas.hu.shape), distance, np.zeros(1, np.float32))
+    slices, rows, columns = (slice(0, n) for n in canvas.hu.shape)
+    everywhere = Solid((slices, rows, columns), distance, np.zeros(1, np.float32))
     canvas.paint(everywhere, 5.0, slow=0)  # skin
     canvas.paint(everywhere.grown(-2.2), FAT, slow=5, fine=5)
 

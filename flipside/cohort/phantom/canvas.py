@@ -160,12 +160,12 @@ class Canvas:
         x, y, reach = x[first:last], y[first:last], reach[first:last]
         column = np.cos(self.turn) * x - np.sin(self.turn) * y + self.offset_mm[0]
         row = np.sin(self.turn) * x + np.cos(self.turn) * y + self.offset_mm[1]
-        sides = []
-        for position in (row, column):
+        def side(position: np.ndarray) -> slice:
             low = np.floor((position - reach).min() / self.pixel_mm + (self.grid - 1) / 2)
             high = np.ceil((position + reach).max() / self.pixel_mm + (self.grid - 1) / 2) + 1
-            sides.append(slice(int(np.clip(low, 0, self.grid)), int(np.clip(high, 0, self.grid))))
-        return slice(int(first), int(last)), *sides
+            return slice(int(np.clip(low, 0, self.grid)), int(np.clip(high, 0, self.grid)))
+
+        return slice(int(first), int(last)), side(row), side(column)
 
 
 def smooth_step(value: np.ndarray, start: float, end: float) -> np.ndarray:
@@ -176,5 +176,7 @@ def smooth_step(value: np.ndarray, start: float, end: float) -> np.ndarray:
 
 def wander(rng: np.random.Generator, z: np.ndarray, amplitude: float, length: float = 70.0) -> np.ndarray:
     """A smooth random drift through z, in the unit of its amplitude."""
-    return sum(amplitude * rng.normal(0, 0.6) * np.sin(2 * np.pi * z / (length * scale) + rng.uniform(0, 2 * np.pi))
-               for scale in (0.7, 1.6))
+    short, long = (
+        amplitude * rng.normal(0, 0.6) * np.sin(2 * np.pi * z / (length * scale) + rng.uniform(0, 2 * np.pi))
+        for scale in (0.7, 1.6))
+    return short + long

@@ -62,7 +62,7 @@ class Patient:
         wall_y = wall_x * rng.uniform(0.68, 0.77) + 6 * obesity
         scale = wall_x / 127 * rng.uniform(0.96, 1.10)
         shrunken = rng.integers(2) if rng.random() < 0.12 else -1  # now and then one kidney is clearly smaller
-        kidneys = []
+        kidneys: list[Kidney] = []
         for i, side in enumerate((-1, 1)):
             size = scale * rng.uniform(0.96, 1.05) * (0.86 if i == shrunken else 1.0)
             kidneys.append(Kidney(
@@ -80,7 +80,7 @@ class Patient:
                    fat_front=6 + 32 * obesity * rng.uniform(0.6, 1.3),
                    fat_back=6 + 22 * obesity * rng.uniform(0.7, 1.3),
                    visceral_fat=float(np.clip(obesity + rng.normal(0, 0.2), 0, 1)),
-                   kidneys=tuple(kidneys), contrast=contrast,
+                   kidneys=(kidneys[0], kidneys[1]), contrast=contrast,
                    noise_factor=float((0.85 + 0.4 * obesity) * rng.uniform(0.85, 1.15)))
 
     def kidney_span(self) -> tuple[float, float]:

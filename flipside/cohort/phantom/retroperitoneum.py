@@ -5,6 +5,8 @@ Coordinates as in `Canvas`; most positions are measured from the back of the tru
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from flipside.cohort.phantom.canvas import FAT, Canvas, Lumps, Solid, smooth_step, wander
@@ -38,8 +40,8 @@ def draw_back(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> Non
     waist = 1 - 0.07 * np.sin(np.pi * along) ** 2
     trabecular, cortical = rng.uniform(120, 230), rng.uniform(380, 560)
     lumps = Lumps.draw(rng, 0.02)
-    shape = dict(turn=np.pi / 2, power=2.3, lumps=lumps, dent=(0.16, 0.8))  # angle 0 is the back: the canal's hollow
-    body = canvas.blob(0, back - 59, 17.5 * scale * waist, 24 * scale * waist, **shape)
+    body = canvas.blob(0, back - 59, 17.5 * scale * waist, 24 * scale * waist, turn=np.pi / 2, power=2.3, lumps=lumps,
+                       dent=(0.16, 0.8))  # angle 0 is the back: the canal's hollow
     endplate = smooth_step(np.minimum(along, 1 - along), 0.24, 0.15) * bony
     in_box = (body.box[0], None, None)
     canvas.paint(body, (95 + (cortical - 95) * bony)[in_box].astype(np.float32))
@@ -118,26 +120,32 @@ def draw_vessels(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> 
                      contrast[hu], slow=0)
 
 
-def _kidney_frame(kidney: Kidney, z: np.ndarray) -> dict[str, np.ndarray | float]:
-    """Centre, relative calibre (0 beyond the poles), closeness to the hilum (0..1) and hilum direction per slice."""
+class KidneyFrame(NamedTuple):
+    """A kidney's place and calibre in each slice (Z,)."""
+
+    x: np.ndarray  # centre, mm
+    y: np.ndarray
+    profile: np.ndarray  # relative calibre, 0 beyond the poles
+    hilar: np.ndarray  # closeness to the hilum, 0 to 1
+    turn: float  # direction of the hilum, radians
+
+
+def _kidney_frame(kidney: Kidney, z: np.ndarray) -> KidneyFrame:
     height = 2 * (z - kidney.z) / kidney.length  # -1 .. 1 from pole to pole
     profile = np.clip(1 - np.abs(height) ** 2.4, 0, None) ** 0.5
-    return {
+    return KidneyFrame(
         # The upper pole leans towards the spine and the back, as the psoas does.
-        "x": kidney.side * (kidney.x - 0.13 * (z - kidney.z)),
-        "y": kidney.y + 0.10 * (z - kidney.z),
-        "profile": profile,
-        "hilar": np.clip(1 - (height / 0.5) ** 2, 0, 1),
-        "turn": np.pi + kidney.hilum if kidney.side > 0 else -kidney.hilum,
-    }
+        x=kidney.side * (kidney.x - 0.13 * (z - kidney.z)), y=kidney.y + 0.10 * (z - kidney.z), profile=profile,
+        hilar=np.clip(1 - (height / 0.5) ** 2, 0, 1),
+        turn=np.pi + kidney.hilum if kidney.side > 0 else -kidney.hilum)
 
 
 def kidney_outline(canvas: Canvas, kidney: Kidney, rng: np.random.Generator) -> Solid:
     frame = _kidney_frame(kidney, canvas.z)
     # Thinner near the poles than in the middle; pressed in at the hilum.
-    return canvas.blob(frame["x"], frame["y"], kidney.half_thickness * frame["profile"],
-                       kidney.half_width * frame["profile"], turn=frame["turn"], power=2.15,
-                       lumps=Lumps.draw(rng, 0.03, orders=(2, 3, 4, 6)), dent=(0.42 * frame["hilar"] ** 0.7, 0.42),
+    return canvas.blob(frame.x, frame.y, kidney.half_thickness * frame.profile,
+                       kidney.half_width * frame.profile, turn=frame.turn, power=2.15,
+                       lumps=Lumps.draw(rng, 0.03, orders=(2, 3, 4, 6)), dent=(0.42 * frame.hilar ** 0.7, 0.42),
                        margin=14)
 
 
@@ -149,24 +157,24 @@ def draw_kidney(canvas: Canvas, patient: Patient, kidney: Kidney, outline: Solid
     count, z = rng.integers(5, 8), canvas.z[outline.box[0], None, None]
     bent = outline.angle + 0.35 * np.sin(outline.angle + rng.uniform(0, 6)) + 0.12 * canvas.fine[outline.box]
     pyramids = 0.5 + 0.5 * np.tanh(1.8 * np.cos(count * bent + rng.uniform(0, 6) + z / 9) + 0.9)
-    pyramids = pyramids * (0.45 + 0.55 * np.clip(2 * frame["hilar"][outline.box[0], None, None], 0, 1))
+    pyramids = pyramids * (0.45 + 0.55 * np.clip(2 * frame.hilar[outline.box[0], None, None], 0, 1))
     medulla = contrast["cortex"] + (contrast["medulla"] - contrast["cortex"]) * pyramids.astype(np.float32)
     canvas.paint(outline.grown(-rng.uniform(5.5, 7.5)), medulla, slow=3)
-    cos, sin, hilar = np.cos(frame["turn"]), np.sin(frame["turn"]), frame["hilar"]
+    cos, sin, hilar = np.cos(frame.turn), np.sin(frame.turn), frame.hilar
     lumps = Lumps.draw(rng, 0.14)
     inside = canvas.whole(outline)
 
     def towards_hilum(part: float) -> tuple[np.ndarray, np.ndarray]:
         reach = part * kidney.half_thickness
-        return frame["x"] + reach * cos, frame["y"] + reach * sin
+        return frame.x + reach * cos, frame.y + reach * sin
 
     amount = (0.36 + 0.14 * patient.visceral_fat) * hilar**0.5
     sinus = canvas.blob(*towards_hilum(0.34), kidney.half_thickness * amount * 1.1, kidney.half_width * amount,
-                        turn=frame["turn"], lumps=lumps)
+                        turn=frame.turn, lumps=lumps)
     canvas.paint(sinus.within(inside - 3), -75, slow=8, fine=14)
     pelvis = canvas.blob(*towards_hilum(0.42), kidney.half_thickness * 0.40 * hilar**0.5,
                          kidney.half_width * rng.uniform(0.10, 0.17) * hilar**0.5,
-                         turn=frame["turn"] + rng.normal(0, 0.25), lumps=lumps)
+                         turn=frame.turn + rng.normal(0, 0.25), lumps=lumps)
     canvas.paint(pelvis, contrast["pelvis"], slow=1)
     for direction in (-1, 1):  # segmental vessels through the sinus
         x0, y0 = towards_hilum(0.75)

@@ -1,0 +1,54 @@
+"""What the stage extract_slices wrote: slices in their scans' own units, with masks and tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from flipside.core.files import read_json
+
+TEXT_COLUMNS = {"slice_id": str, "scan_id": str, "patient_id": str, "sha256": str, "source_file": str}
+
+
+class SelectionError(ValueError):
+    """Extracted slices that can't become a usable data set; the message has the counts."""
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """The extraction's output, memory-mapped; rows of the arrays and of `index` agree."""
+
+    images: np.ndarray  # (N,H,W) float32 in the scan's own units
+    organ: np.ndarray  # (N,H,W) uint8
+    lesion: np.ndarray  # (N,H,W) uint8
+    clean: np.ndarray | None  # (N,H,W) float32 without what was simulated on them; None where that isn't known
+    index: pd.DataFrame
+    scans: pd.DataFrame
+    manifest: dict
+    folder: Path
+
+    @classmethod
+    def open(cls, path: Path | str) -> Extracted:
+        """Open `data/extracted`. Raises SelectionError when a file or a manifest key is missing or rows don't agree."""
+        path = Path(path)
+        for name in ("images.npy", "organ.npy", "lesion.npy", "index.csv", "scans.csv", "foreground.npz",
+                     "manifest.json"):
+            if not (path / name).is_file():
+                raise SelectionError(f"{path / name} not found: run `dvc repro extract_slices`")
+        images, organ, lesion = (np.load(path / f"{name}.npy", mmap_mode="r") for name in ("images", "organ", "lesion"))
+        clean = np.load(path / "clean.npy", mmap_mode="r") if (path / "clean.npy").is_file() else None
+        index = pd.read_csv(path / "index.csv", dtype=TEXT_COLUMNS)
+        scans = pd.read_csv(path / "scans.csv", dtype={"scan_id": str, "patient_id": str, "given_split": str})
+        manifest = read_json(path / "manifest.json")
+        missing = [key for key in ("dataset", "anomalies", "lesion_threshold_px") if key not in manifest]
+        if missing:
+            raise SelectionError(f"{path}/manifest.json lacks {missing}: run `dvc repro extract_slices` again")
+        shapes = {array.shape for array in (images, organ, lesion, clean) if array is not None}
+        if shapes != {(len(index), *images.shape[1:])}:
+            raise SelectionError(f"{path}: images {images.shape}, organ {organ.shape}, lesion {lesion.shape} and "
+                                 f"{len(index)} index rows don't agree")
+        scans["given_split"] = scans["given_split"].fillna("")
+        return cls(images, organ, lesion, clean, index, scans, manifest, path)

@@ -1,0 +1,103 @@
+"""Mammograms as single DICOM images or pictures, with their BI-RADS or pathology in CSV tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+import pydantic
+from pydicom.misc import is_dicom
+
+from flipside.core.files import file_digest
+from flipside.scans.dicom import read_dicom_image, words_in_header
+from flipside.scans.layout import DatasetError, FoundScan, Label, Layout, Regex, Spacing, patient_in
+from flipside.scans.privacy import ScanNames, anonymous_names, salted_hash
+from flipside.scans.readers import ReadError, read_image
+from flipside.scans.scan import UNLABELLED, Scan
+
+
+class DicomBirads(Layout):
+    layout: Literal["dicom_birads"]
+    image: str
+    """Pattern of the images (DICOM, or PNG and the like), with {case}."""
+    tables: list[str] = pydantic.Field(min_length=1)
+    """CSV files under the root; an image with several rows is abnormal if one of them is."""
+    separator: str = pydantic.Field(min_length=1, max_length=1)
+    """Character between the CSV files' columns."""
+    file_column: str
+    """Column that names the image."""
+    file_pattern: Regex
+    """Regular expression whose group in that column is the image's {case}."""
+    label_column: str
+    """Column with the BI-RADS category or the pathology."""
+    classes: dict[str, Label | None]
+    """Its values -> 0 healthy, 1 abnormal, null left out."""
+    patient_column: str | None
+    """Column with the patient's id; null: the id comes from `patient`."""
+    patient: Regex | None
+    """Regular expression whose group in the image's path is the patient; null: the id comes from the DICOM header."""
+    spacing_mm: Spacing | None
+    """Height and width of a pixel in mm for images that have no spacing of their own; null: those are refused."""
+
+    def find_scans(self, dataset: str) -> list[FoundScan]:
+        found, table = self.find_by_pattern(dataset, self.image), self.read_tables()
+        return [dataclasses.replace(scan, class_label=label, patient=patient) for scan in found
+                for label, patient in [table.get(scan.case, (UNLABELLED, ""))]]
+
+    def read_tables(self) -> dict[str, tuple[int | None, str]]:
+        """{case: (class label, None: left out; the patient as the table names it)}.
+
+        Raises DatasetError for a missing file or column and for a value that `classes` doesn't list.
+        """
+        table: dict[str, tuple[int | None, str]] = {}
+        for name in self.tables:
+            file = Path(self.root) / name
+            if not file.is_file():
+                raise DatasetError(f"{file} not found: it has the labels; get it from {self.page}")
+            rows = pd.read_csv(file, sep=self.separator, dtype=str, keep_default_na=False, skipinitialspace=True)
+            wanted = [column for column in (self.file_column, self.label_column, self.patient_column) if column]
+            missing = [column for column in wanted if column not in rows]
+            if missing:
+                raise DatasetError(f"{file} has no column {missing[0]!r}; it has {list(rows.columns)}")
+            for number, row in enumerate(rows[wanted].to_dict("records"), start=2):
+                value = row[self.label_column].strip()
+                match = re.search(self.file_pattern, row[self.file_column].strip())
+                if not match:
+                    raise DatasetError(f"{file}, line {number}: {row[self.file_column]!r} doesn't match `file_pattern`")
+                if value not in self.classes:
+                    raise DatasetError(f"{file}, line {number}: {self.label_column} is {value!r}, which `classes` "
+                                       f"doesn't list: {list(self.classes)}")
+                patient = row[self.patient_column].strip() if self.patient_column else ""
+                before, patient = table.get(match.group(1), (None, patient))
+                labels = [label for label in (before, self.classes[value]) if label is not None]
+                table[match.group(1)] = (max(labels, default=None), patient)
+        return table
+
+    def read_scan(self, found: FoundScan, salt: str) -> Scan:
+        if found.class_label in (None, UNLABELLED):
+            raise ReadError(found.path, f"no row of {self.tables} is about {found.case!r}",
+                            "Correct the data set's `file_pattern`, or move the image away")
+        path, spacing = self.relative(found.path), None
+        names = ScanNames(found.name, found.name, path)
+        if is_dicom(found.path):
+            volume, header = read_dicom_image(found.path)
+            names, spacing = anonymous_names(found.name, path, header.patient, header.names, salt), header.spacing_mm
+        else:
+            volume = read_image(found.path)
+        spacing = spacing or self.spacing_mm
+        if spacing is None:
+            raise ReadError(found.path, "has no pixel spacing", "Give the data set's `spacing_mm`")
+        patient_id = names.patient_id
+        if self.patient_column:
+            patient_id = salted_hash(found.patient, salt)
+        elif self.patient:
+            patient_id = salted_hash(patient_in(path, self.patient, found.path), salt)
+        return Scan(scan_id=names.scan_id, patient_id=patient_id, source_file=names.source_file, volume=volume,
+                    spacing_mm=(*spacing, 1.0), class_label=found.class_label, image_digest=file_digest(found.path))
+
+    def identifying_words(self, found: FoundScan) -> Sequence[str]:
+        return sorted(set(words_in_header(found.path)))

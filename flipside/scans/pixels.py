@@ -1,0 +1,28 @@
+"""Slices as grids of pixels: resized, and counted in squares. Only `resize_bilinear` imports torch, when it is called."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def resize_bilinear(image: np.ndarray, size: int) -> np.ndarray:
+    """(R,C) float32 -> (size,size) float32; shrinking averages over all pixels covered, so noise doesn't alias."""
+    import torch  # takes seconds, which the many stages that only place or count masks needn't wait for
+
+    resized = torch.nn.functional.interpolate(torch.from_numpy(image)[None, None], (size, size), mode="bilinear",
+                                              align_corners=False, antialias=True)  # (1,1,H,W)
+    return resized[0, 0].numpy()
+
+
+def resize_nearest(array: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """(…,H,W) -> (…,rows,columns): each new pixel takes the value of the old pixel in which its centre lies."""
+    height, width = array.shape[-2:]
+    row = (2 * np.arange(rows) + 1) * height // (2 * rows)
+    column = (2 * np.arange(columns) + 1) * width // (2 * columns)
+    return array[..., row[:, None], column]
+
+
+def count_in_squares(mask: np.ndarray, side: int) -> np.ndarray:
+    """Pixels (H-side+1,W-side+1) of a mask (H,W) bool in the square of `side` pixels below and right of each corner."""
+    sums = np.pad(mask.astype(np.int64).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
