@@ -1,10 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from flipside.metrics.localisation import CHANGE, change_by_region, change_metrics, localisation_metrics
 
 from flipside.metrics import saliency
 from flipside.metrics import summary as metrics
-from flipside.metrics.localisation import CHANGE, change_by_region, change_metrics, localisation_metrics
 
 
 def regions():

@@ -1,11 +1,5 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
-from scipy import ndimage
-
-from flipside.metrics import summary as metrics
 from flipside.metrics.saliency import (
     COLUMNS,
     PERCENTILES,
@@ -14,6 +8,12 @@ from flipside.metrics.saliency import (
     overlap_coefficient,
     percentile_masks,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from scipy import ndimage
+
+from flipside.metrics import summary as metrics
 
 MASK = arrays.arrays(bool, (6, 8)).filter(np.any)
 
