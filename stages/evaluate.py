@@ -14,7 +14,7 @@ from flipside.metrics.evaluation import EvaluateParams
 from flipside.metrics.family import measure_method
 from flipside.metrics.method_artifacts import MethodArtifacts, TestSplit
 from flipside.metrics.populations import population_table
-from flipside.metrics.registry import FAMILIES, METRICS
+from flipside.metrics.registry import FAMILIES, METRICS, recorded_reasons
 from flipside.metrics.same_cases import check_same_cases
 from flipside.metrics.subgroups import subgroups
 
@@ -87,9 +87,13 @@ def notes(metrics: dict[str, dict[str, float]], test: TestSplit) -> list[str]:
     for method, values in metrics.items():
         lines += [f"{method}: no {name}, no test case qualifies for it" for name, metric in METRICS.items()
                   if metric.n == f"n_{name}" and values.get(metric.n) == 0]
-        reasons = {name: reason for family in FAMILIES for name, reason in family.reasons(method).items()}
-        lines += [f"{method}: no {name}, {reason}" for name, reason in reasons.items() if name not in values]
-    return lines
+    lacking: dict[str, tuple[dict[str, None], dict[str, None]]] = {}  # reason -> methods and metrics
+    for method, values in metrics.items():
+        for name, reason in recorded_reasons(method).items():
+            if name not in values:
+                for found, one in zip(lacking.setdefault(reason, ({}, {})), (method, name), strict=True):
+                    found[one] = None
+    return lines + [f"{', '.join(who)}: no {', '.join(names)}; {reason}" for reason, (who, names) in lacking.items()]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
+from collections.abc import Mapping
 
 from flipside.metrics import families
 from flipside.metrics.classifier_quality import CLASSIFIER_METRICS
@@ -69,9 +70,9 @@ def metrics_in(table: Table) -> list[str]:
     return [name for name, metric in METRICS.items() if table in metric.tables]
 
 
-def default_tolerances() -> dict[str, float]:
-    """{metric of metrics.json: by how much it may get worse before `make compare` fails}, of those that are judged."""
-    return {name: metric.tolerance for name, metric in METRICS.items() if metric.tolerance is not None}
+def default_tolerances(metrics: Mapping[str, Metric]) -> dict[str, float]:
+    """{metric: by how much it may get worse before `make compare` fails}, of those that are judged."""
+    return {name: metric.tolerance for name, metric in metrics.items() if metric.tolerance is not None}
 
 
 def label(name: str) -> str:
@@ -96,8 +97,14 @@ def count(values: dict[str, float], name: str) -> int | None:
     return None if n is None else int(n)
 
 
+def recorded_reasons(method: str) -> dict[str, str]:
+    """{metric: why it was not measured for this method}, as the stages that measure metrics wrote it down."""
+    return {name: reason for family in FAMILIES for name, reason in family.reasons(method).items()}
+
+
 def why_missing(name: str, has_counterfactual: bool, reasons: dict[str, str]) -> str:
-    """Why a method has no such number, for the reader who wonders; `reasons` are those of the stage that measures."""
+    """Why a method has no such number, for the reader who wonders; `reasons`: as
+    `recorded_reasons` gives them."""
     known = METRICS.get(name)
     if known and known.needs_counterfactual and not has_counterfactual:
         return "needs a counterfactual image; this method gives an attribution map only"
