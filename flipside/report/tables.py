@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from flipside.metrics.families.supervision import STRONG
 from flipside.metrics.registry import METRICS, count, higher_is_better, label, metrics_in
 from flipside.metrics.statistics import COVERAGE_OF_95
 
 Metrics = dict[str, dict[str, float]]  # {method: {metric: value}}, the content of reports/metrics.json
 MISSING = "–"
-STRONG = ("STRONGLY SUPERVISED: a classifier of this run was pre-trained on patches cut with lesion masks (see "
-          "strong_supervision in params.yaml). Its numbers do not compare with those of a run on image-level labels.")
 ONE_TRAINING = ("Intervals are over patients, of models that were trained once: another training, even the same one on "
                 "another machine, may come out further off than they say.")
 UNCHANGED = "†"  # stands behind a method whose map does not depend on the classifier's weights

@@ -7,7 +7,7 @@ import yaml
 
 from flipside.artifacts.explanations import write_explanations
 from flipside.metrics.families.saliency import PERCENTILES
-from flipside.report.tables import STRONG
+from flipside.metrics.families.supervision import STRONG
 from stages import published_tables
 
 COUNT = 24

@@ -23,13 +23,15 @@ class Counts(Family):
     }
 
     def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
-        """Refuses a data set that has lesion masks, but no lesion slice in the test split."""
-        if not artifacts.test.annotated:
-            return {"n_test": len(cases)}
-        lesion = cases[is_lesion_case(cases)]
-        if len(lesion) == 0:
-            raise EvaluationError("the test split has no slice with a lesion: give the data set more patients, or "
-                                  "change how it is split or filtered")
-        return {"n_test": len(cases), "n_cases": len(lesion), "n_healthy": int((cases["label"] == 0).sum()),
-                "n_patients": lesion["patient_id"].nunique(),
-                "n_lesion_vanished": int(((cases["label"] == 1) & (cases["lesion_px"] == 0)).sum())}
+        return {"n_test": len(cases), **(count_lesion_cases(cases) if artifacts.test.annotated else {})}
+
+
+def count_lesion_cases(cases: pd.DataFrame) -> dict[str, float]:
+    """The counts of a data set with lesion masks; raises EvaluationError where the test split has no lesion slice."""
+    lesion = cases[is_lesion_case(cases)]
+    if len(lesion) == 0:
+        raise EvaluationError("the test split has no slice with a lesion: give the data set more patients, or change "
+                              "how it is split or filtered")
+    return {"n_cases": len(lesion), "n_healthy": int((cases["label"] == 0).sum()),
+            "n_patients": lesion["patient_id"].nunique(),
+            "n_lesion_vanished": int(((cases["label"] == 1) & (cases["lesion_px"] == 0)).sum())}

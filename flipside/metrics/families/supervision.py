@@ -7,6 +7,9 @@ import pandas as pd
 from flipside.metrics.family import Family, Metric
 from flipside.metrics.method_artifacts import MethodArtifacts
 
+STRONG = ("STRONGLY SUPERVISED: a classifier of this run was pre-trained on patches cut with lesion masks (see "
+          "strong_supervision in params.yaml). Its numbers do not compare with those of a run on image-level labels.")
+
 
 class Supervision(Family):
     place = 140
