@@ -19,6 +19,9 @@ FLOORS = ("core", "artifacts", "scans", "cohort", "classifiers", "generators", "
 # What comes before the slices, and what may read the truth; every other stage is blind, a new one by default.
 PREPARING = ("simulate_scans", "simulate_effects", "extract_slices", "split_patients", "draw_anomalies", "cut_patches")
 SEEING = ("extract_masks", "segment_scans", "check_inpainter", "evaluate", "published_tables", "report")
+# Files that import every file of a folder, whatever its name.
+FINDS = {"flipside/metrics/registry.py": "flipside/metrics/families",
+         "flipside/scans/layouts/__init__.py": "flipside/scans/layouts"}
 # The package whose file named as a `foreach` stage's key the stage runs.
 KEYED = {"train_generator": "generators", "train_encoder": "generators", "explain": "methods"}
 
@@ -54,9 +57,9 @@ def paths(entries):
 def local_imports(file, seen=None):
     """All project files that a file imports, directly or through others (functions' inner imports too)."""
     seen = set() if seen is None else seen
-    if file == "flipside/scans/layouts/__init__.py":  # imports whatever is in its folder
-        for layout in sorted((ROOT / file).parent.glob("*.py")):
-            path = layout.relative_to(ROOT).as_posix()
+    if file in FINDS:  # what stands in no import statement
+        for found in (ROOT / FINDS[file]).glob("*.py"):
+            path = found.relative_to(ROOT).as_posix()
             if path not in seen:
                 seen.add(path)
                 local_imports(path, seen)

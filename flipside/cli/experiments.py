@@ -25,7 +25,7 @@ def experiments(context: typer.Context) -> None:
     Shows the parameters that differ and the metrics that matter. All options are passed on to `dvc exp show`, such
     as --csv.
     """
-    from flipside.metrics.summary import EvaluateParams
+    from flipside.metrics.evaluation import EvaluateParams
     from flipside.regression.lockfile import DVC
     from flipside.report.figures import ReportParams
     from flipside.report.inputs import needed

@@ -54,7 +54,7 @@ SECTIONS: dict[str, Any] = {
     "probe": "flipside.artifacts.probes:ProbeParams",
     "masks": "flipside.masks.thresholds:MaskParams",
     "segment_scans": "flipside.masks.placing:SegmentScansParams",
-    "evaluate": "flipside.metrics.summary:EvaluateParams",
+    "evaluate": "flipside.metrics.evaluation:EvaluateParams",
     "report": "flipside.report.figures:ReportParams",
 }
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,13 @@ from flipside.core.params import Params
 from flipside.masks.morphology import Step, clean
 
 Policy = Literal["fixed", "otsu", "val", "oracle"]
-POLICIES: tuple[Policy, ...] = get_args(Policy)
+# What a reader should know of each.
+POLICIES: dict[Policy, str] = {
+    "fixed": "one threshold set beforehand",
+    "otsu": "Otsu's threshold, no labels",
+    "val": "best threshold on the validation split",
+    "oracle": "best threshold on the test split itself: an upper bound, not a result",
+}
 LABEL_FREE: tuple[Policy, ...] = ("fixed", "otsu")
 BATCH_PIXELS = 2**20  # pixels of maps in work at once: what a processor's cache can hold, and little memory
 OTSU_BINS = 256
@@ -174,7 +180,7 @@ def _choose_oracle(maps: np.ndarray, lesion: np.ndarray | None, index: pd.DataFr
                    carried: dict[str, float]) -> tuple[dict[str, float], pd.DataFrame | None]:
     if lesion is None:
         return carried, None
-    lacking = [name for policy in POLICIES[:-1] for name in (policy, f"{policy}_raw") if name not in carried]
+    lacking = [name for policy in [*POLICIES][:-1] for name in (policy, f"{policy}_raw") if name not in carried]
     if lacking:
         raise MaskError(f"the thresholds carried from the other run lack {lacking}, found {sorted(carried)}: without "
                         "lesion masks it could not choose them, so its models can't be scored on lesion masks")

@@ -15,7 +15,6 @@ from flipside.core import paths
 from flipside.core.files import read_json
 from flipside.core.params import ParamsError, read_params, value_at
 from flipside.metrics.statistics import paired_p, wilson_interval
-from flipside.metrics.summary import EvaluationError
 from flipside.report.markdown import markdown_rows
 
 METHODS = {"stylex": "StylEx", "octet": "OCTET", "tace": "TACE"}

@@ -6,27 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from flipside.metrics import registry
 from flipside.report import charts, glossary, tables
 from flipside.report.inputs import ReportInputs, Result
-
-# Where a metric stands in the table of all metrics: the first theme with a matching beginning of its name.
-THEMES = (
-    ("Overlap with the lesion", ("iou_", "dice_", "pixel_ap", "ncc", "per_")),
-    ("Borders, single lesions and false alarms", ("hd95", "asd", "lesion_", "fp_")),
-    ("D, H, A, O of Major et al.", ("centre_distance", "hausdorff", "area_to_organ", "overlap_reference")),
-    ("Does the counterfactual flip the classifiers?", ("success", "cv", "judge", "flip")),
-    ("Where does a lesion appear in a healthy slice?", ("added_",)),
-    ("How much is changed, and where?", ("l1", "ssim", "lpips", "perceptual", "change_", "psnr_", "cycle_",
-                                         "inversion_")),
-    ("Do counterfactuals look like real images?", ("fid", "kid", "fd_")),
-    ("Against the reference method", ("wilcoxon", "rank_biserial")),
-    ("Do the classifier's weights matter?", ("sanity_randomisation", "randomisation")),
-    ("Time", ("seconds", "peak_memory")),
-    ("Counts", ("n_",)),
-    ("Other", ("",)),
-)
-COMPARED = ("_difference",)  # endings of metrics that belong to the comparison with the reference
-BOUNDS = ("_ci_low", "_ci_high")
 
 
 def bounds_text(bounds: tuple[float, float] | None) -> str:
@@ -85,21 +67,13 @@ def cell(result: Result, metric: str) -> dict[str, Any]:
             "title": f"{title}. {caution}" if caution else title}
 
 
-def theme_of(metric: str) -> str:
-    """The heading under which a metric stands in the table of all metrics."""
-    if metric.endswith(COMPARED):
-        return "Against the reference method"
-    return next(title for title, beginnings in THEMES if metric.startswith(beginnings))
-
-
 def all_metrics(inputs: ReportInputs, order: list[str]) -> dict[str, Any]:
     """Every metric of every method by theme, metrics down, methods across; an interval stands with its metric."""
     known = tables.known_metrics(inputs.metrics)
-    bounds = {metric + end for metric in known for end in BOUNDS}
-    rows: dict[str, list] = {title: [] for title, _ in THEMES}
+    rows: dict[str, list] = {title: [] for title in registry.themes()}
     for metric in known:
-        if metric not in bounds:
-            rows[theme_of(metric)].append({"name": metric, "cells": [cell(inputs.results[name], metric)
+        if registry.base_name(metric) == metric:
+            rows[registry.theme_of(metric)].append({"name": metric, "cells": [cell(inputs.results[name], metric)
                                                                      for name in order]})
     return {"methods": order, "count": len(known),
             "themes": [{"title": title, "rows": found} for title, found in rows.items() if found]}
@@ -128,9 +102,7 @@ def realism(inputs: ReportInputs, order: list[str]) -> dict[str, Any]:
     """Distances between scans and counterfactuals: metrics that any method has down, methods that make counterfactuals
     across; below them what was not measured and what limits the numbers, each reason once."""
     makers = [name for name in order if inputs.results[name].has_counterfactual]
-    names = ["l1", "ssim", "perceptual_clf", "lpips"]
-    names += [name for name in glossary.METRICS
-              if name.removesuffix("_coin").removesuffix("_both_directions") in glossary.DISTANCES]
+    names = registry.metrics_in("distances")
     rows = []
     for name in (name for name in names if any(name in inputs.metrics[maker] for maker in makers)):
         unchanged = next((inputs.metrics[maker][f"{name}_unchanged"] for maker in makers
