@@ -26,11 +26,11 @@ from flipside.classifiers.pretrained import (
 from flipside.core import runtime as runtimes
 from flipside.core.checkpoint import load_weights, read_description
 from flipside.core.params import load_section, load_value, read_params, stage_main, value_at
+from flipside.core.paths import CLASSIFIER
 from flipside.core.runtime import Runtime, generator_for
 from flipside.core.store import SliceStore
 from flipside.generators.nn.encoding import build_encoder
 from flipside.generators.training.loading import load_generator
-from flipside.methods.base.method import CLASSIFIER
 from flipside.methods.checks.perceptual import classifier_features
 from flipside.methods.checks.realism import RealismParams, frechet_distance
 from flipside.report.markdown import markdown_rows
