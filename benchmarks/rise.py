@@ -14,10 +14,10 @@ from collections.abc import Callable
 import torch
 
 from flipside.classifiers.backbones import build_classifier
-from flipside.core.runtime import Runtime, RuntimeParams, seed_everything
-from flipside.methods import rise
-from flipside.methods.base.method import CLASSIFIER, Context
-from stages.explain import now
+from flipside.core.paths import CLASSIFIER
+from flipside.core.runtime import Runtime, RuntimeParams, now, seed_everything
+from flipside.methods.base.method import Context
+from flipside.methods.rise import Rise, RiseParams
 
 
 def clock(runtime: Runtime) -> float:
@@ -44,9 +44,9 @@ def rise_rates(runtime: Runtime, architecture: str, width: int, size: int, image
     """Masked images per second: `bare` forward passes, and `rise` with all that it does beside them."""
     classifier = runtime.place(build_classifier(architecture, width, pretrained=False))
     classifier.eval().requires_grad_(False)
-    params = rise.MethodParams(needs=CLASSIFIER, masks=masks, grid=8, keep=0.1, batch_size=batch_size,
-                               baseline="mid_grey")
-    method = rise.Method(params, Context(classifier, runtime, 0))
+    params = RiseParams(needs=CLASSIFIER, masks=masks, grid=8, keep=0.1, batch_size=batch_size,
+                        baseline="mid_grey")
+    method = Rise(params, Context(classifier, runtime, 0))
     explained = torch.rand(images, 1, size, size, device=runtime.device) * 2 - 1
     forwards = explained[:1].expand(batch_size, -1, -1, -1).contiguous()
     sizes = [len(part) for part in torch.arange(masks).split(batch_size)] * images

@@ -1,30 +1,25 @@
 """Stage: slices + trained models -> one method's explanations of all slices of the splits in `explain.splits`.
 
-Then the randomisation check: some of its maps drawn again under shuffled weights of the classifier, and compared.
+And the randomisation check: some of its maps drawn again under shuffled weights of the classifier, and compared.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
-import numpy as np
 import pandas as pd
-import torch
 
-from flipside.artifacts.explanations import write_explanations
+from flipside.artifacts.explanations import COUNTERFACTUAL, Image, write_explanations
 from flipside.classifiers.backbones import load_classifier, predict_probabilities
+from flipside.core import paths
 from flipside.core import runtime as runtimes
 from flipside.core.files import write_json
 from flipside.core.params import announce, load_section, load_value, stage_main
-from flipside.core.progress import Ticker
-from flipside.core.runtime import Runtime, now
 from flipside.core.store import SliceStore
-from flipside.methods.base.method import CLASSIFIER, Context, ExplainParams, ExplanationBatch, load_method
-from flipside.methods.checks.randomisation import SanityParams, check, sentence
-
-# Of `ExplanationBatch`, one for each image, where a method has them.
-NUMBERS = ("f_reconstruction", "steps", "cycle_l1")
+from flipside.methods.base.explain_slices import explain_slices
+from flipside.methods.base.method import Context, find_method
+from flipside.methods.base.parameters import ExplainParams
+from flipside.methods.checks.randomisation import SanityParams, check_randomisation, summarise_check
 
 
 def main() -> None:
@@ -33,80 +28,46 @@ def main() -> None:
     name = parser.parse_args().method
 
     # Parameters, models, slices.
-    module = load_method(name)
+    method_class = find_method(name)
     params = load_section("explain", ExplainParams)
     sanity = load_section("sanity", SanityParams)
-    method_params = load_section(f"methods.{name}", module.MethodParams)
+    method_params = load_section(f"methods.{name}", method_class.Params)
     seed = load_value("seed", int)
     announce(f"explain {name}", seed=seed, explain=params, sanity=sanity, **{name: method_params})
     runtime = runtimes.start(seed)
-    classifier = load_classifier(CLASSIFIER, runtime)
+    classifier = load_classifier(paths.CLASSIFIER, runtime)
     context = Context(classifier, runtime, seed)
-    method = module.Method(method_params, context)
-    store = SliceStore.open("data/slices")
+    method = method_class(method_params, context)
+    store = SliceStore.open(paths.SLICES)
     rows = store.rows(tuple(params.splits))
     if len(rows) == 0:
-        raise ValueError(f"data/slices has no slice of the splits {params.splits}: see `explain.splits` in params.yaml")
+        raise ValueError(f"{paths.SLICES} has no slice of the splits {params.splits}: see `explain.splits` in "
+                         "params.yaml")
 
-    # Explanations, and the classifier's answer to what is stored.
-    maps, images, numbers, seconds = explain_rows(method, store, rows, params.batch_size, runtime, name)
-    seconds += getattr(method, "seconds_before", 0.0) * len(rows)
+    # Explanations, the classifier's answer to the images as they are stored, and the check.
+    explained = explain_slices(method, store, rows, params.batch_size, runtime, name)
+    seconds = explained.seconds + method.seconds_before * len(rows)
+    images = {} if explained.counterfactual is None else {COUNTERFACTUAL: explained.counterfactual}
+    scored = [*images.items(), *((kind, array) for kind, array in explained.arrays.items() if isinstance(kind, Image))]
     index = pd.DataFrame({
         "slice_id": store.index["slice_id"].to_numpy()[rows],
         "f_x": predict_probabilities(classifier, store.images[rows], runtime),
-        **{column: predict_probabilities(classifier, images[kind], runtime) if kind in images else np.nan
-           for kind, column in {"counterfactual": "f_x_cf", "abnormal": "f_x_ab"}.items()},
-        **{column: numbers.get(column, np.nan) for column in NUMBERS},
+        **{kind.score: predict_probabilities(classifier, array, runtime) for kind, array in scored if kind.score},
+        **{number.name: values for number, values in explained.numbers.items()},
     })
-
-    # Outputs.
     timing = {
         "seconds": seconds, "images": len(rows), "seconds_per_image": seconds / len(rows),
         "device": runtime.describe(), "peak_memory_gb": runtime.peak_memory_gb(),
     }
-    write_explanations(f"data/explanations/{name}", maps, images.get("counterfactual"), index, timing,
-                       images.get("abnormal"), images.get("roi"), images.get("blobs"))
+    found = check_randomisation(method_class, method_params, context, store, sanity, params.batch_size)
+
+    # Outputs.
+    write_explanations(paths.explanations(name), explained.attribution, explained.counterfactual, index, timing,
+                       explained.arrays)
+    write_json(f"{paths.SANITY}/{name}.json", found)
     print(f"{name}: {len(rows)} slices explained, {seconds / len(rows):.4f} s per slice; {timing['device']}, "
           f"peak memory {timing['peak_memory_gb']:.2f} GB")
-
-    # Do the maps depend on the classifier's weights?
-    found = check(module, method_params, context, store, sanity, params.batch_size)
-    write_json(f"data/sanity/{name}.json", found)
-    print(sentence(name, found))
-
-
-def explain_rows(
-    method: Callable[..., ExplanationBatch], store: SliceStore, rows: np.ndarray, batch_size: int, runtime: Runtime,
-    name: str,
-) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray], float]:
-    """Attribution (N,H,W); the images that the method makes, by field of `ExplanationBatch`, each (N,H,W), all float16
-    (`blobs` (N,K,7) float32); the NUMBERS that it has, each (N,); the seconds spent in the method."""
-    maps = np.empty((len(rows), *store.images.shape[1:]), np.float16)
-    images: dict[str, list[np.ndarray]] = {}
-    numbers: dict[str, list[np.ndarray]] = {}
-    seconds = 0.0
-    ticker = Ticker(f"explain {name}", total=len(rows))
-    for start in range(0, len(rows), batch_size):
-        part = rows[start : start + batch_size]
-        scans = torch.as_tensor(store.images[part], device=runtime.device).float().unsqueeze(1)  # (B,H,W) -> (B,1,H,W)
-        organ = torch.as_tensor(store.organ[part], device=runtime.device)  # (B,H,W)
-
-        began = now(runtime)
-        batch = method(scans, torch.as_tensor(part), organ)
-        seconds += now(runtime) - began
-
-        maps[start : start + len(part)] = batch.attribution.float().cpu().numpy()
-        for kind in ("counterfactual", "abnormal", "roi"):
-            if (made := getattr(batch, kind)) is not None:
-                images.setdefault(kind, []).append(made.squeeze(1).float().cpu().numpy().astype(np.float16))
-        if batch.blobs is not None:
-            images.setdefault("blobs", []).append(batch.blobs.float().cpu().numpy())
-        for column in NUMBERS:
-            if (values := getattr(batch, column)) is not None:
-                numbers.setdefault(column, []).append(values.cpu().numpy())
-        ticker.tick(start + len(part))
-    joined = [{key: np.concatenate(parts) for key, parts in each.items()} for each in (images, numbers)]
-    return maps, joined[0], joined[1], seconds
+    print(summarise_check(name, found))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch comes in; for the proces
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+# The toy classifier and images, for the tests of all folders.
+from tests.methods.conftest import classifier, planted, planted_nine, runtime, toy_models  # noqa: E402, F401
+
 LONGEST = ("tests/test_pipeline.py", "tests/faults/test_killed.py")  # first, so that no worker is left with them
 
 

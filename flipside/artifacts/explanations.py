@@ -1,9 +1,15 @@
-"""What a method says of each slice, on disk: written by the room explain, read by segment and evaluate."""
+"""A method's explanations on disk: maps, counterfactuals, and what only some methods give besides ("extras").
+
+An extra is declared once, as a `Number`, an `Image` or a `Table`; the methods that give it name it. An extra that no
+file here knows is written and read like the others: a number as a column of `index.csv`, an array as `<name>.npy`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,73 +20,111 @@ CALLED_ABNORMAL = 0.5  # probability from which on a classifier calls a slice ab
 
 
 @dataclass(frozen=True)
+class Number:
+    """One number per slice, (N,): a column of `index.csv`."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image per slice, (N,H,W) float16 in [low, high]: `<name>.npy`."""
+
+    name: str
+    low: float
+    high: float
+    score: str | None = None  # column of `index.csv` for the classifier's probability of abnormal of this image
+
+
+@dataclass(frozen=True)
+class Table:
+    """One small table per slice, (N,K,M) float32: `<name>.npy`."""
+
+    name: str
+
+
+Extra = Number | Image | Table
+
+ATTRIBUTION = Image("attribution", 0, 1)
+COUNTERFACTUAL = Image("counterfactual", -1, 1, score="f_x_cf")
+
+STEPS = Number("steps")  # optimisation steps spent on the slice
+CYCLE_L1 = Number("cycle_l1")  # mean |x - x_back| on the scale [0,1], of a way back from the counterfactual to the scan
+F_RECONSTRUCTION = Number("f_reconstruction")  # probability of abnormal of the generator's image before it is changed
+ABNORMAL = Image("abnormal_counterfactual", -1, 1, score="f_x_ab")  # the image that should be called abnormal
+ROI = Image("roi", 0, 1)  # 0 where the method leaves the scan as it is
+# The blobs that a method changes, M = 7: centre x, y and both semi-axes as shares of the image's side, angle of the
+# first in radians, 1 if the blob may change, 1 if it is the most changed one. All 0: the slice needed no search.
+BLOBS = Table("blobs")
+
+# The columns that every index.csv has, in this order, empty where a method gives nothing; other numbers follow them.
+COLUMNS = ("slice_id", "f_x", "f_x_cf", "f_x_ab", "f_reconstruction", "steps", "cycle_l1")
+
+
+@dataclass(frozen=True)
 class Explanations:
     """One method's maps, aligned with `index` (one row per explained slice, the store's order)."""
 
     attribution: np.ndarray  # (N,H,W) float16 in [0,1]
     counterfactual: np.ndarray | None  # (N,H,W) float16 in [-1,1], where the method makes one
-    # slice_id, steps, and what may be empty: the classifier's probability of abnormal (f_x, f_x_cf, f_x_ab, and
-    # f_reconstruction of a generator's image before it is changed), and cycle_l1.
-    index: pd.DataFrame
-    timing: dict  # seconds, images, seconds_per_image, device, peak_memory_gb
-    abnormal: np.ndarray | None = None  # (N,H,W) float16 in [-1,1], where the method also makes images abnormal
-    roi: np.ndarray | None = None  # (N,H,W) float16 in [0,1], 0 where a method that has it leaves the scan as it is
-    # (N,K,7) float32, of a method that changes blobs: centre x, y and both semi-axes as shares of the image's side,
-    # angle of the first in radians, 1 if it may change, 1 if it is the most changed one. All 0: no search was needed.
-    blobs: np.ndarray | None = None
+    index: pd.DataFrame  # slice_id, the classifier's probability of abnormal f_x (of f_x_cf and f_x_ab too), numbers
+    timing: dict[str, Any]  # seconds, images, seconds_per_image, device, peak_memory_gb
+    extras: Mapping[str, np.ndarray] = field(default_factory=dict)  # name of an Image or Table -> its array
 
     @classmethod
     def open(cls, path: Path | str) -> Explanations:
+        """Memory-mapped explanations from their folder; FileNotFoundError says which stage writes them."""
         path = Path(path)
         if not (path / "attribution.npy").is_file():
             raise FileNotFoundError(f"{path}/attribution.npy not found: run `dvc repro explain@{path.name}`")
-        images = {name: np.load(path / f"{name}.npy", mmap_mode="r") if (path / f"{name}.npy").is_file() else None
-                  for name in ("counterfactual", "abnormal_counterfactual", "roi", "blobs")}
-        return cls(
-            np.load(path / "attribution.npy", mmap_mode="r"),
-            images["counterfactual"],
-            pd.read_csv(path / "index.csv", dtype={"slice_id": str}),
-            read_json(path / "timing.json"),
-            images["abnormal_counterfactual"],
-            images["roi"],
-            images["blobs"],
-        )
+        arrays = {file.stem: np.load(file, mmap_mode="r") for file in sorted(path.glob("*.npy"))}
+        return cls(arrays.pop(ATTRIBUTION.name), arrays.pop(COUNTERFACTUAL.name, None),
+                   pd.read_csv(path / "index.csv", dtype={"slice_id": str}), read_json(path / "timing.json"), arrays)
+
+    @property
+    def abnormal(self) -> np.ndarray | None:
+        """(N,H,W) float16 in [-1,1]: the images made abnormal, where the method makes some."""
+        return self.extras.get(ABNORMAL.name)
+
+    @property
+    def roi(self) -> np.ndarray | None:
+        """(N,H,W) float16 in [0,1]: where the method may change the scan, where it says so."""
+        return self.extras.get(ROI.name)
+
+    @property
+    def blobs(self) -> np.ndarray | None:
+        """(N,K,7) float32: the blobs that the method changes, see BLOBS, where it changes blobs."""
+        return self.extras.get(BLOBS.name)
 
 
 def write_explanations(path: Path | str, attribution: np.ndarray, counterfactual: np.ndarray | None,
-                       index: pd.DataFrame, timing: dict, abnormal: np.ndarray | None = None,
-                       roi: np.ndarray | None = None, blobs: np.ndarray | None = None) -> None:
-    """Write one method's explanations whole; refuses NaN and values out of range, naming the first slice.
+                       index: pd.DataFrame, timing: dict[str, Any],
+                       extras: Mapping[Image | Table, np.ndarray] | None = None) -> None:
+    """Write one method's explanations whole; ValueError for NaN and values out of range, naming the first slice.
 
-    `abnormal` (N,H,W) in [-1,1]: the images made abnormal, whose f stands in the index as `f_x_ab`; else that is empty,
-    as are `f_reconstruction` and `cycle_l1` of a method without a reconstruction or a way back from its
-    counterfactuals. `roi` (N,H,W) in [0,1]: where the method may change the scan. `blobs` (N,K,7): see `Explanations`.
+    index: slice_id, f_x, and what there is of the other COLUMNS and of further numbers. extras: arrays of N slices.
     """
-    _check(attribution, 0.0, 1.0, "attribution", index)
-    images = {"counterfactual": counterfactual, "abnormal_counterfactual": abnormal}
-    images = {name: values for name, values in images.items() if values is not None}
-    for name, values in images.items():
-        _check(values, -1.0, 1.0, name, index)
-    if roi is not None:
-        _check(roi, 0.0, 1.0, "roi", index)
-        images["roi"] = roi
+    arrays: dict[Image | Table, np.ndarray] = {ATTRIBUTION: attribution}
+    if counterfactual is not None:
+        arrays[COUNTERFACTUAL] = counterfactual
+    arrays.update(extras or {})
+    for kind, values in arrays.items():
+        if isinstance(kind, Image):
+            _check(kind, values, index)
     with atomic_folder(path) as folder:
-        np.save(folder / "attribution.npy", attribution.astype(np.float16))
-        for name, values in images.items():
-            np.save(folder / f"{name}.npy", values.astype(np.float16))
-        if blobs is not None:
-            np.save(folder / "blobs.npy", blobs.astype(np.float32))
-        table = index.assign(**{name: index.get(name, np.nan) for name in ("f_x_ab", "f_reconstruction", "cycle_l1")})
-        table = table[["slice_id", "f_x", "f_x_cf", "f_x_ab", "f_reconstruction", "steps", "cycle_l1"]]
-        table.to_csv(folder / "index.csv", index=False)
+        for kind, values in arrays.items():
+            dtype = np.float16 if isinstance(kind, Image) else np.float32
+            np.save(folder / f"{kind.name}.npy", values.astype(dtype))
+        further = [name for name in index if name not in COLUMNS]
+        index.reindex(columns=[*COLUMNS, *further]).to_csv(folder / "index.csv", index=False)
         write_json(folder / "timing.json", timing)
 
 
-def _check(maps: np.ndarray, low: float, high: float, name: str, index: pd.DataFrame) -> None:
-    if len(maps) != len(index):
-        raise ValueError(f"{len(maps)} {name} maps for {len(index)} slices")
-    good = (np.isfinite(maps) & (maps >= low) & (maps <= high)).all(axis=(1, 2))
+def _check(kind: Image, values: np.ndarray, index: pd.DataFrame) -> None:
+    if len(values) != len(index):
+        raise ValueError(f"{len(values)} {kind.name} maps for {len(index)} slices")
+    good = (np.isfinite(values) & (values >= kind.low) & (values <= kind.high)).all(axis=(1, 2))
     if not good.all():
         first = int(np.flatnonzero(~good)[0])
-        raise ValueError(f"{name} of slice {index['slice_id'].iloc[first]} leaves [{low:g},{high:g}] or is not finite "
-                         f"({(~good).sum()} of {len(good)} slices)")
+        raise ValueError(f"{kind.name} of slice {index['slice_id'].iloc[first]} leaves [{kind.low:g},{kind.high:g}] or "
+                         f"is not finite ({(~good).sum()} of {len(good)} slices)")

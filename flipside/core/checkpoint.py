@@ -17,6 +17,7 @@ from flipside.core.files import atomic_file, atomic_folder, content_digest, read
 
 SCHEMA_VERSION = 1  # raise when the meaning of a scratch checkpoint changes: older ones are then not resumed
 SCRATCH = Path(".scratch")
+MODEL_FILES = ("model.safetensors", "model.json")  # of a trained model's folder
 
 
 class CheckpointError(ValueError):

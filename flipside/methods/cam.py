@@ -5,14 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flipside.methods.base.method import AttributionMethod, AttributionParams, upsample
+from flipside.methods.base.maps import MapMethod, upsample
 
 
-class MethodParams(AttributionParams):
-    pass
+class CAM(MapMethod):
+    """Feature maps, weighted by the linear layer."""
 
-
-class Method(AttributionMethod):
     @torch.no_grad()
     def maps(self, images: Tensor, rows: Tensor) -> Tensor:
         classifier = self.context.classifier

@@ -6,16 +6,21 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from flipside.methods.base.method import AttributionMethod, AttributionParams
+from flipside.methods.base.maps import MapMethod, MapParams
 
 
-class MethodParams(AttributionParams):
+class CentreParams(MapParams):
+    """Section `methods.centre`."""
+
     sigma: PositiveFloat
-    """As a fraction of the image's height and width."""
+    """Standard deviation of the Gaussian, as a fraction of the image's height and width."""
 
 
-class Method(AttributionMethod):
-    params: MethodParams
+class Centre(MapMethod):
+    """A Gaussian around the centre."""
+
+    Params = CentreParams
+    params: CentreParams
 
     def maps(self, images: Tensor, rows: Tensor) -> Tensor:
         profiles = []

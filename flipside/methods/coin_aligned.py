@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
 
-import torch
 from torch import Tensor
 
-from flipside.core.params import Params
-from flipside.generators.training.loading import load_generator
-from flipside.methods.base.method import Context, ExplanationBatch
+from flipside.methods.base.batch import ExplanationBatch
+from flipside.methods.base.generator_pass import GeneratorPass
+from flipside.methods.base.parameters import MethodParams
 
 
-class MethodParams(Params):
+class CoinAlignedParams(MethodParams):
+    """Section `methods.coin_aligned`."""
+
     needs: Literal["models/generators/coin_aligned"]
     """Folder of the trained generator."""
     compare: Literal["input_range", "aligned"]
     """The map: |x - x_cf| / 2 in the scan's range, or after tanh as in the thesis, |tanh(x) - tanh(x + G)| / 2."""
 
 
-class Method:
-    def __init__(self, params: MethodParams, context: Context):
-        self.params, self.context = params, context
-        self.generator = load_generator(params.needs, context.runtime)
+class AlignedGenerator(Protocol):
+    """What is called of the trained generator; images and sums (B,1,H,W)."""
 
-    @torch.no_grad()
-    def __call__(self, images: Tensor, rows: Tensor, organ: Tensor) -> ExplanationBatch:
-        """Counterfactuals of images (B,1,H,W) in [-1,1]; the classifier's features of them steer the generator."""
+    features: int  # of the classifier that it is conditioned on, 0: none
+
+    def total(self, images: Tensor, condition: Tensor | None) -> Tensor: ...  # x + G, unbounded
+    def in_input_range(self, total: Tensor) -> Tensor: ...
+    def align(self, images: Tensor) -> Tensor: ...
+    def aligned(self, total: Tensor) -> Tensor: ...
+
+
+class CoinAligned(GeneratorPass):
+    """The change that the aligned generator makes."""
+
+    Params = CoinAlignedParams
+    params: CoinAlignedParams
+    generator: AlignedGenerator
+
+    def explain(self, images: Tensor) -> ExplanationBatch:
+        """Counterfactuals of images (B,1,H,W) in [-1,1]; the generator is conditioned on the classifier's features."""
         classifier, features = self.context.classifier, None
         if self.generator.features:  # in full precision, as in training
             features = classifier.pooled(classifier.features(images))

@@ -2,41 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
 
-import torch
 from torch import Tensor
 
-from flipside.core.params import Params
-from flipside.generators.training.loading import load_generator
-from flipside.methods.base.method import Context, ExplanationBatch
-
-# Trained on labels alone: the maps say what sets the classes apart, and nothing of any classifier. The randomisation
-# check finds that out.
-TRAINED_WITHOUT_CLASSIFIER = True
+from flipside.artifacts.explanations import CYCLE_L1
+from flipside.methods.base.batch import ExplanationBatch
+from flipside.methods.base.generator_pass import GeneratorPass
+from flipside.methods.base.parameters import MethodParams
 
 
-class MethodParams(Params):
+class CxGanParams(MethodParams):
+    """Section `methods.cx_gan`."""
+
     needs: Literal["models/generators/cx_gan"]
     """Folder of the trained generators."""
     attribution: Literal["map", "instance"]
-    """Map: M(x), as published. The integrated model's F sees nothing but G(x): where that is a healthy image without a
-    trace of what was there, F can't know where to draw. instance: the change from x to G(x)."""
+    """What the attribution is. map: M(x), as published; where G(x) is a healthy image without a trace of the lesion,
+    the integrated model's F, which sees nothing else, can't know where to draw. instance: the change from x to G(x)."""
 
 
-class Method:
-    def __init__(self, params: MethodParams, context: Context):
-        self.params, self.context = params, context
-        self.generator = load_generator(params.needs, context.runtime)
+class CxGenerators(Protocol):
+    """What is called of the trained generators; images and maps (B,1,H,W) in [-1,1]."""
 
-    @torch.no_grad()
-    def __call__(self, images: Tensor, rows: Tensor, organ: Tensor) -> ExplanationBatch:
-        """Of images (B,1,H,W) in [-1,1]: attribution |M| / 2, in the unit of the other methods' changes, or
-        |x - G(x)| / 2; the instance G(x), and how far from x the way back from there ends."""
+    def healthy(self, images: Tensor) -> Tensor: ...  # G(x)
+    def change(self, images: Tensor, healthy: Tensor) -> Tensor: ...  # M(x)
+    def abnormal(self, images: Tensor) -> Tensor: ...  # y + F(y)
+
+
+class CxGan(GeneratorPass):
+    """The map of a pair of generators in a cycle."""
+
+    Params = CxGanParams
+    extras = (CYCLE_L1,)
+    # Trained on labels alone: its maps show what separates the classes and say nothing about any classifier. The
+    # randomisation check reveals that.
+    explains_any_classifier = True
+    params: CxGanParams
+    generator: CxGenerators
+
+    def explain(self, images: Tensor) -> ExplanationBatch:
+        """Of images (B,1,H,W) in [-1,1]: attribution |M| / 2, on the scale of the other methods' changes, or
+        |x - G(x)| / 2; the instance G(x), and how far from x the way back from it ends."""
         with self.context.runtime.autocast():
             counterfactual = self.generator.healthy(images).float().clamp(-1, 1)
             change = (counterfactual - images if self.params.attribution == "instance"
                       else self.generator.change(images, counterfactual).float())
             back = self.generator.abnormal(counterfactual).float()
         cycle_l1 = (back - images).abs().mean(dim=(1, 2, 3)) / 2  # (B,)
-        return ExplanationBatch(change.abs().squeeze(1) / 2, counterfactual, cycle_l1=cycle_l1)
+        return ExplanationBatch(change.abs().squeeze(1) / 2, counterfactual, {CYCLE_L1: cycle_l1})

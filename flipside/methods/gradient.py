@@ -5,14 +5,12 @@ from __future__ import annotations
 from captum.attr import Saliency
 from torch import Tensor
 
-from flipside.methods.base.method import AttributionMethod, AttributionParams
+from flipside.methods.base.maps import MapMethod
 
 
-class MethodParams(AttributionParams):
-    pass
+class Gradient(MapMethod):
+    """Absolute input gradient."""
 
-
-class Method(AttributionMethod):
     def maps(self, images: Tensor, rows: Tensor) -> Tensor:
         leaf = images.detach().clone().requires_grad_()  # captum switches gradients on in the tensor that it is given
         return Saliency(self.context.classifier).attribute(leaf, abs=True).squeeze(1).detach()  # (B,1,H,W) -> (B,H,W)

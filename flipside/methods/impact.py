@@ -8,59 +8,73 @@ are optimised at once; the loss is a sum over images, so each image's result is 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from flipside.core.params import Params
-from flipside.generators.training.loading import load_generator
-from flipside.methods.base.method import Context, ExplanationBatch, upsample
+from flipside.artifacts.explanations import STEPS
+from flipside.methods.base.batch import ExplanationBatch
+from flipside.methods.base.generator_pass import GeneratorMethod
+from flipside.methods.base.maps import upsample
+from flipside.methods.base.parameters import MethodParams
 
-# The inpainter never saw the classifier: under other weights of it the same inpainter explains those.
-TRAINED_WITHOUT_CLASSIFIER = True
-SMOOTH = 0.01  # differences below it count less than they are: between equal neighbours rounding would decide else
+SMOOTH = 0.01  # differences below it count less than they are; else rounding would decide between equal neighbours
 ADAM_EPSILON = 1e-6  # a cell whose gradient is nothing but rounding stays where it is
 
 
-class MethodParams(Params):
+class ImpactParams(MethodParams):
+    """Section `methods.impact`."""
+
     needs: Literal["models/generators/impact"]
     """Folder of the trained inpainter."""
     steps: int = Field(ge=1)
+    """Steps of Adam."""
     learning_rate: float = Field(gt=0)
-    """Of Adam, on the cells of S."""
+    """Adam's learning rate, on the cells of S."""
     cell_px: int = Field(ge=1)
-    """Side of a cell; S is optimised on a grid of cells and made smooth between them."""
+    """Side of a cell in pixels: the salient region S is optimised on a grid of cells and is smooth between them."""
     initial: tuple[float, float]
-    """What the grid starts with, in turns like a chessboard."""
+    """The two values of S that the grid starts with, alternating like a chessboard."""
     threshold: float = Field(gt=0, lt=1)
-    """Theta."""
+    """Theta: value of S above which a pixel belongs to the region."""
     relaxation: Literal["soft", "straight_through"]
-    """S itself in the composite, or S cut at theta with S's gradient."""
+    """What masks the composite. soft: S itself; straight_through: S cut at theta, with the gradient of S."""
     inside_organ: bool
-    """Only cells that touch the organ may become holes."""
+    """Whether only cells that touch the organ may become holes."""
     least_logit: float
-    """About where the score terms stop paying: as printed, psi has no lower bound."""
+    """Logit below which the score terms hardly fall any further; as printed in the paper, psi has no lower bound."""
     lambda_score: float = Field(ge=0)
-    """Lambda 1, of phi + psi."""
+    """Lambda 1, weight of the score terms phi + psi."""
     lambda_total_variation: float = Field(ge=0)
-    """Lambda 2; 0 together with lambda 3 is the paper's ablation."""
+    """Lambda 2, weight of the total variation of S; 0 together with `lambda_area` is the paper's ablation."""
     lambda_area: float = Field(ge=0)
-    """Lambda 3, of the dice overlap with the organ."""
+    """Lambda 3, weight of the Dice overlap of S with the organ."""
 
 
-class Method:
-    def __init__(self, params: MethodParams, context: Context):
-        self.params, self.context = params, context
-        self.inpainter = load_generator(params.needs, context.runtime)
+class Inpainter(Protocol):
+    """What is called of the trained inpainter."""
+
+    def inpaint(self, images: Tensor, holes: Tensor) -> Tensor: ...  # (B,1,H,W) in [-1,1], holes in [0,1]
+
+
+class Impact(GeneratorMethod):
+    """The smallest region whose inpainting flips the decision."""
+
+    Params = ImpactParams
+    extras = (STEPS,)
+    explains_any_classifier = True  # the inpainter is trained without the classifier
+    params: ImpactParams
+    generator: Inpainter
 
     def __call__(self, images: Tensor, rows: Tensor, organ: Tensor) -> ExplanationBatch:
         """Explain images (B,1,H,W) in [-1,1] with organ masks (B,H,W).
 
         Attribution: S where it passes theta, else 0 (the paper's result masks). Counterfactual: the image with all that
-        passes theta inpainted. An image whose logit is at or below `least_logit` has nothing to gain: its S is empty.
+        passes theta inpainted. An image whose logit is at or below `least_logit` has nothing to gain: its S is
+        empty.
         """
         organ = organ.unsqueeze(1) > 0  # (B,H,W) -> (B,1,H,W)
         organ |= ~organ.flatten(1).any(dim=1).view(-1, 1, 1, 1)  # a slice without organ: all of it
@@ -71,7 +85,7 @@ class Method:
         if searched.any():
             result[searched], counterfactual[searched] = self.optimise(images[searched], organ[searched],
                                                                        logits[searched])
-        return ExplanationBatch(result.squeeze(1), counterfactual, self.params.steps * searched)
+        return ExplanationBatch(result.squeeze(1), counterfactual, {STEPS: self.params.steps * searched})
 
     def optimise(self, images: Tensor, organ: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
         """S cut at theta and the counterfactuals, each (B,1,H,W), of images with organs (B,1,H,W) and logits (B,)."""
@@ -89,7 +103,7 @@ class Method:
             saliency = self.draw(cells, allowed, organ)
             holes = self.cut(saliency)
             with self.context.runtime.autocast():
-                counterfactual = self.inpainter.inpaint(images, holes)
+                counterfactual = self.generator.inpaint(images, holes)
         return saliency * holes, counterfactual.float()
 
     def initial_grid(self, organ: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,7 +146,7 @@ class Method:
         if params.relaxation == "straight_through":
             holes = self.cut(saliency) + saliency - saliency.detach()
         with self.context.runtime.autocast():
-            composite = self.inpainter.inpaint(images, holes)
+            composite = self.generator.inpaint(images, holes)
         logit = params.least_logit + F.softplus(self.classify(composite) - params.least_logit)
         loss = params.lambda_score * (F.softplus(logit) + logit - logits)
         return (loss + params.lambda_total_variation * map_variation(saliency)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from flipside.methods.base.method import AttributionMethod, AttributionParams
+from flipside.methods.base.maps import MapMethod
 
 
-class MethodParams(AttributionParams):
-    pass
+class Intensity(MapMethod):
+    """Brightness."""
 
-
-class Method(AttributionMethod):
     def maps(self, images: Tensor, rows: Tensor) -> Tensor:
         return (images.squeeze(1) + 1) / 2  # (B,1,H,W) in [-1,1] -> (B,H,W) in [0,1]

@@ -6,14 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flipside.methods.base.method import AttributionMethod, AttributionParams, upsample
+from flipside.methods.base.maps import MapMethod, upsample
 
 
-class MethodParams(AttributionParams):
-    pass
+class LayerCAM(MapMethod):
+    """Feature maps, weighted position by position by the positive part of their gradient."""
 
-
-class Method(AttributionMethod):
     def maps(self, images: Tensor, rows: Tensor) -> Tensor:
         classifier = self.context.classifier
         with torch.no_grad():

@@ -6,14 +6,12 @@ import torch
 from torch import Tensor
 
 from flipside.core.runtime import generator_for
-from flipside.methods.base.method import AttributionMethod, AttributionParams
+from flipside.methods.base.maps import MapMethod
 
 
-class MethodParams(AttributionParams):
-    pass
+class RandomMap(MapMethod):
+    """Uniform noise."""
 
-
-class Method(AttributionMethod):
     def maps(self, images: Tensor, rows: Tensor) -> Tensor:
         # One generator per image: a map depends on the seed and the image's place in the store alone.
         generators = [generator_for(self.context.seed, row) for row in rows.tolist()]

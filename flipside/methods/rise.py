@@ -1,4 +1,4 @@
-"""RISE (Petsiuk, Das, Saenko 2018): the mean of random masks, each weighted by the answer to what it shows.
+"""RISE (Petsiuk, Das, Saenko 2018): the mean of random masks, each weighted by the probability for what it shows.
 
 Eq. 6: S = 1 / (N E[M]) * sum_i f(I * M_i) M_i. One set of masks serves all images, as in the published code.
 """
@@ -6,7 +6,6 @@ Eq. 6: S = 1 / (N E[M]) * sum_i f(I * M_i) M_i. One set of masks serves all imag
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,26 +13,32 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from flipside.core.runtime import generator_for
-from flipside.methods.base.method import BASELINES, AttributionMethod, AttributionParams, Context, masked_probabilities
+from flipside.methods.base.maps import BASELINES, Baseline, MapMethod, MapParams, masked_probabilities
+from flipside.methods.base.method import Context
 
 
-class MethodParams(AttributionParams):
+class RiseParams(MapParams):
+    """Section `methods.rise`."""
+
     masks: PositiveInt
-    """N, 6000 in COIN."""
+    """N, the number of random masks; COIN: 6000."""
     grid: PositiveInt
-    """Cells per side of the coarse mask."""
+    """Cells per side of a coarse mask, before it is upsampled."""
     keep: float = Field(gt=0, le=1)
-    """P, the chance that a cell is shown."""
+    """p, the probability that a cell of a mask is shown."""
     batch_size: PositiveInt
-    """Masked images per forward pass."""
-    baseline: Literal["mid_grey", "air"]
-    """What a hidden pixel becomes; mid_grey (0) as published."""
+    """Masked images per forward pass of the classifier."""
+    baseline: Baseline
+    """What a hidden pixel becomes: mid_grey (0) as published, or air (-1)."""
 
 
-class Method(AttributionMethod):
-    params: MethodParams
+class Rise(MapMethod):
+    """Random masks, averaged."""
 
-    def __init__(self, params: MethodParams, context: Context):
+    Params = RiseParams
+    params: RiseParams
+
+    def __init__(self, params: RiseParams, context: Context):
         super().__init__(params, context)
         generator = generator_for(context.seed)
         draws = torch.rand(params.masks, params.grid, params.grid, generator=generator)

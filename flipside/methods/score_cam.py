@@ -1,44 +1,48 @@
-"""Score-CAM (Wang et al. 2020): the last feature maps, each weighted by the classifier's answer to what it shows.
+"""Score-CAM (Wang et al. 2020): the last feature maps, each weighted by the classifier's probability for what it shows.
 
-As in COIN's comparison: the weight is the plain probability of the masked image (no softmax, no baseline's score taken
-off), and the maps are summed as they are, not min-max scaled.
+As in COIN's comparison: the weight is the plain probability of the masked image (no softmax, no baseline's score
+subtracted), and the maps are summed as they are, not min-max scaled.
 """
 
 from __future__ import annotations
-
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import Tensor
 
-from flipside.methods.base.method import (
+from flipside.methods.base.maps import (
     BASELINES,
-    AttributionMethod,
-    AttributionParams,
+    Baseline,
+    MapMethod,
+    MapParams,
     masked_probabilities,
     min_max_scale,
     upsample,
 )
 
 
-class MethodParams(AttributionParams):
+class ScoreCAMParams(MapParams):
+    """Section `methods.score_cam`."""
+
     batch_size: PositiveInt
-    """Masked images (one per channel) per forward pass."""
-    baseline: Literal["mid_grey", "air"]
-    """What a hidden pixel becomes; mid_grey (0) as published."""
+    """Masked images, one per feature map, per forward pass of the classifier."""
+    baseline: Baseline
+    """What a hidden pixel becomes: mid_grey (0) as published, or air (-1)."""
 
 
-class Method(AttributionMethod):
-    params: MethodParams
+class ScoreCAM(MapMethod):
+    """Feature maps, weighted by the probability of the image that they mask."""
+
+    Params = ScoreCAMParams
+    params: ScoreCAMParams
 
     @torch.no_grad()
     def maps(self, images: Tensor, rows: Tensor) -> Tensor:
         features = self.context.classifier.features(images).float()  # (B,C,h,w)
-        return torch.stack([self._map(image, maps) for image, maps in zip(images, features, strict=True)])
+        return torch.stack([self.map_of(image, maps) for image, maps in zip(images, features, strict=True)])
 
-    def _map(self, image: Tensor, features: Tensor) -> Tensor:
+    def map_of(self, image: Tensor, features: Tensor) -> Tensor:
         """Map (H,W) of one image (1,H,W) with its features (C,h,w)."""
         total = torch.zeros_like(image[0])  # (H,W)
         for part in features.split(self.params.batch_size):

@@ -13,43 +13,70 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from flipside.artifacts.explanations import BLOBS, ROI, STEPS, Extra
 from flipside.classifiers.perceptual import View
 from flipside.generators.nn.blobs import Layout
 from flipside.generators.nn.encoding import layout_distance, observer_of
 from flipside.generators.nn.networks import clamped
-from flipside.generators.training.loading import load_generator
-from flipside.methods.base.method import Context, ExplanationBatch
-from flipside.methods.latent.latent_search import Found, SearchParams, Trial, change, search, toward_healthy
-from flipside.methods.latent.latents import Latents
-from flipside.methods.latent.regions import Region, RegionParams, choose_region, outlines, region_mask, spreads
-from flipside.methods.octet import unrestricted
+from flipside.methods.base.batch import ExplanationBatch
+from flipside.methods.base.method import Context
+from flipside.methods.latent.blob_method import BlobMethod
+from flipside.methods.latent.regions import (
+    Region,
+    RegionParams,
+    choose_region,
+    estimate_spreads,
+    mask_region,
+    outline_blobs,
+)
+from flipside.methods.latent.search import (
+    Found,
+    SearchParams,
+    Trial,
+    healthy_loss,
+    measure_change,
+    search,
+    search_all_blobs,
+)
 
 
-class MethodParams(SearchParams):
+class TaceParams(SearchParams):
+    """Section `methods.tace`."""
+
     needs: Literal["data/latents/blobgan"]
     """Folder of the inverted slices, with their generator."""
     first_steps: int = Field(ge=1)
-    """Of the unrestricted search."""
+    """Steps of the first search, among all blobs; `steps` is of the second, among those of the region."""
     region: RegionParams
+    """Which blobs form the region."""
     step: Literal["restricted_cf", "literal_eq4"]
+    """The second search. restricted_cf: for a counterfactual among the region's blobs; literal_eq4: the paper's
+    equation 4 as printed, which has no term that flips the decision."""
     composite: Literal["residual", "replace", "none"]
-    """The paper never says that it composites."""
+    """What stands inside the region. residual: the scan plus the change of the reconstruction; replace: the generator's
+    image; none: the generator's image everywhere (the paper says nothing of a composite)."""
     lambda_perceptual: float = Field(ge=0)
+    """Weight of the perceptual distance between scan and counterfactual in the second search."""
     lambda_pixel: float = Field(ge=0)
+    """Weight of the mean squared difference between scan and counterfactual in the second search."""
     lambda_decision: float = Field(ge=0)
-    """Literal_eq4 alone: it pulls back to the scan's class."""
+    """literal_eq4 alone: weight of the distance between the classifier's features, which pulls the counterfactual back
+    to the scan's class."""
     lambda_proximity: float = Field(ge=0)
-    """Literal_eq4 alone, of the six groups' summed squares; OCTET's code: 0.1."""
+    """literal_eq4 alone: weight of the blobs' summed squared change over six groups; OCTET's code: 0.1."""
 
 
-class Method:
-    def __init__(self, params: MethodParams, context: Context):
-        self.params, self.context = params, context
-        self.generator = load_generator(params.needs, context.runtime)
-        self.latents = Latents.open(params.needs)
-        self.seconds_before = self.latents.timing["seconds_per_image"]
+class Tace(BlobMethod):
+    """OCTET's search, then a second one among the blobs of a region."""
+
+    Params = TaceParams
+    extras = (STEPS, ROI, BLOBS)
+    params: TaceParams
+
+    def __init__(self, params: TaceParams, context: Context):
+        super().__init__(params, context)
         self.observer = observer_of(context.classifier)
-        self.spread = spreads(self.generator, context.seed, context.runtime.device)
+        self.spread = estimate_spreads(self.generator, context.seed, context.runtime.device)
 
     def __call__(self, images: Tensor, rows: Tensor, organ: Tensor) -> ExplanationBatch:
         """Counterfactuals of images (B,1,H,W) in [-1,1] that were inverted as `rows` (B,) of the store.
@@ -65,8 +92,10 @@ class Method:
             start = self.latents.of(rows[searched.cpu()], images.device)
             made = self.explain(images[searched], start)
             counterfactual[searched], mask[searched], steps[searched], blobs[searched] = made
-        roi = None if self.params.composite == "none" else mask  # without compositing the whole scan changes
-        return ExplanationBatch.from_counterfactual(images, counterfactual, steps, roi=roi, blobs=blobs)
+        extras: dict[Extra, Tensor] = {STEPS: steps, BLOBS: blobs}
+        if self.params.composite != "none":  # without compositing the whole scan changes
+            extras[ROI] = mask
+        return ExplanationBatch.from_counterfactual(images, counterfactual, extras)
 
     def explain(self, images: Tensor, start: Layout) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of images (B,1,H,W) with their inverted blobs: counterfactuals, M (B,1,H,W), both searches' steps (B,), and
@@ -75,27 +104,28 @@ class Method:
         with torch.no_grad():
             shares = self.generator.shares(start)
             reconstruction = self.generator.render(start, shares=shares)
-        # Of a scan whose reconstruction is called healthy already nothing would change, and any blob were k*.
-        first = unrestricted(self.generator, self.context.classifier, start, first_params, images - reconstruction)
+        # Where the reconstruction is called healthy already, nothing would change and any blob could be k*: so the
+        # decision on the scan is the one to flip.
+        first = search_all_blobs(self.generator, self.context.classifier, start, first_params, images - reconstruction)
         region = choose_region(start, first.layout, self.spread, self.params.region)
         step = RegionStep(self, images, start, region, shares, reconstruction)
         found = step.restricted() if self.params.step == "restricted_cf" else step.literal(first)
         with torch.no_grad():
             counterfactual, mask = step.composite(found.layout, torch.arange(len(images), device=images.device))
-        return counterfactual.clamp(-1, 1), mask, first.steps + found.steps, outlines(found.layout, region)
+        return counterfactual.clamp(-1, 1), mask, first.steps + found.steps, outline_blobs(found.layout, region)
 
 
 class RegionStep:
-    """The second search, of B images (B,1,H,W) with their inverted blobs, what is seen of these where (shares,
-    (B,K+1,H,W)), the reconstructions (B,1,H,W), and the regions."""
+    """The second search, of B images (B,1,H,W) with their inverted blobs, the blobs' shares of each pixel (B,K+1,H,W),
+    the reconstructions (B,1,H,W), and the regions."""
 
-    def __init__(self, method: Method, images: Tensor, start: Layout, region: Region, shares: Tensor,
+    def __init__(self, method: Tace, images: Tensor, start: Layout, region: Region, shares: Tensor,
                  reconstruction: Tensor):
         self.params, self.generator, self.observer = method.params, method.generator, method.observer
         self.images, self.start, self.region = images, start, region
         self.shares, self.reconstruction = shares, reconstruction
         with torch.no_grad():
-            self.view: View = self.observer(images)  # the scans don't change: seen once
+            self.view: View = self.observer(images)  # the scans don't change: computed once
 
     def composite(self, layout: Layout, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The counterfactual (R,1,H,W) of the blobs of images `rows` (R,), and M (R,1,H,W), recomputed for them.
@@ -104,7 +134,7 @@ class RegionStep:
         """
         shares, images = self.generator.shares(layout), self.images[rows]
         made = self.generator.render(layout, shares=shares)
-        mask = region_mask(self.shares[rows], shares, self.region.chosen[rows])
+        mask = mask_region(self.shares[rows], shares, self.region.chosen[rows])
         if self.params.composite == "none":
             return clamped(made), mask
         if self.params.composite == "residual":  # the inversion's error cancels
@@ -124,8 +154,8 @@ class RegionStep:
         """A counterfactual from the inverted blobs on, in which only the region's blobs change."""
         def objective(layout: Layout, rows: Tensor) -> Trial:
             seen, _, distance = self.closeness(layout, rows)
-            moved = self.params.proximity * change(layout, self.start.rows(rows), self.params.mode)
-            return Trial(toward_healthy(seen.logits) + moved + distance, seen.logits, distance)
+            moved = self.params.proximity * measure_change(layout, self.start.rows(rows), self.params.mode)
+            return Trial(healthy_loss(seen.logits) + moved + distance, seen.logits, distance)
 
         return search(self.start, objective, self.params, free=self.region.chosen)
 

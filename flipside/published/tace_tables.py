@@ -14,6 +14,7 @@ from flipside.artifacts.explanations import CALLED_ABNORMAL
 from flipside.core import paths
 from flipside.core.files import read_json
 from flipside.core.params import ParamsError, read_params, value_at
+from flipside.metrics.evaluation import EvaluationError
 from flipside.metrics.statistics import paired_p, wilson_interval
 from flipside.report.markdown import markdown_rows
 

@@ -1,4 +1,4 @@
-"""Slices as grids of pixels: resized, and counted in squares. Only `resize_bilinear` imports torch, when it is called."""
+"""Slices as grids of pixels: resized, and counted in squares. Only `resize_bilinear` imports torch, when called."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipside.artifacts.explanations import Explanations, write_explanations
+from flipside.artifacts.explanations import ABNORMAL, Explanations, write_explanations
 from flipside.core.files import atomic_file, atomic_folder, write_metrics
 from flipside.core.store import INDEX_COLUMNS, SliceStore, StoreError, write_store
 
@@ -96,12 +96,13 @@ def test_explanations_round_trip(tmp_path):
 
 def test_images_made_abnormal_are_kept_apart_from_the_counterfactuals(tmp_path):
     maps, counterfactual, abnormal = np.zeros((2, 4, 4)), np.full((2, 4, 4), -0.5), np.full((2, 4, 4), 0.5)
-    write_explanations(tmp_path / "singla", maps, counterfactual, explained(2).assign(f_x_ab=[0.9, 0.8]), {}, abnormal)
+    write_explanations(tmp_path / "singla", maps, counterfactual, explained(2).assign(f_x_ab=[0.9, 0.8]), {},
+                       {ABNORMAL: abnormal})
     read = Explanations.open(tmp_path / "singla")
     assert (read.counterfactual == -0.5).all() and (read.abnormal == 0.5).all()
     assert read.index["f_x_ab"].tolist() == [0.9, 0.8]
     with pytest.raises(ValueError, match="abnormal_counterfactual of slice s0"):
-        write_explanations(tmp_path / "singla", maps, counterfactual, explained(2), {}, abnormal + 1)
+        write_explanations(tmp_path / "singla", maps, counterfactual, explained(2), {}, {ABNORMAL: abnormal + 1})
 
 
 @pytest.mark.parametrize("bad", [np.nan, -0.1, 1.1])

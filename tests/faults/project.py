@@ -108,8 +108,8 @@ def _stage(project: str, module: str, arguments: list[str], patches: dict[str, A
     sys.argv = [module, *arguments]
     course = importlib.import_module("flipside.generators.training.state")
     course.SAVE_EVERY_SECONDS, course.RECORD_EVERY = 0.0, 4
-    for searching in ("invert", "find_attributes"):
-        importlib.import_module(f"stages.{searching}").SAVE_EVERY_SECONDS = 0.0
+    for search in ("inversion", "attributes"):
+        importlib.import_module(f"flipside.methods.latent.{search}").SAVE_EVERY_SECONDS = 0.0
     if module.split(".")[1] in map(base, BLIND):
         sys.addaudithook(_no_truth)
     if "kill_at" in patches:

@@ -54,9 +54,9 @@ def test_killed_whenever_something_is_about_to_take_its_name(finished, tmp_path,
     (INPAINTER, ("flipside.generators.impact", "update", 7)),
     ("train_classifier@judge", ("flipside.classifiers.training", "draw_batch", 5)),  # in epoch 2, saved after each
     ("train_encoder@blobgan", ("flipside.generators.nn.encoding", "generator_for", 19)),  # step 7, phase 2
-    ("invert@blobgan", ("stages.invert", "invert", 2)),  # in the second batch
-    ("find_attributes@stylegan", ("stages.find_attributes", "effects", 3)),  # in the third image
-    *((name, ("stages.explain", "now", 4)) for name in METHODS),  # in the second of four batches
+    ("invert@blobgan", ("flipside.methods.latent.inversion", "invert", 2)),  # in the second batch
+    ("find_attributes@stylegan", ("flipside.methods.latent.attributes", "measure_effects", 3)),  # in the third image
+    *((name, ("flipside.methods.base.explain_slices", "now", 4)) for name in METHODS),  # in the second of four batches
 ])
 def test_killed_in_the_middle_of_its_work(finished, tmp_path, name, moment):
     project = copied(finished, tmp_path / "project", "data/slices", "data/latents", "models")

@@ -15,16 +15,22 @@ from torch import Tensor, nn
 
 from flipside.core.checkpoint import Scratch, save_model
 from flipside.core.params import load_section
+from flipside.core.paths import CLASSIFIER
 from flipside.core.runtime import Runtime, RuntimeParams, generator_for, seed_everything
 from flipside.generators.nn.encoding import observer_of
 from flipside.generators.training.adversarial import train_adversarial
 from flipside.generators.training.batches import TrainingSlices
 from flipside.generators.training.loading import load_generator
-from flipside.methods.base.method import CLASSIFIER, Context
-from flipside.methods.latent.attributes import AttributeParams, Extremes, select
+from flipside.methods.base.method import Context
+from flipside.methods.latent.attributes import (
+    AttributeParams,
+    Extremes,
+    encode_slices,
+    measure_all_effects,
+    select_moves,
+)
 from flipside.methods.latent.inversion import InversionParams, invert
 from flipside.methods.latent.latents import write_latents
-from stages.find_attributes import encoded, measure
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 TOY_GENERATOR = {
@@ -57,7 +63,7 @@ class BlobMaps(nn.Module):
 
 
 class BlobClassifier(nn.Module):
-    """The room's classifier interface with fixed weights: bright blobs speak for abnormal, dark ones a little against.
+    """The classifiers' interface with fixed weights: bright blobs speak for abnormal, dark ones a little against.
 
     Maps at a quarter of the size: bright blobs (strong weight), dark blobs (negative weight), edges (no weight).
     """
@@ -182,11 +188,12 @@ def find_in_planted(root: Path) -> None:
     params = load_section("attributes.stylegan", AttributeParams, PARAMS)
     images, lesions = planted_images(24)
     both = torch.cat([images, images.masked_fill(lesions[:, None], -0.3)])[:, 0].numpy()
-    styles = encoded(generator, both, classifier(torch.as_tensor(both)[:, None]), 16, runtime)
+    styles = encode_slices(generator, both, classifier(torch.as_tensor(both)[:, None]), 16, runtime)
     extremes, called = Extremes.of(styles), styles.rows(torch.arange(12))
-    found, logits, _ = measure(generator, classifier, called, extremes, params, Scratch("toy_attributes", 0), runtime)
-    extremes.attributes(select(found, logits, params)[0], params.shift).write(root / "models/attributes/stylegan",
-                                                                              source)
+    effects, logits, _ = measure_all_effects(generator, classifier, called, extremes, params,
+                                             Scratch("toy_attributes", 0), runtime)
+    chosen, _ = select_moves(effects, logits, params)
+    extremes.attributes(chosen, params.shift).write(root / "models/attributes/stylegan", source)
 
 
 @pytest.fixture

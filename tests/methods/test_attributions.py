@@ -7,8 +7,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from flipside.methods import cam, centre, gradient, intensity, layer_cam, rise, score_cam
-from flipside.methods.base.method import CLASSIFIER, Context
+from flipside.core.paths import CLASSIFIER
+from flipside.methods.base.maps import MapParams
+from flipside.methods.base.method import Context
+from flipside.methods.cam import CAM
+from flipside.methods.centre import Centre, CentreParams
+from flipside.methods.gradient import Gradient
+from flipside.methods.intensity import Intensity
+from flipside.methods.layer_cam import LayerCAM
+from flipside.methods.rise import Rise, RiseParams
+from flipside.methods.score_cam import ScoreCAM, ScoreCAMParams
 
 ROWS = torch.arange(4)
 
@@ -27,13 +35,13 @@ def test_cam_is_the_weighted_sum_of_the_features(context, classifier, planted):
     images = planted[0] - 0.4  # dark enough for the channel that speaks against
     features = classifier.features(images)
     expected = 200 * features[:, 0] - 4 * features[:, 1]
-    maps = cam.Method(cam.MethodParams(needs=CLASSIFIER), context).maps(images, ROWS)
+    maps = CAM(MapParams(needs=CLASSIFIER), context).maps(images, ROWS)
     torch.testing.assert_close(maps, interpolated(expected, 32), atol=1e-5, rtol=1e-4)
 
 
 def test_cam_explains_the_whole_logit(context, classifier, planted):
     images, _ = planted
-    maps = cam.Method(cam.MethodParams(needs=CLASSIFIER), context).maps(images, ROWS)
+    maps = CAM(MapParams(needs=CLASSIFIER), context).maps(images, ROWS)
     # Bilinear upsampling by a whole factor keeps the sum except at the border, where these images have little.
     torch.testing.assert_close(maps.mean(dim=(1, 2)) + classifier.bias, classifier(images), atol=0.05, rtol=0.02)
 
@@ -62,7 +70,7 @@ def test_layer_cam_against_autograd_one_image_at_a_time(runtime, planted):
         for channel in range(features.shape[1]):
             total += features.grad[0, channel].clamp(min=0) * features[0, channel].detach()
         expected.append(total.clamp(min=0))
-    method = layer_cam.Method(layer_cam.MethodParams(needs=CLASSIFIER), Context(classifier, runtime, 0))
+    method = LayerCAM(MapParams(needs=CLASSIFIER), Context(classifier, runtime, 0))
     maps = method.maps(images, ROWS)
     torch.testing.assert_close(maps, interpolated(torch.stack(expected), 32), atol=1e-6, rtol=1e-4)
     assert maps.max() > 0
@@ -70,7 +78,7 @@ def test_layer_cam_against_autograd_one_image_at_a_time(runtime, planted):
 
 def test_gradient_is_the_slope_of_the_logit(context, classifier, planted):
     images, _ = planted
-    maps = gradient.Method(gradient.MethodParams(needs=CLASSIFIER), context).maps(images, ROWS)
+    maps = Gradient(MapParams(needs=CLASSIFIER), context).maps(images, ROWS)
     peak = int(maps[0].argmax())
     for place in (peak, peak + 5 * 32 + 3):
         row, column = divmod(place % 1024, 32)
@@ -94,19 +102,19 @@ def test_score_cam_against_one_channel_at_a_time(baseline, value, context, class
             mask = (large - large.min()) / spread if spread > 0 else torch.zeros_like(large)
             weight = torch.sigmoid(classifier((image * mask + value * (1 - mask))[None]))
             expected[index] += weight * large
-    params = score_cam.MethodParams(needs=CLASSIFIER, batch_size=2, baseline=baseline)
-    maps = score_cam.Method(params, context).maps(images, ROWS)
+    params = ScoreCAMParams(needs=CLASSIFIER, batch_size=2, baseline=baseline)
+    maps = ScoreCAM(params, context).maps(images, ROWS)
     torch.testing.assert_close(maps, expected.clamp(min=0), atol=1e-5, rtol=1e-4)
 
 
 def test_intensity_is_the_image(context):
     images = torch.linspace(-1, 1, 16).view(1, 1, 4, 4)
-    maps = intensity.Method(intensity.MethodParams(needs=CLASSIFIER), context).maps(images, ROWS[:1])
+    maps = Intensity(MapParams(needs=CLASSIFIER), context).maps(images, ROWS[:1])
     torch.testing.assert_close(maps.flatten(), torch.linspace(0, 1, 16))
 
 
 def test_centre_falls_off_as_a_gaussian(context):
-    maps = centre.Method(centre.MethodParams(needs=CLASSIFIER, sigma=0.25), context).maps(torch.zeros(2, 1, 9, 9), ROWS)
+    maps = Centre(CentreParams(needs=CLASSIFIER, sigma=0.25), context).maps(torch.zeros(2, 1, 9, 9), ROWS)
     assert maps[0, 4, 4] == 1
     assert float(maps[1, 4, 0]) == pytest.approx(np.exp(-((4 / 9) ** 2) / (2 * 0.25**2)), rel=1e-5)
     torch.testing.assert_close(maps[0], maps[0].flip(0))
@@ -126,7 +134,7 @@ class LinearProbability(torch.nn.Module):
 
 def rise_params(**changes):
     defaults = {"needs": CLASSIFIER, "masks": 500, "grid": 2, "keep": 0.3, "batch_size": 128, "baseline": "mid_grey"}
-    return rise.MethodParams(**(defaults | changes))
+    return RiseParams(**(defaults | changes))
 
 
 def test_rise_approaches_its_expectation(runtime):
@@ -152,14 +160,14 @@ def test_rise_approaches_its_expectation(runtime):
     expected = np.einsum("ac,abcd->bd", amounts, keep + (1 - keep) * overlap)
 
     params = rise_params(masks=40_000, grid=grid, keep=keep, batch_size=4_000)
-    maps = rise.Method(params, Context(LinearProbability(shares), runtime, 5)).maps(image, ROWS[:1])
+    maps = Rise(params, Context(LinearProbability(shares), runtime, 5)).maps(image, ROWS[:1])
     np.testing.assert_allclose(maps[0].numpy(), expected, atol=0.02)
 
 
 @pytest.mark.parametrize(("baseline", "value"), [("mid_grey", 0.0), ("air", -1.0)])
 def test_rise_against_one_mask_at_a_time(baseline, value, context, classifier, planted):
     images, _ = planted
-    method = rise.Method(rise_params(masks=50, grid=5, batch_size=16, baseline=baseline), context)
+    method = Rise(rise_params(masks=50, grid=5, batch_size=16, baseline=baseline), context)
     masks = method.masks(slice(0, 50), 32, 32)
     expected = torch.zeros(4, 32, 32)
     for mask in masks:
@@ -169,7 +177,7 @@ def test_rise_against_one_mask_at_a_time(baseline, value, context, classifier, p
 
 
 def test_rise_masks_fit_any_size_and_differ(context):
-    method = rise.Method(rise_params(masks=300, grid=8, keep=0.1), context)
+    method = Rise(rise_params(masks=300, grid=8, keep=0.1), context)
     masks = method.masks(slice(0, 300), 30, 21)  # neither is a multiple of the grid
     assert masks.shape == (300, 30, 21)
     assert 0 <= masks.min() and masks.max() <= 1

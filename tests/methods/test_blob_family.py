@@ -8,18 +8,20 @@ import pandas as pd
 import pytest
 import torch
 
+from flipside.artifacts.explanations import BLOBS, ROI, STEPS
 from flipside.core.checkpoint import Scratch
 from flipside.core.params import load_section
 from flipside.core.store import INDEX_COLUMNS, SliceStore, write_store
 from flipside.generators.nn.blobs import Layout, opacity_logits, visible_shares
 from flipside.generators.nn.encoding import observer_of
 from flipside.generators.training.loading import load_generator
-from flipside.methods import octet, tace
-from flipside.methods.latent.inversion import InversionParams, equation_3, invert
-from flipside.methods.latent.latent_search import SearchParams, Trial, search
+from flipside.methods.latent import inversion
+from flipside.methods.latent.inversion import InversionParams, equation_3, invert, invert_slices
 from flipside.methods.latent.latents import Latents
-from flipside.methods.latent.regions import RegionParams, choose_region, described, outlines, region_mask
-from stages import invert as invert_stage
+from flipside.methods.latent.regions import RegionParams, choose_region, describe_blobs, mask_region, outline_blobs
+from flipside.methods.latent.search import SearchParams, Trial, search
+from flipside.methods.octet import Octet
+from flipside.methods.tace import RegionStep, Tace
 from tests.killed import dies_at
 from tests.methods.conftest import PARAMS
 
@@ -28,7 +30,7 @@ ROWS = torch.arange(4)
 INVERSION = InversionParams(steps=12, learning_rate=0.02, halve_every=6, lambda_perceptual=1.0, lambda_pixel=10.0,
                             lambda_decision=0.1, lambda_proximity=0.1, batch_size=2, noise_side=8,
                             noise_learning_rate=0.02)
-SEARCH = SearchParams(mode="both", steps=8, learning_rate=0.08, proximity=1.0, stop="margin", margin=0.05)
+SEARCH = SearchParams(needs=NEEDS, mode="both", steps=8, learning_rate=0.08, proximity=1.0, stop="margin", margin=0.05)
 REGION = RegionParams(seeds=1, neighbours=4, least_overlap=0.05, largest_neighbour=0.25)
 
 
@@ -92,17 +94,17 @@ def test_a_killed_inversion_goes_on_where_it_was(ready, planted, runtime, tmp_pa
     index = pd.DataFrame({column: [0] * 4 for column in INDEX_COLUMNS}).assign(slice_id=list("abcd"), split="test")
     write_store("store", images, np.ones(images.shape, np.uint8), index)
     store, rows = SliceStore.open("store"), np.arange(4)
-    monkeypatch.setattr(invert_stage, "SAVE_EVERY_SECONDS", -1.0)
+    monkeypatch.setattr(inversion, "SAVE_EVERY_SECONDS", -1.0)
 
     def run():
-        return invert_stage.invert_rows(generator, generator.encoder, observer, store, rows, INVERSION, runtime,
-                                        Scratch("invert", "x"))
+        return invert_slices(generator, generator.encoder, observer, store, rows, INVERSION, runtime,
+                             Scratch("invert", "x"))
 
     whole, table, _ = run()
     Scratch("invert", "x").clear()
-    with dies_at(2, invert_stage, "invert"):
+    with dies_at(2, inversion, "invert"):
         run()
-    with mock.patch.object(invert_stage, "invert", wraps=invert) as counted:
+    with mock.patch.object(inversion, "invert", wraps=invert) as counted:
         resumed, again, _ = run()
     assert counted.call_count == 1  # the second batch: nothing twice
     for name, value in whole.groups().items():
@@ -178,7 +180,7 @@ def test_only_free_blobs_and_groups_of_the_mode_move():
 
 
 def unit_spread(layout):
-    return {name: torch.ones(value.shape[-1]) for name, value in described(layout).items()}
+    return {name: torch.ones(value.shape[-1]) for name, value in describe_blobs(layout).items()}
 
 
 def test_discs_apart_are_no_neighbours_and_overlapping_ones_are():
@@ -216,19 +218,19 @@ def test_an_unseen_blob_is_not_the_most_changed_one():
 def test_an_ellipse_turned_by_half_a_turn_has_not_changed():
     start = discs((0.5, 0.5), shape=(1.0, -1.0, 0.6, 0.8))
     turned = discs((0.5, 0.5), shape=(1.0, -1.0, -0.6, -0.8))
-    for name, value in described(start).items():
-        torch.testing.assert_close(described(turned)[name], value)
+    for name, value in describe_blobs(start).items():
+        torch.testing.assert_close(describe_blobs(turned)[name], value)
     torch.testing.assert_close(opacity_logits(turned, 16), opacity_logits(start, 16))
 
 
 def test_the_mask_is_exactly_zero_where_the_region_is_hardly_seen():
     shares = visible_shares(opacity_logits(discs((0.3, 0.3), (0.7, 0.7)), 32))
     chosen = torch.tensor([[False, True, False]])
-    mask = region_mask(shares, shares, chosen)
+    mask = mask_region(shares, shares, chosen)
     own = shares[:, 1:2]
     assert mask[own <= 0.05].eq(0).all() and mask[own >= 0.5].eq(1).all()
     assert mask[0, 0, 22, 22] == 0 and mask[0, 0, 10, 10] == 1
-    both = region_mask(shares, torch.zeros_like(shares), chosen)
+    both = mask_region(shares, torch.zeros_like(shares), chosen)
     assert torch.equal(both, mask)
 
 
@@ -236,7 +238,7 @@ def test_outlines_are_where_half_the_opacity_is():
     layout = discs((0.5, 0.4), (0.2, 0.2), sizes=[1.3, -2.0], shape=(1.0, -1.0, 0.6, 0.8))
     after = replace(layout, style=layout.style + 1)
     region = choose_region(layout, after, unit_spread(layout), REGION)
-    (x, y, along, across, angle, chosen, most), unseen = outlines(after, region)[0].tolist()
+    (x, y, along, across, angle, chosen, most), unseen = outline_blobs(after, region)[0].tolist()
     assert (x, y, chosen, most) == pytest.approx((0.5, 0.4, 1.0, 1.0)) and unseen[2:4] == [0, 0]
     for distance, turn in ((along, angle), (across, angle + np.pi / 2)):
         edge = replace(layout, xy=layout.xy - distance * torch.tensor([np.cos(turn), np.sin(turn)]).float())
@@ -247,38 +249,42 @@ def test_outlines_are_where_half_the_opacity_is():
 # The methods.
 
 
-def method(module, context, **changes):
-    params = load_section(f"methods.{module.__name__.rpartition('.')[2]}", module.MethodParams, PARAMS)
-    return module.Method(params.model_copy(update=changes), context)
+def octet(context, **changes):
+    return Octet(load_section("methods.octet", Octet.Params, PARAMS).model_copy(update=changes), context)
+
+
+def tace(context, **changes):
+    return Tace(load_section("methods.tace", Tace.Params, PARAMS).model_copy(update=changes), context)
 
 
 @pytest.mark.parametrize("step", ["restricted_cf", "literal_eq4"])
 @pytest.mark.parametrize("composite", ["residual", "replace"])
 def test_outside_its_region_tace_leaves_every_bit(ready, context, planted, step, composite):
     images, _ = planted
-    made = method(tace, context, steps=6, first_steps=6, step=step, composite=composite)
+    made = tace(context, steps=6, first_steps=6, step=step, composite=composite)
     batch = made(images, ROWS, torch.ones_like(images[:, 0]))
-    outside = batch.roi == 0
+    outside = batch.extras[ROI] == 0
     assert outside.flatten(1).any(dim=1).all() and (~outside).flatten(1).any(dim=1).all()
     assert torch.equal(batch.counterfactual[outside], images[outside])
     assert not torch.equal(batch.counterfactual, images)
     assert batch.attribution[outside[:, 0]].eq(0).all()
-    assert batch.blobs[..., 6].sum(dim=1).eq(1).all() and (batch.blobs[..., 5] >= batch.blobs[..., 6]).all()
+    blobs = batch.extras[BLOBS]
+    assert blobs[..., 6].sum(dim=1).eq(1).all() and (blobs[..., 5] >= blobs[..., 6]).all()
 
 
 def test_without_compositing_no_region_is_promised(ready, context, planted):
     images, _ = planted
-    batch = method(tace, context, steps=2, first_steps=2, composite="none")(images, ROWS, torch.ones_like(images[:, 0]))
-    assert batch.roi is None
+    batch = tace(context, steps=2, first_steps=2, composite="none")(images, ROWS, torch.ones_like(images[:, 0]))
+    assert ROI not in batch.extras
 
 
 def test_equal_blobs_give_the_scan_itself(ready, context, planted):
     images, _ = planted
-    made = method(tace, context)
+    made = tace(context)
     start = made.latents.of(ROWS, images.device)
     region = choose_region(start, start, made.spread, REGION)
     shares = made.generator.shares(start)
-    step = tace.RegionStep(made, images, start, region, shares, made.generator.render(start, shares=shares))
+    step = RegionStep(made, images, start, region, shares, made.generator.render(start, shares=shares))
     image, mask = step.composite(start, ROWS)
     assert mask.gt(0).any() and torch.equal(image, images)
 
@@ -286,17 +292,18 @@ def test_equal_blobs_give_the_scan_itself(ready, context, planted):
 def test_a_scan_called_healthy_is_its_own_counterfactual(ready, context):
     images = torch.full((2, 1, 32, 32), -0.3)
     assert context.classifier(images).max() < -0.5
-    batch = method(tace, context)(images, ROWS[:2], torch.ones_like(images[:, 0]))
-    assert torch.equal(batch.counterfactual, images) and batch.roi.eq(0).all() and batch.steps.eq(0).all()
+    batch = tace(context)(images, ROWS[:2], torch.ones_like(images[:, 0]))
+    assert torch.equal(batch.counterfactual, images)
+    assert batch.extras[ROI].eq(0).all() and batch.extras[STEPS].eq(0).all()
 
 
 def test_octet_is_scored_as_the_generator_makes_it(ready, context, planted):
     images, _ = planted
-    made = method(octet, context, steps=6)
+    made = octet(context, steps=6)
     batch = made(images, ROWS, torch.ones_like(images[:, 0]))
-    assert batch.roi is None and made.seconds_before == 0.5
+    assert ROI not in batch.extras and made.seconds_before == 0.5
     start = made.latents.of(ROWS, images.device)
     before = context.classifier(made.generator.render(start).clamp(-1, 1))
     moved = before >= -np.log(0.55 / 0.45)
     assert moved.any() and (context.classifier(batch.counterfactual)[moved] < before[moved]).all()
-    assert batch.steps[~moved].eq(0).all()
+    assert batch.extras[STEPS][~moved].eq(0).all()

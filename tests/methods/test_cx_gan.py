@@ -2,7 +2,8 @@
 
 import torch
 
-from flipside.methods import cx_gan
+from flipside.artifacts.explanations import CYCLE_L1
+from flipside.methods.cx_gan import CxGan, CxGanParams
 
 NEEDS = "models/generators/cx_gan"
 
@@ -10,7 +11,7 @@ NEEDS = "models/generators/cx_gan"
 def test_map_instance_and_way_back_are_the_generators(prepared_needs, context, planted):
     prepared_needs(NEEDS)
     images, _ = planted
-    method = cx_gan.Method(cx_gan.MethodParams(needs=NEEDS, attribution="map"), context)
+    method = CxGan(CxGanParams(needs=NEEDS, attribution="map"), context)
     batch = method(images, torch.arange(len(images)), torch.ones_like(images[:, 0], dtype=torch.uint8))
     generator = method.generator
     with torch.no_grad():
@@ -19,13 +20,13 @@ def test_map_instance_and_way_back_are_the_generators(prepared_needs, context, p
         added = torch.tanh(generator.back(batch.counterfactual))  # F(G(x)) = -M
     torch.testing.assert_close(batch.attribution, added.abs()[:, 0] / 2)
     back = (batch.counterfactual + added).clamp(-1, 1)
-    torch.testing.assert_close(batch.cycle_l1, (back - images).abs().mean(dim=(1, 2, 3)) / 2)
-    assert batch.cycle_l1.shape == (len(images),)
+    torch.testing.assert_close(batch.extras[CYCLE_L1], (back - images).abs().mean(dim=(1, 2, 3)) / 2)
+    assert batch.extras[CYCLE_L1].shape == (len(images),)
 
 
 def test_attribution_may_be_the_change_to_the_instance(prepared_needs, context, planted):
     prepared_needs(NEEDS)
     images, _ = planted
-    method = cx_gan.Method(cx_gan.MethodParams(needs=NEEDS, attribution="instance"), context)
+    method = CxGan(CxGanParams(needs=NEEDS, attribution="instance"), context)
     batch = method(images, torch.arange(len(images)), torch.ones_like(images[:, 0], dtype=torch.uint8))
     torch.testing.assert_close(batch.attribution, (batch.counterfactual - images).abs()[:, 0] / 2)

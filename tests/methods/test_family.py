@@ -1,10 +1,12 @@
-"""What Singla* and COIN-Aligned answer beyond the room's contract: the other direction, and the range of the maps."""
+"""What Singla* and COIN-Aligned answer beyond the contract: the other direction, and the range of the maps."""
 
 import pytest
 import torch
 
-from flipside.methods import coin_aligned, singla
-from flipside.methods.base.method import ExplanationBatch
+from flipside.artifacts.explanations import ABNORMAL
+from flipside.methods.base.batch import ExplanationBatch
+from flipside.methods.coin_aligned import CoinAligned, CoinAlignedParams
+from flipside.methods.singla import Singla, SinglaParams
 
 ROWS = torch.arange(4)
 
@@ -17,19 +19,19 @@ def test_singla_goes_both_ways(prepared_needs, context, planted):
     needs = "models/generators/singla"
     prepared_needs(needs)
     images, _ = planted
-    method = singla.Method(singla.MethodParams(needs=needs), context)
+    method = Singla(SinglaParams(needs=needs), context)
     batch = ask(method, images)
     first, last = (method.generator(images, torch.full((4,), condition)).clamp(-1, 1) for condition in (0, 1))
-    assert torch.equal(batch.counterfactual, first) and torch.equal(batch.abnormal, last)
-    assert not batch.abnormal.requires_grad
-    assert not torch.equal(batch.abnormal, batch.counterfactual)
+    assert torch.equal(batch.counterfactual, first) and torch.equal(batch.extras[ABNORMAL], last)
+    assert not batch.extras[ABNORMAL].requires_grad
+    assert not torch.equal(batch.extras[ABNORMAL], batch.counterfactual)
 
 
 @pytest.fixture
 def aligned(prepared_needs, context):
     needs = "models/generators/coin_aligned"
     prepared_needs(needs)
-    return lambda compare: coin_aligned.Method(coin_aligned.MethodParams(needs=needs, compare=compare), context)
+    return lambda compare: CoinAligned(CoinAlignedParams(needs=needs, compare=compare), context)
 
 
 def test_aligned_maps_compare_images_of_the_same_range(aligned, planted):

@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from flipside.artifacts.explanations import STEPS
 from flipside.core.params import load_section
-from flipside.methods import impact
+from flipside.methods.impact import Impact, ImpactParams, dice_overlap, map_variation
 from tests.methods.conftest import PARAMS
 
 NEEDS = "models/generators/impact"
@@ -14,8 +15,8 @@ NEEDS = "models/generators/impact"
 @pytest.fixture
 def build(prepared_needs, context):
     prepared_needs(NEEDS)
-    published = load_section("methods.impact", impact.MethodParams, PARAMS)
-    return lambda **changes: impact.Method(published.model_copy(update=changes), context)
+    published = load_section("methods.impact", ImpactParams, PARAMS)
+    return lambda **changes: Impact(published.model_copy(update=changes), context)
 
 
 def ask(method, images, organ=None):
@@ -27,7 +28,7 @@ def test_total_variation_of_a_square_is_its_outline():
     maps = torch.zeros(2, 1, 8, 10)
     maps[0, 0, 2:5, 3:7] = 0.5
     maps[1] = 1.0  # the image's own border counts: to mark all of it is not for nothing
-    assert impact.map_variation(maps).tolist() == pytest.approx([0.5 * 14 / 80**0.5, 36 / 80**0.5], rel=0.03)
+    assert map_variation(maps).tolist() == pytest.approx([0.5 * 14 / 80**0.5, 36 / 80**0.5], rel=0.03)
 
 
 def test_dice_in_closed_form():
@@ -35,7 +36,7 @@ def test_dice_in_closed_form():
     organ[:2, :, :2] = True  # 8 px
     maps[0, :, :, :2] = 1.0  # 8 px, 4 of them in the organ
     maps[1, :, :2] = 1.0
-    assert impact.dice_overlap(maps, organ).tolist() == pytest.approx([0.5, 1.0, 0.0])
+    assert dice_overlap(maps, organ).tolist() == pytest.approx([0.5, 1.0, 0.0])
 
 
 def test_loss_is_phi_psi_and_the_shape_terms(build, context, planted):
@@ -44,11 +45,11 @@ def test_loss_is_phi_psi_and_the_shape_terms(build, context, planted):
     saliency = torch.rand(images.shape, generator=torch.Generator().manual_seed(1))
     organ = torch.ones_like(images, dtype=torch.bool)
     own = context.classifier(images)
-    composite = method.inpainter.inpaint(images, saliency)
+    composite = method.generator.inpaint(images, saliency)
     p_healthy = 1 - torch.sigmoid(context.classifier(composite))
     log_odds = torch.logit(p_healthy), torch.logit(1 - torch.sigmoid(own))  # of the composite, of the image
     phi, psi = -torch.log(p_healthy), log_odds[1] - log_odds[0]  # Major et al. with c = healthy, psi's sign as printed
-    shape = 3.0 * impact.map_variation(saliency) + 5.0 * impact.dice_overlap(saliency, organ)
+    shape = 3.0 * map_variation(saliency) + 5.0 * dice_overlap(saliency, organ)
     expected = 2.0 * (phi + psi) + shape
     torch.testing.assert_close(method.loss(saliency, images, organ, own), expected, atol=1e-3, rtol=1e-3)
 
@@ -102,7 +103,7 @@ def test_holes_cover_the_lesion_and_healthy_tissue_fills_them(build, context, pl
     known = ~marked[:, None]
     assert torch.equal(batch.counterfactual[known], images[known])
     assert batch.attribution[marked].min() > 0.5  # theta
-    assert batch.steps.tolist() == [load_section("methods.impact", impact.MethodParams, PARAMS).steps] * 4
+    assert batch.extras[STEPS].tolist() == [load_section("methods.impact", ImpactParams, PARAMS).steps] * 4
 
 
 def test_what_is_called_healthy_by_far_is_left_as_it_is(build, context, planted):
@@ -111,7 +112,8 @@ def test_what_is_called_healthy_by_far_is_left_as_it_is(build, context, planted)
     assert (context.classifier(mixed)[4:] <= -2).all()
     batch, alone = ask(build(least_logit=-1.9), mixed), ask(build(least_logit=-1.9), images)
     assert torch.equal(batch.counterfactual[4:], mixed[4:]) and batch.attribution[4:].eq(0).all()
-    assert batch.steps[4:].tolist() == [0, 0] and torch.allclose(batch.attribution[:4], alone.attribution, atol=1e-5)
+    assert batch.extras[STEPS][4:].tolist() == [0, 0]
+    assert torch.allclose(batch.attribution[:4], alone.attribution, atol=1e-5)
 
 
 def test_holes_stay_in_the_organ_and_an_image_without_one_may_have_them_anywhere(build, planted):
@@ -128,7 +130,7 @@ def test_without_shape_terms_more_is_marked_and_scattered(build, planted):
     shaped = ask(build(lambda_total_variation=0.03, lambda_area=2.0), images).attribution
     free = ask(build(lambda_total_variation=0.0, lambda_area=0.0), images).attribution
     assert free.gt(0).sum() > 1.5 * shaped.gt(0).sum()
-    assert impact.map_variation(free[:, None]).mean() > impact.map_variation(shaped[:, None]).mean()
+    assert map_variation(free[:, None]).mean() > map_variation(shaped[:, None]).mean()
 
 
 def test_sides_that_are_no_multiple_of_a_cell(build, planted):

@@ -1,27 +1,25 @@
-"""Scaling, counterfactual differences, masked images and the search for methods by name."""
+"""The contract's own parts: scaling, differences, masked images, methods found by name."""
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 import pydantic
 import pytest
 import torch
 
-from flipside.core.params import ParamsError
-from flipside.methods.base.method import (
-    AttributionParams,
-    Context,
-    ExplanationBatch,
-    load_method,
-    masked_probabilities,
-    min_max_scale,
-    upsample,
-)
+from flipside import methods
+from flipside.core.plugins import PluginError
+from flipside.methods.base.batch import ExplanationBatch
+from flipside.methods.base.maps import MapParams, masked_probabilities, min_max_scale, upsample
+from flipside.methods.base.method import Context, find_method
 
 
 def test_each_map_is_scaled_by_its_own_range():
     maps = torch.tensor([[[1.0, 3.0], [2.0, 5.0]], [[-4.0, -2.0], [0.0, -3.0]]])
     expected = torch.tensor([[[0.0, 0.5], [0.25, 1.0]], [[0.0, 0.5], [1.0, 0.25]]])
-    torch.testing.assert_close(ExplanationBatch.from_maps(maps).attribution, expected)
+    torch.testing.assert_close(min_max_scale(maps), expected)
 
 
 def test_a_constant_map_says_nothing():
@@ -67,16 +65,29 @@ def test_masks_keep_pixels_or_turn_them_into_the_baseline(baseline, runtime):
     assert torch.equal(image, kept)
 
 
-def test_unknown_method_is_named():
-    with pytest.raises(ParamsError, match="flipside/methods/crystal_ball.py not found"):
-        load_method("crystal_ball")
+def test_a_method_is_the_class_of_its_file():
+    assert find_method("layer_cam").__name__ == "LayerCAM" and find_method("random").__name__ == "RandomMap"
 
 
-def test_a_file_of_the_room_that_is_no_method_is_refused():
-    with pytest.raises(ParamsError, match="is no method"):
-        load_method("judge_counterfactuals")
+def test_unknown_method_is_named_with_those_there_are():
+    with pytest.raises(PluginError, match=r"flipside/methods/crystal_ball\.py not found; known are: .*cam.*rise"):
+        find_method("crystal_ball")
 
 
-def test_attribution_methods_read_the_explained_classifier_only():
+def test_a_folder_beside_the_methods_is_no_method():
+    with pytest.raises(PluginError, match="must define one concrete subclass of Method, it has none"):
+        find_method("latent")
+
+
+def test_map_methods_read_the_explained_classifier_only():
     with pytest.raises(pydantic.ValidationError):
-        AttributionParams(needs="models/classifiers/judge")
+        MapParams(needs="models/classifiers/judge")
+
+
+def test_each_file_beside_the_folders_is_a_method_and_imports_no_other():
+    folder = Path(methods.__file__).parent
+    names = {file.stem for file in folder.glob("*.py")} - {"__init__"}
+    for name in names:
+        assert find_method(name).__module__ == f"flipside.methods.{name}"
+        imported = re.findall(r"flipside\.methods(?:\.| import )(\w+)", (folder / f"{name}.py").read_text())
+        assert imported and not names & set(imported), name

@@ -1,4 +1,4 @@
-"""Every method under `methods` in params.yaml keeps the room's contract."""
+"""Every method under `methods` in params.yaml keeps the contract."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import binary_average_precision
 
+from flipside.artifacts.explanations import STEPS
 from flipside.core.params import load_section, read_params
-from flipside.methods.base.method import Context, ExplanationBatch, load_method
-from flipside.methods.latent.latent_search import SearchParams
+from flipside.core.paths import CLASSIFIER
+from flipside.methods.base.batch import ExplanationBatch
+from flipside.methods.base.maps import MapParams
+from flipside.methods.base.method import Context, find_method
+from flipside.methods.latent.search import SearchParams
+from flipside.methods.random import RandomMap
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 METHODS = sorted(read_params(PARAMS)["methods"])
@@ -27,12 +32,12 @@ def name(request) -> str:
 @pytest.fixture
 def build(name, prepared_needs):
     """A fresh instance of the method for a context."""
-    module = load_method(name)
-    params = load_section(f"methods.{name}", module.MethodParams, PARAMS)
+    method_class = find_method(name)
+    params = load_section(f"methods.{name}", method_class.Params, PARAMS)
     if isinstance(params, SearchParams):  # of octet and tace: few steps show what is asked for here
         params = params.model_copy(update={key: 12 for key in ("steps", "first_steps") if hasattr(params, key)})
     prepared_needs(params.needs)
-    return lambda context: module.Method(params, context)
+    return lambda context: method_class(params, context)
 
 
 def ask(method, images: Tensor, first_row: int = 0) -> ExplanationBatch:
@@ -56,8 +61,9 @@ def test_shapes_ranges_and_no_graph(name, build, context, planted):
         assert -1 <= batch.counterfactual.min() and batch.counterfactual.max() <= 1
         if name not in MAPS_OF_THEIR_OWN:
             torch.testing.assert_close(batch.attribution, (images - batch.counterfactual).abs()[:, 0] / 2)
-    if batch.steps is not None:
-        assert batch.steps.shape == (len(images),)
+    assert set(batch.extras) <= set(find_method(name).extras)
+    if STEPS in batch.extras:
+        assert batch.extras[STEPS].shape == (len(images),)
 
 
 def test_inputs_and_classifier_are_left_alone(build, context, planted):
@@ -79,8 +85,8 @@ def test_batch_equals_loop(build, context, planted):
         torch.testing.assert_close(together.attribution[row], alone.attribution[0], atol=1e-4, rtol=1e-4)
         if together.counterfactual is not None:
             torch.testing.assert_close(together.counterfactual[row], alone.counterfactual[0], atol=1e-4, rtol=1e-4)
-        if together.steps is not None:
-            assert together.steps[row] == alone.steps[0]
+        if STEPS in together.extras:
+            assert together.extras[STEPS][row] == alone.extras[STEPS][0]
 
 
 def test_same_seed_same_answer(build, context, planted):
@@ -96,8 +102,7 @@ def test_same_seed_same_answer(build, context, planted):
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in CONTROLS])
 def test_finds_a_planted_lesion_better_than_chance(build, context, planted):
     images, lesions = planted
-    random = load_method("random")
-    control = random.Method(random.MethodParams(needs="models/classifiers/classifier"), context)
+    control = RandomMap(MapParams(needs=CLASSIFIER), context)
     found, chance = (binary_average_precision(ask(method, images).attribution.flatten(), lesions.long().flatten())
                      for method in (build(context), control))
     assert found > 2 * chance
@@ -105,8 +110,7 @@ def test_finds_a_planted_lesion_better_than_chance(build, context, planted):
 
 def test_seed_decides_the_random_control(context, classifier, runtime, planted):
     images, _ = planted
-    random = load_method("random")
-    params = random.MethodParams(needs="models/classifiers/classifier")
-    one, other = (ask(random.Method(params, Context(classifier, runtime, seed)), images).attribution for seed in (1, 2))
+    params = MapParams(needs=CLASSIFIER)
+    one, other = (ask(RandomMap(params, Context(classifier, runtime, seed)), images).attribution for seed in (1, 2))
     assert not torch.equal(one, other)
     assert not torch.equal(one[0], one[1])

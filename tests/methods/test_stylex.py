@@ -8,15 +8,16 @@ import pytest
 import torch
 import yaml
 
-from flipside.artifacts.explanations import Explanations
+from flipside.artifacts.explanations import F_RECONSTRUCTION, STEPS, Explanations
 from flipside.core.checkpoint import save_model
 from flipside.core.files import read_json
 from flipside.core.store import INDEX_COLUMNS, write_store
 from flipside.generators import stylegan
 from flipside.generators.nn.stylegan_synthesis import State, Styles
 from flipside.generators.training.loading import load_generator
-from flipside.methods import stylex
-from flipside.methods.latent.attributes import AttributeParams, Attributes, Extremes, effects, select
+from flipside.methods.latent import attributes as attributes_module
+from flipside.methods.latent.attributes import AttributeParams, Attributes, Extremes, measure_effects, select_moves
+from flipside.methods.stylex import Stylex, StylexParams
 from stages import explain, find_attributes
 from tests.generators.toys import STYLEGAN
 from tests.killed import dies_at
@@ -72,7 +73,7 @@ def planted_styles():
 
 
 def found_in(styles, extremes, classifier, synthesis=None):
-    answers = [effects(synthesis or Planted(), classifier, styles.rows(torch.tensor([row])), extremes, 1.0, 4)
+    answers = [measure_effects(synthesis or Planted(), classifier, styles.rows(torch.tensor([row])), extremes, 1.0, 4)
                for row in range(len(styles.space[0]))]
     return torch.stack([answer[0] for answer in answers]), torch.stack([answer[1] for answer in answers])
 
@@ -80,7 +81,7 @@ def found_in(styles, extremes, classifier, synthesis=None):
 def test_a_planted_attribute_is_the_first_that_is_found(planted_styles, classifier):
     styles, extremes = planted_styles
     found, logits = found_in(styles, extremes, classifier)
-    chosen, stable = select(found, logits, AttributeParams(**FIND))
+    chosen, stable = select_moves(found, logits, AttributeParams(**FIND))
     assert chosen[0] == (PLANTED, 0) and stable.all()  # toward its least value: no disc
     assert (logits > 0).all() and (logits - found[:, PLANTED, 0] < 0).all()
     others = [found[:, coordinate].max() for coordinate in range(7) if coordinate != PLANTED]
@@ -92,7 +93,7 @@ def test_a_planted_attribute_is_the_first_that_is_found(planted_styles, classifi
 def test_effects_are_those_of_every_move_made_alone_from_the_start(planted_styles, classifier):
     styles, extremes = planted_styles
     one, synthesis = styles.rows(torch.tensor([3])), Planted()
-    found, logit = effects(synthesis, classifier, one, extremes, 0.5, 4)
+    found, logit = measure_effects(synthesis, classifier, one, extremes, 0.5, 4)
     base = classifier(synthesis.finish(synthesis.begin(1), one, 0))
     torch.testing.assert_close(logit, base[0])
     moves = 0
@@ -111,7 +112,7 @@ def test_effects_are_those_of_every_move_made_alone_from_the_start(planted_style
 def test_layers_before_the_moved_one_are_computed_once(planted_styles, classifier):
     styles, extremes = planted_styles
     synthesis = Planted()
-    effects(synthesis, classifier, styles.rows(torch.tensor([0])), extremes, 1.0, 4)
+    measure_effects(synthesis, classifier, styles.rows(torch.tensor([0])), extremes, 1.0, 4)
     assert synthesis.computed == [6 + 1, 6 + 8 + 1]  # from the start for every move: 15 and 15
 
 
@@ -121,7 +122,7 @@ def test_effects_in_a_real_generator_are_those_of_whole_images(classifier):
     with torch.no_grad():
         whole = generator.encoded(torch.rand(5, 1, 16, 16), torch.rand(5))
         extremes, one = Extremes.of(whole), whole.rows(torch.tensor([2]))
-        found, logit = effects(generator.synthesis, classifier, one, extremes, 1.0, 7)
+        found, logit = measure_effects(generator.synthesis, classifier, one, extremes, 1.0, 7)
         coordinate = 0
         for layer, values in enumerate(extremes.layers):
             changed = one.space[layer].clone()
@@ -142,26 +143,26 @@ def table(*images):
 def test_the_next_move_is_for_the_images_not_yet_explained():
     found = table([5.0, 4.0, 0.0], [5.0, 4.0, 0.0], [5.0, 4.0, 0.0], [0.0, 0.0, 2.0])
     logits = torch.full((4,), 3.0)
-    assert [move[0] for move in select(found, logits, AttributeParams(**FIND))[0]] == [0, 2, 1]
+    assert [move[0] for move in select_moves(found, logits, AttributeParams(**FIND))[0]] == [0, 2, 1]
     additive = AttributeParams(**FIND | {"explained_at": 9.0})  # all effects of a move too small for that
-    assert [move[0] for move in select(found, logits, additive)[0]] == [0, 1, 2]
-    assert len(select(found, logits, AttributeParams(**FIND | {"count": 2}))[0]) == 2
+    assert [move[0] for move in select_moves(found, logits, additive)[0]] == [0, 1, 2]
+    assert len(select_moves(found, logits, AttributeParams(**FIND | {"count": 2}))[0]) == 2
 
 
 def test_a_coordinate_is_moved_in_one_direction_and_only_where_it_helps():
     found = torch.tensor([[[3.0, 2.0], [0.5, 0.0], [-1.0, -2.0]]])
-    assert select(found, torch.tensor([9.0]), AttributeParams(**FIND))[0] == [(0, 0), (1, 0)]
+    assert select_moves(found, torch.tensor([9.0]), AttributeParams(**FIND))[0] == [(0, 0), (1, 0)]
     with pytest.raises(ValueError, match="no coordinate's move"):
-        select(-found.abs(), torch.tensor([9.0]), AttributeParams(**FIND))
+        select_moves(-found.abs(), torch.tensor([9.0]), AttributeParams(**FIND))
 
 
 def test_an_image_that_anything_changes_is_left_out():
     found = table([9.0, 9.0, 9.0], [0.0, 0.0, 1.0])
     params = AttributeParams(**FIND | {"unstable_share": 0.5})
-    chosen, stable = select(found, torch.full((2,), 3.0), params)
+    chosen, stable = select_moves(found, torch.full((2,), 3.0), params)
     assert chosen == [(2, 0)] and stable.tolist() == [False, True]
     with pytest.raises(ValueError, match="raise `unstable_effect`"):
-        select(found[:1], torch.full((1,), 3.0), params)
+        select_moves(found[:1], torch.full((1,), 3.0), params)
 
 
 # Counterfactuals.
@@ -182,8 +183,8 @@ class Answers:
 
 
 def answering(selection):
-    method = object.__new__(stylex.Method)
-    method.params = stylex.MethodParams(needs="models/attributes/stylegan", selection=selection, margin=0.05)
+    method = object.__new__(Stylex)
+    method.params = StylexParams(needs="models/attributes/stylegan", selection=selection, margin=0.05)
     method.classifier, method.generator = (lambda images: 10 * images.mean(dim=(1, 2, 3))), Answers()
     method.attributes = Attributes(torch.zeros(3).long(), torch.arange(3), torch.zeros(3), torch.tensor(1.0))
     method.enough = -0.2
@@ -194,16 +195,17 @@ def answering(selection):
 def test_attributes_are_moved_until_the_decision_flips(selection, steps):
     images = torch.tensor([0.37, 0.25, -0.1])[:, None, None, None].expand(-1, 1, 4, 4)
     found = answering(selection)(images, torch.arange(3), torch.ones(3, 4, 4))
-    assert found.steps.tolist() == steps
+    assert found.extras[STEPS].tolist() == steps
     logits = 10 * found.counterfactual.mean(dim=(1, 2, 3))
     torch.testing.assert_close(logits, torch.tensor([-0.3, -0.5, -1.0]), atol=1e-4, rtol=0)
-    torch.testing.assert_close(found.f_reconstruction, torch.sigmoid(10 * images[:, 0, 0, 0]), atol=1e-4, rtol=0)
+    expected = torch.sigmoid(10 * images[:, 0, 0, 0])
+    torch.testing.assert_close(found.extras[F_RECONSTRUCTION], expected, atol=1e-4, rtol=0)
 
 
-def test_what_cannot_be_turned_has_all_moves_that_help():
+def test_an_image_that_cannot_be_flipped_has_all_moves_that_help():
     images = torch.full((1, 1, 4, 4), 0.9)
     found = answering("subset")(images, torch.arange(1), torch.ones(1, 4, 4))
-    assert found.steps.tolist() == [2] and float(found.counterfactual.mean()) == pytest.approx(0.5, abs=1e-4)
+    assert found.extras[STEPS].tolist() == [2] and float(found.counterfactual.mean()) == pytest.approx(0.5, abs=1e-4)
 
 
 # The stages.
@@ -255,7 +257,7 @@ def test_attributes_and_counterfactuals_on_disk(folder, monkeypatch, planted_nin
         styles = generator.encoded(image, torch.sigmoid(classifier(image)))
         only = torch.zeros(1, len(attributes), dtype=torch.bool)
         only[0, 0] = True
-        before, after = (generator.render(each).clamp(-1, 1) for each in (styles, attributes.applied(styles, only)))
+        before, after = (generator.render(each).clamp(-1, 1) for each in (styles, attributes.apply(styles, only)))
         assert float(classifier(before)) == pytest.approx(first["logit_before"], abs=0.02)
         assert float(classifier(after)) == pytest.approx(first["logit_after"], abs=0.02)
     np.testing.assert_allclose(strip[0, :2], torch.cat([before, after])[:, 0].numpy(), atol=2e-3)
@@ -275,8 +277,8 @@ def test_a_killed_search_goes_on_to_the_same_attributes(folder, monkeypatch, cap
              folder / "reports/training/stylegan_attributes/attributes.csv",
              folder / "reports/training/stylegan_attributes/strip.npy"]
     whole = [file.read_bytes() for file in files]
-    monkeypatch.setattr(find_attributes, "SAVE_EVERY_SECONDS", 0.0)
-    with dies_at(3, find_attributes, "effects"):
+    monkeypatch.setattr(attributes_module, "SAVE_EVERY_SECONDS", 0.0)
+    with dies_at(3, attributes_module, "measure_effects"):
         run(find_attributes, monkeypatch, "--generator", "stylegan")
     run(find_attributes, monkeypatch, "--generator", "stylegan")
     assert "at step 2" in capsys.readouterr().out

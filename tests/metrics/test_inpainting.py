@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from flipside.artifacts.probes import ProbeParams, Probes
+from flipside.methods.checks.inpainter_probe import choose_squares
 from flipside.metrics.inpainting import draw_arms, draw_roc, inpainting_metrics, lesion_shares, roc_curves
-from stages.probe_inpainter import probed_squares
 
 PARAMS = ProbeParams(hole_fraction=0.25, stride_fraction=0.1, draws=10, covered=0.9)
 
@@ -76,7 +76,7 @@ def test_without_lesion_masks_there_are_counts_alone(probes):
 def test_squares_are_probed_where_the_organ_is():
     organ = np.zeros((16, 20), bool)
     organ[0:5, 0:5] = True
-    corners = probed_squares(organ, side=4, stride=2)
+    corners = choose_squares(organ, side=4, stride=2)
     shares = {tuple(corner): organ[corner[0]:corner[0] + 4, corner[1]:corner[1] + 4].mean() for corner in corners}
     assert (0, 0) in shares and min(shares.values()) >= 0.25 and (8, 8) not in shares
     every = [(top, left) for top in range(0, 13, 2) for left in range(0, 17, 2)]
@@ -86,6 +86,6 @@ def test_squares_are_probed_where_the_organ_is():
 
 def test_a_small_organ_has_its_square_and_no_organ_has_all():
     organ = np.zeros((16, 16), bool)
-    assert len(probed_squares(organ, side=8, stride=4)) == 9
+    assert len(choose_squares(organ, side=8, stride=4)) == 9
     organ[3, 3] = True
-    assert probed_squares(organ, side=8, stride=4).tolist() == [[0, 0]]
+    assert choose_squares(organ, side=8, stride=4).tolist() == [[0, 0]]

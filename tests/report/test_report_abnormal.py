@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flipside.artifacts.explanations import Explanations, write_explanations
+from flipside.artifacts.explanations import ABNORMAL, Explanations, write_explanations
 from flipside.report import pictures
 from flipside.report.inputs import read_inputs
 from stages import report
@@ -27,7 +27,8 @@ def make_abnormal(project, organ_columns=12):
     abnormal = np.array(written.counterfactual)
     abnormal[:, :4, :4] = 1
     write_explanations(project / "data/explanations/coin", np.array(written.attribution),
-                       np.array(written.counterfactual), written.index.assign(f_x_ab=0.97), written.timing, abnormal)
+                       np.array(written.counterfactual), written.index.assign(f_x_ab=0.97), written.timing,
+                       {ABNORMAL: abnormal})
     cases = pd.read_csv(project / "reports/cases.csv")
     cases.loc[cases["method"] == "coin", ["f_x_ab", "added_in_organ"]] = 0.97, 0.375
     unconvinced = cases.index[(cases["method"] == "coin") & (cases["label"] == 0)][:2]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flipside.artifacts.explanations import Explanations, write_explanations
+from flipside.artifacts.explanations import BLOBS, ROI, Explanations, write_explanations
 from flipside.report import pictures
 from stages import report
 
@@ -22,7 +22,7 @@ def test_a_methods_blobs_and_region_are_shown_with_k_star(project):
     roi = np.zeros(written.attribution.shape)
     roi[:, 4:8] = 0.5
     write_explanations(folder, np.array(written.attribution), np.array(written.counterfactual), written.index,
-                       written.timing, roi=roi, blobs=blobs)
+                       written.timing, {ROI: roi, BLOBS: blobs})
     report.main()
     page = Path("reports/report.html").read_text()
     article = page[page.index('id="method-coin"'):]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipside.artifacts.explanations import Explanations, write_explanations
+from flipside.artifacts.explanations import ABNORMAL, Explanations, write_explanations
 from flipside.core.store import write_store
 from flipside.metrics import registry
 from stages import evaluate
@@ -44,7 +44,7 @@ def write_abnormal(missing=0, unjudged=0):
     f_ab[np.flatnonzero(index["split"].iloc[rows] == "test")[0]] = 0.1
     f_ab[len(rows) - missing :] = np.nan
     write_explanations("data/explanations/good", np.array(written.attribution), healthy,
-                       written.index.assign(f_x_ab=f_ab), written.timing, abnormal)
+                       written.index.assign(f_x_ab=f_ab), written.timing, {ABNORMAL: abnormal})
     judge = pd.Series(np.where(np.arange(len(rows)) % 8 == 0, 0.7, 0.3), written.index["slice_id"])
     judge.iloc[len(rows) - unjudged :] = np.nan
     judgements = pd.read_csv("data/judgements/good.csv")

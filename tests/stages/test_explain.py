@@ -1,8 +1,9 @@
-"""The room's stages, run on a small store: what they write, what they refuse, and that they never need the truth."""
+"""explain and judge_counterfactuals on a small store: what they write, what they refuse; they never need the truth."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,14 +11,18 @@ import pytest
 import torch
 import yaml
 
-from flipside.artifacts.explanations import Explanations, write_explanations
+import flipside.methods
+from flipside.artifacts.explanations import ABNORMAL, CYCLE_L1, STEPS, Explanations, write_explanations
 from flipside.core.files import read_json
-from flipside.core.params import ParamsError
+from flipside.core.params import ParamsError, check_all
 from flipside.core.store import INDEX_COLUMNS, write_store
-from flipside.methods.base import method
-from flipside.methods.base.method import ExplanationBatch
+from flipside.methods.base import explain_slices
+from flipside.methods.base.batch import ExplanationBatch
+from flipside.methods.base.maps import MapMethod, MapParams
+from flipside.methods.base.method import Method
 from stages import explain, judge_counterfactuals
 
+PARAMS_FILE = Path(__file__).parents[2] / "params.yaml"
 PARAMS = {
     "seed": 3,
     "runtime": {"device": "cpu", "precision": "float32", "threads": 1},
@@ -85,21 +90,18 @@ def test_random_maps_follow_the_store_position_whatever_the_batch(folder, monkey
     np.testing.assert_array_equal(second.attribution, first[[1, 2, 3, 5, 6]])
 
 
-class Halving:
-    """A counterfactual method: every image at half its contrast, in as many steps as its row."""
+class Halving(Method):
+    """A counterfactual method: every image at half its contrast, in ten times as many steps as its row."""
 
-    MethodParams = method.AttributionParams
+    Params = MapParams
+    extras = (STEPS,)
 
-    class Method:
-        def __init__(self, params, context):
-            pass
-
-        def __call__(self, images, rows, organ):
-            return ExplanationBatch.from_counterfactual(images, images / 2, steps=rows * 10)
+    def __call__(self, images, rows, organ):
+        return ExplanationBatch.from_counterfactual(images, images / 2, {STEPS: rows * 10})
 
 
 def test_counterfactuals_are_scored_as_they_are_stored(folder, monkeypatch, classifier, images):
-    monkeypatch.setattr(explain, "load_method", lambda name: Halving)
+    monkeypatch.setattr(explain, "find_method", lambda name: Halving)
     run(explain, monkeypatch, "--method", "gradient")
     written = Explanations.open("data/explanations/gradient")
     stored = np.array(written.counterfactual)
@@ -111,11 +113,12 @@ def test_counterfactuals_are_scored_as_they_are_stored(folder, monkeypatch, clas
 
 def test_a_method_with_a_way_back_tells_how_far_from_the_scan_it_ends(folder, monkeypatch):
     class ThereAndBack(Halving):
-        class Method(Halving.Method):
-            def __call__(self, images, rows, organ):
-                return ExplanationBatch(images[:, 0].abs() / 4, images / 2, cycle_l1=rows / 100)
+        extras = (CYCLE_L1,)
 
-    monkeypatch.setattr(explain, "load_method", lambda name: ThereAndBack)
+        def __call__(self, images, rows, organ):
+            return ExplanationBatch(images[:, 0].abs() / 4, images / 2, {CYCLE_L1: rows / 100})
+
+    monkeypatch.setattr(explain, "find_method", lambda name: ThereAndBack)
     run(explain, monkeypatch, "--method", "gradient")
     index = Explanations.open("data/explanations/gradient").index
     np.testing.assert_allclose(index["cycle_l1"], [0.01, 0.02, 0.03, 0.05, 0.06, 0.07, 0.08], atol=1e-6)
@@ -124,14 +127,15 @@ def test_a_method_with_a_way_back_tells_how_far_from_the_scan_it_ends(folder, mo
 
 def test_a_method_that_also_makes_images_abnormal_has_both(folder, monkeypatch, classifier, images):
     class Both(Halving):
-        class Method(Halving.Method):
-            def __call__(self, images, rows, organ):
-                return ExplanationBatch.from_counterfactual(images, images / 2, abnormal=(images + 1) / 2)
+        extras = (ABNORMAL,)
+
+        def __call__(self, images, rows, organ):
+            return ExplanationBatch.from_counterfactual(images, images / 2, {ABNORMAL: (images + 1) / 2})
 
     run(explain, monkeypatch, "--method", "random")
     without = Explanations.open("data/explanations/random")
     assert without.abnormal is None and without.index["f_x_ab"].isna().all()
-    monkeypatch.setattr(explain, "load_method", lambda name: Both)
+    monkeypatch.setattr(explain, "find_method", lambda name: Both)
     run(explain, monkeypatch, "--method", "gradient")
     written = Explanations.open("data/explanations/gradient")
     stored = np.array(written.abnormal)
@@ -146,15 +150,84 @@ def test_a_map_with_nan_is_refused_and_the_old_one_stays(folder, monkeypatch):
     run(explain, monkeypatch, "--method", "random")
     before = np.array(Explanations.open("data/explanations/random").attribution)
 
-    class Broken(Halving):
-        class Method(Halving.Method):
-            def __call__(self, images, rows, organ):
-                return ExplanationBatch.from_maps(torch.full_like(images[:, 0], float("nan")))
+    class Broken(MapMethod):
+        def maps(self, images, rows):
+            return torch.full_like(images[:, 0], float("nan"))
 
-    monkeypatch.setattr(explain, "load_method", lambda name: Broken)
+    monkeypatch.setattr(explain, "find_method", lambda name: Broken)
     with pytest.raises(ValueError, match="attribution of slice slice_1"):
         run(explain, monkeypatch, "--method", "random")
     np.testing.assert_array_equal(Explanations.open("data/explanations/random").attribution, before)
+
+
+def test_an_extra_that_the_method_does_not_declare_is_refused(folder, monkeypatch):
+    class Undeclared(Halving):
+        extras = ()
+
+    monkeypatch.setattr(explain, "find_method", lambda name: Undeclared)
+    with pytest.raises(ValueError, match="method random gives `steps`.*add it to the `extras` of Undeclared"):
+        run(explain, monkeypatch, "--method", "random")
+
+
+TOY_METHOD = """
+from pydantic import PositiveFloat
+from flipside.artifacts.explanations import Image, Number
+from flipside.methods.base.batch import ExplanationBatch
+from flipside.methods.base.maps import MapMethod, MapParams, min_max_scale
+
+MEAN, DARKER = Number("mean"), Image("darker", -1, 1, score="f_x_darker")
+
+
+class ToyParams(MapParams):
+    power: PositiveFloat
+    "Exponent of the brightness."
+
+
+class Toy(MapMethod):
+    Params = ToyParams
+    extras = (MEAN, DARKER)
+
+    def maps(self, images, rows):
+        return ((images.squeeze(1) + 1) / 2) ** self.params.power
+
+    def __call__(self, images, rows, organ):
+        batch = super().__call__(images, rows, organ)
+        return ExplanationBatch(batch.attribution, None, {MEAN: images.mean(dim=(1, 2, 3)), DARKER: images / 2 - 0.5})
+"""
+
+
+@pytest.fixture
+def toy_method(folder, monkeypatch):
+    """One file `toy.py` among the methods, with extras of its own, and its block in params.yaml."""
+    (folder / "methods").mkdir()
+    (folder / "methods/toy.py").write_text(TOY_METHOD)
+    monkeypatch.setattr(flipside.methods, "__path__", [*flipside.methods.__path__, str(folder / "methods")])
+    yield PARAMS["methods"]["random"] | {"power": 2.0}
+    sys.modules.pop("flipside.methods.toy", None)
+
+
+def test_a_map_method_is_added_by_one_file_and_its_block(toy_method, folder, monkeypatch, classifier, images):
+    write_params(PARAMS | {"methods": {"toy": toy_method}})
+    run(explain, monkeypatch, "--method", "toy")
+    run(judge_counterfactuals, monkeypatch)
+    written, explained = Explanations.open("data/explanations/toy"), images[[1, 2, 3, 5, 6, 7, 8]]
+    brightness = ((explained.astype(np.float32) + 1) / 2) ** 2
+    low, high = (each(axis=(1, 2), keepdims=True) for each in (brightness.min, brightness.max))
+    np.testing.assert_allclose(written.attribution, (brightness - low) / (high - low), atol=1e-3)
+    np.testing.assert_allclose(written.index["mean"], explained.astype(np.float32).mean(axis=(1, 2)), atol=1e-5)
+    expected = probabilities(classifier, np.array(written.extras["darker"]))
+    np.testing.assert_allclose(written.index["f_x_darker"], expected, atol=1e-6)
+    assert read_json("data/sanity/toy.json")["reason"] == "the test split has no slice labelled abnormal"
+    assert pd.read_csv("data/judgements/toy.csv")["judge_x"].notna().all()
+
+
+def test_the_block_of_an_added_method_is_checked_with_all_others(toy_method):
+    values = yaml.safe_load(PARAMS_FILE.read_text())
+    write_params(values | {"methods": values["methods"] | {"toy": toy_method}})
+    check_all()
+    write_params(values | {"methods": values["methods"] | {"toy": toy_method | {"power": -1}}})
+    with pytest.raises(ParamsError, match=r"`methods\.toy\.power` is -1"):
+        check_all()
 
 
 def test_no_slice_to_explain_is_refused(folder, monkeypatch):
@@ -170,7 +243,7 @@ def test_method_without_a_block_is_named(folder, monkeypatch):
 
 
 def test_judge_scores_slices_and_counterfactuals(folder, monkeypatch, classifier, images):
-    monkeypatch.setattr(explain, "load_method", lambda name: Halving)
+    monkeypatch.setattr(explain, "find_method", lambda name: Halving)
     run(explain, monkeypatch, "--method", "gradient")
     monkeypatch.undo()
     monkeypatch.chdir(folder)
@@ -198,7 +271,7 @@ def test_judge_scores_images_made_abnormal(folder, monkeypatch, classifier, imag
                           "steps": np.nan})
     for name in PARAMS["methods"]:
         write_explanations(f"data/explanations/{name}", np.zeros(explained.shape), explained / 2, index, {},
-                           (explained + 1) / 2)
+                           {ABNORMAL: (explained + 1) / 2})
     run(judge_counterfactuals, monkeypatch)
     table = pd.read_csv("data/judgements/random.csv")
     for column, made in (("judge_x_cf", explained / 2), ("judge_x_ab", (explained + 1) / 2)):
@@ -225,6 +298,6 @@ def test_judge_refuses_explanations_of_other_slices(folder, monkeypatch):
 
 def test_timing_is_of_the_method_alone(folder, monkeypatch):
     clock = iter(range(100))
-    monkeypatch.setattr(explain, "now", lambda runtime: next(clock))
+    monkeypatch.setattr(explain_slices, "now", lambda runtime: next(clock))
     run(explain, monkeypatch, "--method", "random")
     assert read_json("data/explanations/random/timing.json")["seconds"] == 2  # two batches, one tick of the clock each

@@ -20,7 +20,7 @@ import yaml
 from PIL import Image
 from pytorch_fid.fid_score import calculate_fid_given_paths
 
-from flipside.artifacts.explanations import Explanations, write_explanations
+from flipside.artifacts.explanations import ABNORMAL, Explanations, write_explanations
 from flipside.classifiers.backbones import build_classifier
 from flipside.classifiers.pretrained import ALEXNET, INCEPTION, Weights, load_inception, load_lpips
 from flipside.core.checkpoint import save_model
@@ -137,7 +137,7 @@ def make_abnormal(images: np.ndarray) -> np.ndarray:
     abnormal[:, 20:28, 8:24] = 0.9
     f_x = np.array([0.9, 0.6, 0.1, 0.4])[np.arange(SLICES) % 4]
     write_explanations("data/explanations/maker", np.array(written.attribution), np.array(written.counterfactual),
-                       written.index.assign(f_x=f_x[explained], f_x_ab=0.9), {}, abnormal)
+                       written.index.assign(f_x=f_x[explained], f_x_ab=0.9), {}, {ABNORMAL: abnormal})
     return f_x == 0.9, f_x == 0.1
 
 

@@ -1,15 +1,15 @@
 """Model randomisation check (Adebayo et al. 2018, "Sanity Checks for Saliency Maps", arXiv:1810.03292).
 
 A map that stays the same when the classifier's weights are shuffled cannot explain the classifier. Two stages of their
-cascade, from the output down: the linear head alone, and all layers. Where a map is blank both times, as of a slice
-that either classifier calls healthy, nothing could have stayed the same or changed: such pairs are left out.
+cascade, from the output down: the linear head alone, and all layers. Pairs of maps that are both blank, as of a slice
+that both classifiers call healthy, show neither sameness nor change: they are left out.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,16 +22,17 @@ from flipside.classifiers.backbones import Classifier
 from flipside.core.params import Params
 from flipside.core.runtime import generator_for
 from flipside.core.store import SliceStore
-from flipside.methods.base.method import CLASSIFIER, Context, ExplanationBatch
+from flipside.methods.base.method import Context, Method
+from flipside.methods.base.parameters import MethodParams
 
 LAYERS = ("head", "all")
 
 
 class SanityParams(Params):
-    """Section `sanity`."""
+    """Section `sanity`: the model randomisation check."""
 
     slices: PositiveInt
-    """Test slices labelled abnormal whose maps are compared, fewer where there are fewer."""
+    """Test slices labelled abnormal whose maps are compared, at most."""
     draws: PositiveInt
     """Times that the weights are shuffled; similarities are means over draws and slices."""
     threshold: float = Field(gt=0, le=1)
@@ -44,7 +45,7 @@ def choose_slices(store: SliceStore, count: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed % 2**32).permutation(rows)[:count])
 
 
-def shuffled(classifier: Classifier, layers: str, images: Tensor, draw: tuple[int, ...]) -> Classifier:
+def shuffle_weights(classifier: Classifier, layers: str, images: Tensor, draw: tuple[int, ...]) -> Classifier:
     """A copy whose weights are permuted within each tensor of the linear `head` or of `all` layers; frozen, eval mode.
 
     draw: integers that the permutations follow from. Batch normalisation doesn't fit shuffled layers: the network would
@@ -67,8 +68,7 @@ def shuffled(classifier: Classifier, layers: str, images: Tensor, draw: tuple[in
     return network.eval()
 
 
-def draw_maps(method: Callable[..., ExplanationBatch], images: Tensor, rows: np.ndarray, organ: Tensor,
-              batch_size: int) -> np.ndarray:
+def draw_maps(method: Method, images: Tensor, rows: np.ndarray, organ: Tensor, batch_size: int) -> np.ndarray:
     """Attribution maps (B,H,W) float32 in [0,1] of images (B,1,H,W) at the store's positions `rows` (B,)."""
     parts = [slice(start, start + batch_size) for start in range(0, len(rows), batch_size)]
     maps = [method(images[part], torch.as_tensor(rows[part]), organ[part]).attribution for part in parts]
@@ -94,7 +94,7 @@ def structural_similarities(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
                                            use_sample_covariance=False) for pair in zip(maps, others, strict=True)])
 
 
-def similarities(maps_of: Callable[[Classifier], np.ndarray], classifier: Classifier, images: Tensor, draws: int,
+def compare_maps(maps_of: Callable[[Classifier], np.ndarray], classifier: Classifier, images: Tensor, draws: int,
                  seed: int) -> tuple[dict[str, float], np.ndarray]:
     """`spearman_<layers>` and `ssim_<layers>` of the maps under the trained and under shuffled weights, and of which
     images: (B,) bool, True where there was something to compare with all layers shuffled.
@@ -102,9 +102,10 @@ def similarities(maps_of: Callable[[Classifier], np.ndarray], classifier: Classi
     maps_of: a classifier -> its maps (B,H,W) of images (B,1,H,W). Means over draws and slices, without the pairs of two
     constant maps; layers where nothing is left have no value.
     """
-    original, found = maps_of(classifier), {}
+    original = maps_of(classifier)
+    found: dict[str, float] = {}
     for number, layers in enumerate(LAYERS):
-        redrawn = np.stack([maps_of(shuffled(classifier, layers, images, (seed, number, draw)))
+        redrawn = np.stack([maps_of(shuffle_weights(classifier, layers, images, (seed, number, draw)))
                             for draw in range(draws)])  # (D,B,H,W)
         compared = (np.ptp(original, axis=(1, 2)) > 0) | (np.ptp(redrawn, axis=(2, 3)) > 0)  # (D,B)
         if compared.any():
@@ -114,15 +115,12 @@ def similarities(maps_of: Callable[[Classifier], np.ndarray], classifier: Classi
     return found, compared.any(axis=0)
 
 
-def check(module: ModuleType, method_params: Params, context: Context, store: SliceStore, params: SanityParams,
-          batch_size: int) -> dict:
+def check_randomisation(method_class: type[Method], method_params: MethodParams, context: Context, store: SliceStore,
+                        params: SanityParams, batch_size: int) -> dict[str, Any]:
     """What `data/sanity/<method>.json` holds of a method: the similarities and whether the map changed, or the reason
-    why there is no such check.
-
-    module: the method's, with `Method` and perhaps TRAINED_WITHOUT_CLASSIFIER; context: with the trained classifier.
-    """
+    why there is no such check. `context`: with the trained classifier."""
     rows = choose_slices(store, params.slices, context.seed)
-    if method_params.needs != CLASSIFIER and not getattr(module, "TRAINED_WITHOUT_CLASSIFIER", False):
+    if not method_class.explains_any_classifier:
         return {"reason": f"it explains with {method_params.needs}, which was trained against the classifier and "
                           "would have to be trained again against a shuffled one"}
     if len(rows) == 0:
@@ -130,10 +128,12 @@ def check(module: ModuleType, method_params: Params, context: Context, store: Sl
     runtime = context.runtime
     images = torch.as_tensor(np.array(store.images[rows]), device=runtime.device).float().unsqueeze(1)  # (B,1,H,W)
     organ = torch.as_tensor(np.array(store.organ[rows]), device=runtime.device)  # (B,H,W)
-    found, compared = similarities(
-        lambda network: draw_maps(module.Method(method_params, Context(network, runtime, context.seed)), images, rows,
-                                  organ, batch_size),
-        context.classifier, images, params.draws, context.seed)
+
+    def maps_of(classifier: Classifier) -> np.ndarray:
+        method = method_class(method_params, Context(classifier, runtime, context.seed))
+        return draw_maps(method, images, rows, organ, batch_size)
+
+    found, compared = compare_maps(maps_of, context.classifier, images, params.draws, context.seed)
     if not compared.any():
         return {"reason": f"its maps of {len(rows)} slices are all blank, under trained and under shuffled weights"}
     rows = rows[compared]
@@ -142,10 +142,10 @@ def check(module: ModuleType, method_params: Params, context: Context, store: Sl
                     "n_patients": int(store.index["patient_id"].iloc[rows].nunique())}
 
 
-def sentence(name: str, found: dict) -> str:
-    """What a check found, in one line."""
+def summarise_check(name: str, found: dict[str, Any]) -> str:
+    """The result of a method's check in one line."""
     if "reason" in found:
-        return f"{name}: no check of its maps: {found['reason']}"
+        return f"{name}: maps not checked: {found['reason']}"
     return (f"{name}: maps under shuffled weights {'differ' if found['changed'] else 'DO NOT DIFFER'}: |rho| "
             f"{found['spearman_all']:.3f}, SSIM {found['ssim_all']:.3f} ({found['n_slices']} slices, "
             f"{found['draws']} draws)")

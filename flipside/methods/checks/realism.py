@@ -1,11 +1,11 @@
 """Distances between the populations of scans and counterfactuals, in the features of a network.
 
-Populations, all of the test split. Main one: the counterfactuals of the slices that the classifier calls abnormal,
-against the real slices labelled healthy, which they should look like. `*_unchanged`: the called slices themselves
-against the same healthy ones, what a method that changes nothing gets. `*_coin`: the counterfactuals of all slices
-against all slices, as COIN's code measures its FID (Shvetsov et al., 2024); near-copies make it small.
-`*_both_directions`, of methods that also make images abnormal: the slices that the classifier is sure of, against each
-one's counterfactual on the other side of the decision, as the same code measures the FID of Singla*.
+All populations are of the test split. The main distance is between the counterfactuals of the slices that the
+classifier calls abnormal and the real slices labelled healthy, which they should look like. `*_unchanged`: between
+these called slices themselves and the same healthy ones, what a method that changes nothing gets. `*_coin`: between the
+counterfactuals of all slices and all slices, as COIN's code measures its FID (Shvetsov et al., 2024); near-copies make
+it small. `*_both_directions`, of methods that also make images abnormal: between the slices that the classifier is sure
+of and the counterfactual of each on the other side of the decision, as the same code measures the FID of Singla*.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ INCEPTION_METRICS += [f"{name}_coin" for name in INCEPTION_METRICS] + ["kid"]
 
 
 class RealismParams(Params):
-    """Section `realism`."""
+    """Section `realism`: distances between populations of scans and counterfactuals."""
 
     batch_size: PositiveInt
     """Images that a network gets at once."""
     kid_subset_size: int = Field(ge=2)
-    """Images of either side in one draw; at most half of the smaller side."""
+    """Images of either population in one draw; at most half of the smaller population are drawn."""
     kid_subsets: PositiveInt
-    """Draws that the kernel distance is averaged over."""
+    """Draws over which the kernel distance is averaged."""
 
 
 @dataclass
@@ -94,8 +94,8 @@ def add_both_directions(result: Realism, scans: dict[str, np.ndarray], counterfa
     sure, called = (f_x > cv_tau) | (f_x < 1 - cv_tau), f_x >= CALLED_ABNORMAL  # (N,), (N,)
     result.metrics["n_realism_both_directions"] = int(sure.sum())
     for space in abnormal:
-        turned = np.where(called[:, None], counterfactuals[space], abnormal[space])  # (N,D)
-        _add_frechet(result, f"{FRECHET[space]}_both_directions", scans[space][sure], turned[sure],
+        opposite = np.where(called[:, None], counterfactuals[space], abnormal[space])  # (N,D)
+        _add_frechet(result, f"{FRECHET[space]}_both_directions", scans[space][sure], opposite[sure],
                      f"{sure.sum()} counterfactuals in both directions and as many scans")
 
 
@@ -123,7 +123,8 @@ def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
     """
     both = np.concatenate([real, fake]) - real.mean(axis=0)  # (N+M,D)
     if len(both) < both.shape[1]:
-        both = np.linalg.qr(both.T, mode="r").T  # both.T = QR, Q a rotation: (N+M,N+M)
+        triangle: np.ndarray = np.linalg.qr(both.T, mode="r")  # type: ignore[assignment]  # stubs know no mode
+        both = triangle.T  # both.T = QR, Q a rotation: (N+M,N+M)
     first, second = both[: len(real)], both[len(real) :]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scipy's of a singular product: that is what the cautions say

@@ -8,49 +8,72 @@ are chosen one after the other, each for the images that those before it don't e
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
+from flipside.classifiers.backbones import Classifier
+from flipside.core.checkpoint import MODEL_FILES, Scratch
 from flipside.core.files import atomic_folder
 from flipside.core.params import Params
-from flipside.generators.nn.stylegan_synthesis import Styles
+from flipside.core.progress import Ticker
+from flipside.core.runtime import Runtime, now
+from flipside.generators.nn.stylegan_synthesis import State, Styles
 
-MODEL_FILES = ("model.safetensors", "model.json")
 FILE = "attributes.safetensors"
 DIRECTIONS = ("least", "greatest")
+SAVE_EVERY_SECONDS = 60.0
+
+
+class StyleSynthesis(Protocol):
+    """A style generator's layers, computed one by one (`flipside/generators/nn/stylegan_synthesis.py`)."""
+
+    def begin(self, count: int) -> State: ...
+    def advance(self, state: State, styles: Styles, layer: int) -> State: ...
+    def finish(self, state: State, styles: Styles, first: int) -> Tensor: ...
+
+
+class StyleGenerator(Protocol):
+    """What is called of a generator that draws images (B,1,H,W) from `Styles` and finds those of given images."""
+
+    synthesis: StyleSynthesis
+
+    def encoded(self, images: Tensor, probability: Tensor) -> Styles: ...
+    def render(self, styles: Styles) -> Tensor: ...
 
 
 class AttributeParams(Params):
     """Section `attributes.<generator>`."""
 
     images: PositiveInt
-    """Training slices called abnormal, in which the moves are tried."""
+    """Training slices called abnormal on which the moves are tried, at most."""
     count: int = Field(ge=1, le=8)
-    """Moves that are chosen."""
+    """Attributes that are chosen, at most."""
     shift: float = Field(gt=0)
-    """Share of the way to the extreme value."""
+    """How far a coordinate is moved, as a share of the way to its extreme value."""
     explained_at: Literal["flip"] | NonNegativeFloat
-    """Sum of effects that explains an image; flip: its own logit."""
+    """Sum of the chosen moves' effects at which an image counts as explained; flip: its own logit."""
     unstable_effect: float = Field(ge=0)
-    """Of the logit."""
+    """Change of the logit above which a move counts for `unstable_share`."""
     unstable_share: float = Field(gt=0, le=1)
-    """An image in which more of all moves have such an effect is left out."""
+    """Share of all moves: an image that more of them change by `unstable_effect` is left out."""
     batch_size: PositiveInt
-    """Images made at once."""
+    """Images that are generated at once."""
 
 
 class AttributesParams(Params):
-    """Section `attributes`."""
+    """Section `attributes`: one block per generator whose attributes are found."""
 
     stylegan: AttributeParams
+    """Attributes in the style space of StyleGAN."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +88,8 @@ class Attributes:
     def __len__(self) -> int:
         return len(self.layer)
 
-    def applied(self, styles: Styles, chosen: Tensor) -> Styles:
-        """Styles of B images with the moves that are chosen for each, (B,K) bool."""
+    def apply(self, styles: Styles, chosen: Tensor) -> Styles:
+        """Styles of B images after the moves that are chosen for each, (B,K) bool."""
         for number, (layer, channel) in enumerate(zip(self.layer.tolist(), self.channel.tolist(), strict=True)):
             values = styles.space[layer].clone()  # (B,C)
             own = values[:, channel]
@@ -77,13 +100,14 @@ class Attributes:
 
     @classmethod
     def open(cls, path: Path | str, device: torch.device) -> Attributes:
+        """From their folder; FileNotFoundError says which stage finds them."""
         path = Path(path)
         if not (path / FILE).is_file():
             raise FileNotFoundError(f"{path}/{FILE} not found: run `dvc repro find_attributes@{path.name}`")
         return cls(**{name: value.to(device) for name, value in load_file(path / FILE).items()})
 
     def write(self, path: Path | str, generator: Path | str) -> None:
-        """With the two files of the generator whose coordinates these are."""
+        """Write them, with the two files of the generator whose coordinates these are."""
         with atomic_folder(path) as folder:
             tensors = {name: value.cpu().contiguous().clone() for name, value in vars(self).items()}
             save_file(tensors, folder / FILE)
@@ -99,6 +123,7 @@ class Extremes:
 
     @classmethod
     def of(cls, styles: Styles) -> Extremes:
+        """Over the images of these styles."""
         return cls([torch.stack([each.amin(dim=0), each.amax(dim=0)], dim=1) for each in styles.space])
 
     def attributes(self, chosen: list[tuple[int, int]], shift: float) -> Attributes:
@@ -112,9 +137,30 @@ class Extremes:
                           values[coordinates.to(device), directions.to(device)], torch.tensor(shift, device=device))
 
 
+def choose_slices(logits: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, int]:
+    """Positions of up to `count` slices with logits (N,) in which the moves are tried, and how many of them are called
+    abnormal: all, or none where no slice is called so and those nearest to it are taken."""
+    called = np.random.default_rng(seed % 2**32).permutation(np.flatnonzero(logits >= 0))[:count]
+    if len(called):
+        return called, len(called)
+    return np.argsort(-logits, kind="stable")[:count], 0
+
+
 @torch.no_grad()
-def effects(synthesis: nn.Module, classifier: nn.Module, styles: Styles, extremes: Extremes, shift: float,
-            batch_size: int) -> tuple[Tensor, Tensor]:
+def encode_slices(generator: StyleGenerator, images: np.ndarray, logits: Tensor, batch_size: int,
+                  runtime: Runtime) -> Styles:
+    """Styles of slices (N,H,W) in [-1,1], whose logits (N,) are the classifier's."""
+    parts = []
+    for start in range(0, len(images), batch_size):
+        part = torch.as_tensor(images[start : start + batch_size], device=runtime.device).float().unsqueeze(1)
+        own = logits[start : start + batch_size].to(runtime.device)
+        parts.append(generator.encoded(part, torch.sigmoid(own)))  # (B,1,H,W), (B,)
+    return Styles.joined(parts)
+
+
+@torch.no_grad()
+def measure_effects(synthesis: StyleSynthesis, classifier: Classifier, styles: Styles, extremes: Extremes,
+                    shift: float, batch_size: int) -> tuple[Tensor, Tensor]:
     """Of one image's styles: by how much each move lowers the logit, (C of all layers, 2); and the logit itself, ().
 
     What comes before a moved coordinate's layer is the same for all moves in that layer and computed once.
@@ -131,11 +177,34 @@ def effects(synthesis: nn.Module, classifier: nn.Module, styles: Styles, extreme
             images = synthesis.finish(state.expanded(len(part)), changed, layer)
             moved_logits.append(classifier(images.clamp(-1, 1)).float())
         state = synthesis.advance(state, styles, layer)
+    assert state.image is not None  # there is one behind the first layer
     logit = classifier(state.image.clamp(-1, 1)).float().squeeze(0)
     return (logit - torch.cat(moved_logits)).view(-1, 2), logit
 
 
-def select(found: Tensor, logits: Tensor, params: AttributeParams) -> tuple[list[tuple[int, int]], Tensor]:
+def measure_all_effects(generator: StyleGenerator, classifier: Classifier, styles: Styles, extremes: Extremes,
+                        params: AttributeParams, scratch: Scratch, runtime: Runtime) -> tuple[Tensor, Tensor, float]:
+    """Effects (N,C,2) and logits (N,) of the images with these styles, on the CPU, and the seconds of an interrupted
+    run that this one continues. `scratch` keeps whole images."""
+    count, found, logits, seconds = len(styles.space[0]), [], [], 0.0
+    if state := scratch.load():
+        found, logits, seconds = list(state["effects"]), list(state["logits"]), state["seconds"]
+    ticker, started = Ticker(f"find {scratch.folder.name}", count, len(found)), now(runtime)
+    saved = time.monotonic()
+    while len(found) < count:
+        one = styles.rows(torch.tensor([len(found)], device=runtime.device))
+        moved, logit = measure_effects(generator.synthesis, classifier, one, extremes, params.shift, params.batch_size)
+        found.append(moved.cpu())
+        logits.append(logit.cpu())
+        ticker.tick(len(found), greatest=float(moved.max()))
+        if time.monotonic() - saved > SAVE_EVERY_SECONDS:
+            scratch.save({"effects": torch.stack(found), "logits": torch.stack(logits), "step": len(found),
+                          "seconds": seconds + now(runtime) - started})
+            saved = time.monotonic()
+    return torch.stack(found), torch.stack(logits), seconds
+
+
+def select_moves(found: Tensor, logits: Tensor, params: AttributeParams) -> tuple[list[tuple[int, int]], Tensor]:
     """The moves (coordinate, direction) chosen by their effects (N,C,2) in images with logits (N,), and which images
     are stable (N,) bool.
 
@@ -150,7 +219,8 @@ def select(found: Tensor, logits: Tensor, params: AttributeParams) -> tuple[list
                          "`unstable_effect` or `unstable_share`")
     gains = found[stable].clamp(min=0)  # (M,C,2)
     needed = logits[stable] if params.explained_at == "flip" else torch.full((len(gains),), params.explained_at)
-    gained, chosen = torch.zeros(len(gains)), []
+    gained = torch.zeros(len(gains))
+    chosen: list[tuple[int, int]] = []
     while len(chosen) < params.count:
         unexplained = gained < needed
         total = gains[unexplained].sum(dim=0)  # (C,2)
@@ -169,21 +239,22 @@ def select(found: Tensor, logits: Tensor, params: AttributeParams) -> tuple[list
 
 
 @torch.no_grad()
-def pictured(generator: nn.Module, attributes: Attributes, styles: Styles, found: Tensor, logits: Tensor,
-             chosen: list[tuple[int, int]], batch_size: int) -> tuple[pd.DataFrame, np.ndarray]:
+def picture_attributes(generator: StyleGenerator, attributes: Attributes, styles: Styles, found: Tensor,
+                       logits: Tensor, chosen: list[tuple[int, int]],
+                       batch_size: int) -> tuple[pd.DataFrame, np.ndarray]:
     """A row for each attribute, and its pictures (K,3,H,W) float16: the image in which it has the greatest effect as
     encoded and with the attribute, both in [-1,1], and the mean change over all images.
 
     Of N images' styles, the moves' effects (N,C,2) and logits (N,), and the moves that are chosen. `example` in the
     table is the image's position.
     """
-    before = rendered(generator, styles, batch_size)  # (N,H,W)
+    before = render_slices(generator, styles, batch_size)  # (N,H,W)
     rows, strip = [], []
     for number, (coordinate, direction) in enumerate(chosen):
         own = found[:, coordinate, direction]  # (N,)
         only = torch.zeros(len(own), len(chosen), dtype=torch.bool, device=styles.space[0].device)
         only[:, number] = True
-        after, example = rendered(generator, attributes.applied(styles, only), batch_size), int(own.argmax())
+        after, example = render_slices(generator, attributes.apply(styles, only), batch_size), int(own.argmax())
         strip.append(np.stack([before[example], after[example], (after - before).mean(axis=0)]))
         rows.append({"attribute": number + 1, "layer": int(attributes.layer[number]),
                      "channel": int(attributes.channel[number]), "toward": DIRECTIONS[direction],
@@ -192,7 +263,7 @@ def pictured(generator: nn.Module, attributes: Attributes, styles: Styles, found
     return pd.DataFrame(rows), np.stack(strip).astype(np.float16)
 
 
-def rendered(generator: nn.Module, styles: Styles, batch_size: int) -> np.ndarray:
+def render_slices(generator: StyleGenerator, styles: Styles, batch_size: int) -> np.ndarray:
     """Images (N,H,W) in [-1,1] of styles."""
     device = styles.space[0].device
     return np.concatenate([

@@ -6,47 +6,62 @@ them, as in Image2StyleGAN++ (Abdal et al. 2020): they hold the fine detail, and
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from flipside.classifiers.perceptual import Observer, View
+from flipside.core.checkpoint import Scratch
 from flipside.core.params import Params
+from flipside.core.progress import Ticker
+from flipside.core.runtime import Runtime, now
+from flipside.core.store import SliceStore
 from flipside.generators.nn.blobs import Layout
 from flipside.generators.nn.encoding import layout_distance
+from flipside.methods.latent.blob_generator import BlobGenerator
 
-PLACES = (-0.1, 1.1)  # range of the centres: a blob further out is seen nowhere and has no gradient to come back
+PLACES = (-0.1, 1.1)  # range of the centres: a blob further out is invisible, and no gradient would bring it back
+SAVE_EVERY_SECONDS = 60.0
 
 
 class InversionParams(Params):
     """Section `inversions.<generator>`. The published values are OCTET's code's; equation 3 prints weights of 1."""
 
     steps: NonNegativeInt
+    """Steps of Adam; 0: the encoder's answer is kept."""
     learning_rate: float = Field(gt=0)
-    """Of the sizes twice as much."""
+    """Adam's learning rate; the blobs' sizes have twice as much."""
     halve_every: PositiveInt
     """Steps after which the learning rate is halved."""
     noise_side: NonNegativeInt
-    """Noise maps up to this side are found too (Image2StyleGAN++, Abdal et al. 2020)."""
+    """Noise maps up to this side are found too (Image2StyleGAN++, Abdal et al. 2020); 0: none, as published."""
     noise_learning_rate: float = Field(gt=0)
+    """Adam's learning rate for the noise maps."""
     lambda_perceptual: float = Field(ge=0)
+    """Weight of the perceptual distance between slice and reconstruction."""
     lambda_pixel: float = Field(ge=0)
+    """Weight of the mean squared difference between slice and reconstruction."""
     lambda_decision: float = Field(ge=0)
+    """Weight of the distance between the classifier's features of slice and reconstruction."""
     lambda_proximity: float = Field(ge=0)
-    """To the encoder's answer."""
+    """Weight of the distance to the encoder's answer."""
     batch_size: PositiveInt
-    """Images inverted at once."""
+    """Slices that are inverted at once."""
 
 
 class InversionsParams(Params):
-    """Section `inversions`."""
+    """Section `inversions`: one block per generator that slices are inverted for."""
 
     blobgan: InversionParams
+    """Inversion to the blobs of BlobGAN."""
 
 
-def invert(generator: nn.Module, encoder: nn.Module, observer: Observer, images: Tensor,
+def invert(generator: BlobGenerator, encoder: nn.Module, observer: Observer, images: Tensor,
            params: InversionParams) -> tuple[Layout, dict[str, Tensor]]:
     """Blobs of images (B,1,H,W) in [-1,1], and the last value (B,) of each unweighted term of equation 3.
 
@@ -54,7 +69,7 @@ def invert(generator: nn.Module, encoder: nn.Module, observer: Observer, images:
     alone, up to rounding.
     """
     with torch.no_grad():
-        view = observer(images)  # the images don't change: seen once
+        view = observer(images)  # the images don't change: computed once
         start = generator.decode(encoder(images))
         noise = images.new_zeros(len(images), generator.renderer.noise_numbers(params.noise_side))
     variables = replace(start, noise=noise).map(lambda value: value.clone().requires_grad_(True))
@@ -77,7 +92,7 @@ def invert(generator: nn.Module, encoder: nn.Module, observer: Observer, images:
     return found, terms
 
 
-def equation_3(generator: nn.Module, observer: Observer, layout: Layout, start: Layout, images: Tensor,
+def equation_3(generator: BlobGenerator, observer: Observer, layout: Layout, start: Layout, images: Tensor,
                view: View) -> dict[str, Tensor]:
     """Its four terms without weights, (B,) each; `view` is that of the images (B,1,H,W)."""
     made = generator.render(layout)
@@ -88,3 +103,37 @@ def equation_3(generator: nn.Module, observer: Observer, layout: Layout, start: 
         "decision": observer.decision(seen, view),
         "proximity": 6 * layout_distance(layout, start),  # the sum over the six groups
     }
+
+
+def invert_slices(generator: BlobGenerator, encoder: nn.Module, observer: Observer, store: SliceStore, rows: np.ndarray,
+                  params: InversionParams, runtime: Runtime, scratch: Scratch) -> tuple[Layout, pd.DataFrame, float]:
+    """Of the slices at the store's positions `rows` (N,): their blobs (N,...) on the CPU; per slice the terms of
+    equation 3 with f_x, f_reconstruction and absolute_error; the seconds.
+
+    Continues from `scratch`, which keeps whole batches.
+    """
+    parts: list[dict[str, Tensor]] = []
+    done, seconds = 0, 0.0
+    if state := scratch.load():
+        parts, done, seconds = state["parts"], state["step"], state["seconds"]
+    ticker, saved = Ticker(f"invert {scratch.folder.name}", len(rows), done), time.monotonic()
+    while done < len(rows):
+        chosen = rows[done : done + params.batch_size]
+        images = torch.as_tensor(store.images[chosen], device=runtime.device).float().unsqueeze(1)  # (B,1,H,W)
+        began = now(runtime)
+        layout, terms = invert(generator, encoder, observer, images, params)
+        seconds += now(runtime) - began
+        with torch.no_grad():
+            made = generator.render(layout).clamp(-1, 1)  # as it is shown
+            terms |= {"f_x": observer(images).logits.sigmoid(), "f_reconstruction": observer(made).logits.sigmoid(),
+                      "absolute_error": (made - images).abs().mean(dim=(1, 2, 3))}
+        parts.append({name: value.float().cpu() for name, value in (layout.groups() | terms).items()})
+        done += len(chosen)
+        ticker.tick(done, absolute_error=float(terms["absolute_error"].mean()))
+        if time.monotonic() - saved > SAVE_EVERY_SECONDS:
+            scratch.save({"parts": parts, "step": done, "seconds": seconds})
+            saved = time.monotonic()
+    whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    groups = Layout.__dataclass_fields__
+    table = pd.DataFrame({name: value.numpy() for name, value in whole.items() if name not in groups})
+    return Layout(**{name: whole[name] for name in groups}), table, seconds

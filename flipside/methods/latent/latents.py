@@ -1,4 +1,4 @@
-"""The blobs that slices were inverted to, on disk: one safetensors file per split, beside the generator they are of."""
+"""The blobs of inverted slices on disk: one safetensors file per split, beside the generator that draws them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from flipside.core.checkpoint import MODEL_FILES
 from flipside.core.files import atomic_folder, read_json, write_json
 from flipside.generators.nn.blobs import Layout
-
-MODEL_FILES = ("model.safetensors", "model.json")
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class Latents:
 
     @classmethod
     def open(cls, path: Path | str) -> Latents:
+        """From their folder; FileNotFoundError says which stage makes them."""
         path = Path(path)
         files = sorted(file for file in path.glob("*.safetensors") if file.name not in MODEL_FILES)
         if not files:
@@ -39,7 +39,7 @@ class Latents:
         return cls(Layout(**tensors), position, read_json(path / "timing.json"), path)
 
     def of(self, rows: Tensor, device: torch.device) -> Layout:
-        """Blobs of the slices at the store's rows (B,)."""
+        """Blobs of the slices at the store's rows (B,), on the device; ValueError where one was not inverted."""
         missing = [row for row in rows.tolist() if row not in self.position]
         if missing:
             raise ValueError(f"{self.path} has no latents of the slice at row {missing[0]} ({len(missing)} of "

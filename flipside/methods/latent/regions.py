@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 
 from flipside.core.params import Params
 from flipside.core.runtime import generator_for
 from flipside.generators.nn.blobs import Layout, opacity_logits, semi_variances
+from flipside.methods.latent.blob_generator import BlobGenerator
 
 RASTER = 64  # side of the grid on which blobs overlap
 SAMPLES = 10_000  # layouts that a dimension's spread is taken from
@@ -18,16 +19,17 @@ SMALLEST_PX = 4  # footprint of a blob that can be the most changed one
 
 
 class RegionParams(Params):
-    """TACE speaks of the most changed blob and of all that overlap it; these numbers say what that means."""
+    """Which blobs form TACE's region; the paper says: the most changed blob and all that overlap it."""
 
     seeds: PositiveInt
-    """Most changed blobs; TACE: 1."""
+    """How many of the most changed blobs the region starts from; TACE: 1."""
     neighbours: NonNegativeInt
-    """At most, by their overlap."""
+    """Most neighbours that each of these brings with it, those with the greatest overlap first."""
     least_overlap: float = Field(ge=0, lt=1)
-    """Of the smaller of two footprints."""
+    """Share of the smaller of two footprints that both must cover for the blobs to be neighbours."""
     largest_neighbour: float = Field(gt=0, le=1)
-    """Share of the image; an organ-sized blob would make all of it region."""
+    """Largest footprint of a neighbour, as a share of the image; a blob as large as an organ would make all of it
+    region."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,9 @@ class Region:
     score: Tensor  # (B,K) ||delta||
 
 
-def described(layout: Layout) -> dict[str, Tensor]:
-    """Each blob (B,K,...) by numbers whose difference means a change: an ellipse is the same turned by 180 degrees."""
+def describe_blobs(layout: Layout) -> dict[str, Tensor]:
+    """Each blob as numbers (B,K,n) by group whose difference means a change: an ellipse rotated by 180 degrees is the
+    same one."""
     eccentricity = 0.5 * (torch.sigmoid(layout.shape[..., 0]) / torch.sigmoid(layout.shape[..., 1])).log()
     angle = 2 * torch.atan2(layout.shape[..., 3], layout.shape[..., 2])
     return {
@@ -49,24 +52,24 @@ def described(layout: Layout) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def spreads(generator: nn.Module, seed: int, device: torch.device) -> dict[str, Tensor]:
+def estimate_spreads(generator: BlobGenerator, seed: int, device: torch.device) -> dict[str, Tensor]:
     """Standard deviation of each of these numbers over blobs of random layouts, by group."""
     parts: dict[str, list[Tensor]] = {}
     for number in range(10):
         z = torch.randn(SAMPLES // 10, generator.latent, generator=generator_for(seed, number)).to(device)
-        for name, value in described(generator.decode(generator.layout(z))).items():
+        for name, value in describe_blobs(generator.decode(generator.layout(z))).items():
             parts.setdefault(name, []).append(value.flatten(0, 1))  # (B,K,n) -> (B*K,n)
     return {name: torch.cat(values).std(dim=0).clamp(min=1e-6) for name, values in parts.items()}
 
 
-def change_score(layout: Layout, start: Layout, spread: dict[str, Tensor]) -> Tensor:
+def score_changes(layout: Layout, start: Layout, spread: dict[str, Tensor]) -> Tensor:
     """||delta_k|| (B,K): over the groups, the root of the summed mean squares of the change in units of its spread."""
-    before, after = described(start), described(layout)
+    before, after = describe_blobs(start), describe_blobs(layout)
     return torch.stack([((after[name] - before[name]) / spread[name]).square().mean(dim=-1)
                         for name in before]).sum(dim=0).sqrt()
 
 
-def footprints(layout: Layout) -> Tensor:
+def draw_footprints(layout: Layout) -> Tensor:
     """Where each blob is at least half opaque: (B,K,RASTER,RASTER) bool."""
     return opacity_logits(layout, RASTER) >= 0
 
@@ -74,8 +77,8 @@ def footprints(layout: Layout) -> Tensor:
 @torch.no_grad()
 def choose_region(start: Layout, layout: Layout, spread: dict[str, Tensor], params: RegionParams) -> Region:
     """k* of each image and the blobs that overlap it, of the blobs before (`start`) and after."""
-    score = change_score(layout, start, spread)
-    prints = (footprints(start) | footprints(layout)).flatten(2).float()  # (B,K,pixels)
+    score = score_changes(layout, start, spread)
+    prints = (draw_footprints(start) | draw_footprints(layout)).flatten(2).float()  # (B,K,pixels)
     area = prints.sum(dim=2)  # (B,K)
     candidate = area >= SMALLEST_PX
     candidate |= ~candidate.any(dim=1, keepdim=True)  # no visible blob at all: then all of them
@@ -96,9 +99,9 @@ def choose_region(start: Layout, layout: Layout, spread: dict[str, Tensor], para
     return Region(order[:, 0], torch.cat([background, chosen], dim=1), score)
 
 
-def outlines(layout: Layout, region: Region) -> Tensor:
-    """The blobs for a reader's eye, (B,K,7): centre x and y, both semi-axes where the opacity is one half (0 where it
-    never is), angle of the first in radians, 1 if in the region, 1 if k*; lengths as shares of the image's side."""
+def outline_blobs(layout: Layout, region: Region) -> Tensor:
+    """The blobs as a report draws them, (B,K,7): centre x and y, both semi-axes where the opacity is one half (0 where
+    it never is), angle of the first in radians, 1 if in the region, 1 if k*; lengths as shares of the image's side."""
     along, across, axis = semi_variances(layout.shape)  # (B,K), (B,K), (B,K,2)
     reach = layout.size[:, 1:].clamp(min=0)
     most = torch.zeros_like(reach).scatter(1, region.most_changed[:, None], 1.0)
@@ -106,7 +109,7 @@ def outlines(layout: Layout, region: Region) -> Tensor:
                         torch.atan2(axis[..., 1], axis[..., 0]), region.chosen[:, 1:].float(), most], dim=-1)
 
 
-def region_mask(before: Tensor, after: Tensor, chosen: Tensor) -> Tensor:
+def mask_region(before: Tensor, after: Tensor, chosen: Tensor) -> Tensor:
     """M (B,1,H,W) in [0,1] of the shares (B,K+1,H,W) before and after: exactly 0 where the chosen blobs hold <= 5 %.
 
     Half of the pixel is enough for 1; in between the edge is soft. No gradient goes through it.

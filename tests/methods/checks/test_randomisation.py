@@ -15,19 +15,18 @@ from scipy import stats
 from flipside.classifiers.backbones import build_classifier
 from flipside.core.files import read_json
 from flipside.core.store import INDEX_COLUMNS, SliceStore, write_store
-from flipside.methods import gradient
-from flipside.methods.base.method import ExplanationBatch
+from flipside.methods.base.maps import MapMethod
 from flipside.methods.checks.randomisation import (
     choose_slices,
+    compare_maps,
     rank_correlation,
-    shuffled,
-    similarities,
+    shuffle_weights,
     structural_similarities,
 )
 from stages import explain
 
 CLASSIFIER = "models/classifiers/classifier"
-METHODS_FILE = Path(__file__).parents[2] / "params.yaml"
+METHODS_FILE = Path(__file__).parents[3] / "params.yaml"
 PARAMS = {
     "seed": 3, "runtime": {"device": "cpu", "precision": "float32", "threads": 1},
     "explain": {"batch_size": 3, "splits": ["test"]},
@@ -57,7 +56,7 @@ def multisets(network):
 @pytest.mark.parametrize("layers", ["head", "all"])
 def test_weights_are_permuted_and_nothing_else(layers, network, planted_nine):
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    other = shuffled(network, layers, planted_nine, (3, 0))
+    other = shuffle_weights(network, layers, planted_nine, (3, 0))
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert not other.training and not any(module.training for module in other.modules())
     assert not any(parameter.requires_grad for parameter in other.parameters())
@@ -69,13 +68,13 @@ def test_weights_are_permuted_and_nothing_else(layers, network, planted_nine):
 
 
 def test_the_draw_decides_the_shuffle(network, planted_nine):
-    one, again, another = (shuffled(network, "all", planted_nine, (3, draw))(planted_nine) for draw in (0, 0, 1))
+    one, again, another = (shuffle_weights(network, "all", planted_nine, (3, draw))(planted_nine) for draw in (0, 0, 1))
     assert torch.equal(one, again) and not torch.equal(one, another)
 
 
 def test_the_shuffled_network_still_tells_images_apart(network, planted_nine):
     """With the old statistics its answers hardly differ: any map would then change, and every method pass."""
-    other = shuffled(network, "all", planted_nine, (3, 0))
+    other = shuffle_weights(network, "all", planted_nine, (3, 0))
     for norm in (module for module in other.modules() if isinstance(module, torch.nn.BatchNorm2d)):
         norm.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs))
     seen = []
@@ -114,7 +113,7 @@ def test_pairs_of_blank_maps_are_left_out(network, planted_nine):
     for maps in (trained, head, first, second):
         maps[[0, 1, 2, 3, 5, 6, 7]] = 0.25
     trained[8] = second[8] = 0  # blank, and drawn by the first shuffled network
-    found, compared = similarities(maps_in_turn(trained, head, head, first, second), network, planted_nine, 2, 3)
+    found, compared = compare_maps(maps_in_turn(trained, head, head, first, second), network, planted_nine, 2, 3)
     assert compared.tolist() == [False] * 4 + [True] + [False] * 3 + [True]
     rho = [rank_correlation(trained[4:5], maps[4:5]).item() for maps in (head, first, second)]
     assert found["spearman_head"] == pytest.approx(rho[0] / 2)  # slice 4 twice, slice 8 twice with 0
@@ -124,9 +123,9 @@ def test_pairs_of_blank_maps_are_left_out(network, planted_nine):
 
 def test_layers_with_blank_maps_alone_have_no_value(network, planted_nine):
     blank, drawn = np.zeros((9, 12, 12)), np.random.default_rng(0).random((9, 12, 12))
-    found, compared = similarities(maps_in_turn(blank, blank, drawn), network, planted_nine, 1, 3)
+    found, compared = compare_maps(maps_in_turn(blank, blank, drawn), network, planted_nine, 1, 3)
     assert set(found) == {"spearman_all", "ssim_all"} and compared.all()
-    found, compared = similarities(maps_in_turn(blank, drawn, blank), network, planted_nine, 1, 3)
+    found, compared = compare_maps(maps_in_turn(blank, drawn, blank), network, planted_nine, 1, 3)
     assert set(found) == {"spearman_head", "ssim_head"} and not compared.any()
 
 
@@ -179,7 +178,7 @@ def test_a_trained_generator_is_not_put_to_the_test_and_says_why(folder, monkeyp
     (folder / "models").symlink_to(toy_models("models/generators/coin") / "models")
     found = check(monkeypatch, "coin")
     assert list(found) == ["reason"] and "models/generators/coin" in found["reason"]
-    assert "no check of its maps: it explains with models/generators/coin" in capsys.readouterr().out
+    assert "maps not checked: it explains with models/generators/coin" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["cx_gan", "va_gan"])
@@ -201,17 +200,14 @@ def test_an_inpainter_that_never_saw_the_classifier_explains_any(folder, monkeyp
 
 
 def test_maps_that_are_all_blank_are_no_evidence_and_the_reason_is_given(folder, monkeypatch, capsys):
-    class Blank:
-        def __init__(self, params, context):
-            pass
+    class Blank(MapMethod):
+        def maps(self, images, rows):
+            return torch.zeros_like(images[:, 0])
 
-        def __call__(self, images, rows, organ):
-            return ExplanationBatch(torch.zeros_like(images[:, 0]))
-
-    monkeypatch.setattr(gradient, "Method", Blank)
+    monkeypatch.setattr(explain, "find_method", lambda name: Blank)
     assert check(monkeypatch, "gradient") == {"reason":
         "its maps of 5 slices are all blank, under trained and under shuffled weights"}
-    assert "no check of its maps: its maps of 5 slices are all blank" in capsys.readouterr().out
+    assert "maps not checked: its maps of 5 slices are all blank" in capsys.readouterr().out
 
 
 def test_without_an_abnormal_test_slice_there_is_no_number(folder, monkeypatch):

@@ -1,4 +1,4 @@
-"""The search for a counterfactual among blobs that OCTET and TACE share: Adam on many images at once."""
+"""The search for a counterfactual among blobs, by Adam on many images at once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from flipside.core.params import Params
+from flipside.classifiers.backbones import Classifier
 from flipside.generators.nn.blobs import Layout
+from flipside.generators.nn.networks import clamped
+from flipside.methods.base.parameters import MethodParams
+from flipside.methods.latent.blob_generator import BlobGenerator
 from flipside.methods.latent.inversion import PLACES
 
 GROUPS = {
@@ -23,20 +26,22 @@ GROUPS = {
 SLOWER = 8  # all groups but the sizes have their learning rate divided by this (OCTET's code)
 
 
-class SearchParams(Params):
-    """What both read: OCTET's code has steps 100, learning_rate 0.08, mode style, stop none."""
+class SearchParams(MethodParams):
+    """Of a search among blobs. OCTET's code has steps 100, learning_rate 0.08, mode style, stop none."""
 
     mode: Literal["style", "spatial", "both", "all"]
-    """What of the blobs may change; both: all but feat."""
+    """What of the blobs may change: style, spatial (place, size and shape), both, or all (both and feat)."""
     steps: PositiveInt
+    """Steps of the search."""
     learning_rate: float = Field(gt=0)
-    """Of the sizes; of all else an eighth."""
+    """Adam's learning rate for the blobs' sizes; all else has an eighth of it."""
     proximity: float = Field(ge=0)
-    """Lambda of the mean absolute change of the blobs."""
+    """Weight (lambda) of the mean absolute change of the blobs in the loss."""
     stop: Literal["margin", "none"]
-    """None: all steps, and the last image counts."""
+    """margin: an image stops once it is called healthy by the margin. none: all steps are made and the last image
+    counts."""
     margin: float = Field(ge=0, lt=0.5)
-    """By which the probability has to be past one half."""
+    """How far past one half, in probability, an image has to be to be called healthy by the margin."""
 
     def unfinished(self, logits: Tensor) -> Tensor:
         """Which images (B,) with these logits (B,) are to be searched: those not yet called healthy by the margin."""
@@ -65,14 +70,14 @@ class Found:
     healthy: Tensor  # (B,) bool: called healthy
 
 
-def change(layout: Layout, start: Layout, mode: str) -> Tensor:
+def measure_change(layout: Layout, start: Layout, mode: str) -> Tensor:
     """Mean absolute change (B,) of each group that may change, averaged over the groups."""
     return torch.stack([(getattr(layout, name) - getattr(start, name)).abs().flatten(1).mean(dim=1)
                         for name in GROUPS[mode]]).mean(dim=0)
 
 
-def toward_healthy(logits: Tensor) -> Tensor:
-    """Cross entropy (B,) with the target "healthy", of logits (B,)."""
+def healthy_loss(logits: Tensor) -> Tensor:
+    """Cross entropy (B,) of logits (B,) of abnormal with the target "healthy"."""
     return F.softplus(logits)
 
 
@@ -123,3 +128,19 @@ def search(start: Layout, objective: Callable[[Layout, Tensor], Trial], params: 
         with torch.no_grad():
             variables.xy.clamp_(*PLACES)
     return Found(kept, steps, kept_rank > 0)
+
+
+def search_all_blobs(generator: BlobGenerator, classifier: Classifier, start: Layout, params: SearchParams,
+                     residual: Tensor | None = None) -> Found:
+    """Blobs near `start` whose image the classifier calls healthy: OCTET's objective (Zemni et al. 2023), on logits.
+
+    residual: what the inversion left of the scans, (B,1,H,W). Added to the generator's images, it makes the search flip
+    the decision on the scan instead of that on its reconstruction.
+    """
+    def objective(layout: Layout, rows: Tensor) -> Trial:
+        images = generator.render(layout)
+        logits = classifier(clamped(images if residual is None else images + residual[rows])).float()
+        distance = measure_change(layout, start.rows(rows), params.mode)
+        return Trial(healthy_loss(logits) + params.proximity * distance, logits, distance)
+
+    return search(start, objective, params)
