@@ -9,51 +9,49 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 repro: .venv/installed
 	dvc repro
-	@python -m flipside.cli.ranking
+	@flipside ranking
 
 test: .venv/installed
 	ruff check stages flipside tests benchmarks
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 profile: .venv/installed
-	python -m flipside.cli.profile $(P)
+	flipside profile $(P)
 
 # Models trained on `dataset`, applied to another data set: make apply DATASET=kits19_slices [ROOT=/path]
 apply: .venv/installed
-	python -m flipside.cli.apply --dataset "$(DATASET)" $(if $(ROOT),--root "$(ROOT)")
+	flipside apply --dataset "$(DATASET)" $(if $(ROOT),--root "$(ROOT)")
 
 # Committed metrics and parameters against another revision, as CI posts them; fails where a number got worse than
 # tolerances.yaml allows or dvc.lock is stale. SUMMARY: a file to which the page is appended.
 REV ?= main
 compare: .venv/installed
-	@python -m flipside.regression.compare --rev "$(REV)" $(if $(SUMMARY),--summary "$(SUMMARY)")
+	@flipside compare --rev "$(REV)" $(if $(SUMMARY),--summary "$(SUMMARY)")
 
 # dvc exp show with the columns that matter.
 experiments: .venv/installed
-	@python -m flipside.cli.experiments
+	@flipside experiments
 
-# The published series of experiments/, each row SEEDS times, as DVC experiments; then ours beside the published numbers.
-# What has been run is not run again: make ablations SERIES=table_2 SEEDS=3. AS_PUBLISHED=1: with the publications' own
-# weights and faults.
-SERIES ?= appendix_a table_2 coin_aligned impact
+# The published ablations of experiments/, each row SEEDS times, as DVC experiments; then ours beside the published
+# numbers. What has been run is not run again: make ablations ABLATIONS=table_2 SEEDS=3. AS_PUBLISHED=1: with the
+# publications' own weights and faults.
+ABLATIONS ?= appendix_a table_2 coin_aligned impact
 SEEDS ?= 1
 AS_PUBLISHED ?=
 ROWS_AS = $(if $(AS_PUBLISHED),--as-published)
 ablations: .venv/installed
-	@for series in $(SERIES); do python -m flipside.published.ablations $$series --seeds $(SEEDS) $(ROWS_AS) || exit 1; done
+	@for name in $(ABLATIONS); do flipside ablations $$name --seeds $(SEEDS) $(ROWS_AS) || exit 1; done
 	dvc exp run --run-all -j 1
 	@$(MAKE) --no-print-directory ablation-tables
 
 ablation-tables: .venv/installed
-	@for series in $(SERIES); do python -m flipside.published.ablation_tables $$series $(ROWS_AS) || exit 1; done
+	@for name in $(ABLATIONS); do flipside ablation-tables $$name $(ROWS_AS) || exit 1; done
 
 # The tables of the TACE paper, ours beside the published numbers, of the run that stands in models/, reports/ and data/.
 tace-tables: .venv/installed
-	@python -m flipside.published.generator_table
+	@flipside generator-table
 	@echo
-	@python -m flipside.published.tace_tables --table 2
-	@echo
-	@python -m flipside.published.tace_tables --table 3
+	@flipside tace-tables
 
 # How much copies in both parts of a data set flatter its classifier (profile brain_mri).
 leaked-copies: .venv/installed

@@ -30,7 +30,7 @@ stages:
   draw_anomalies:
     cmd: python code/augment.py
     deps: [code/augment.py, code/common.py]
-    params: [seed, "datasets.${dataset}"]
+    params: [seed, {datasets.yaml: ["datasets.${dataset}"]}]
     outs: [data/slices, data/truth]
   explain:
     foreach: [coin, rise]
@@ -62,9 +62,10 @@ def run(root, *command, check=True, **variables):
 def origin(tmp_path_factory):
     """A repository with this project's parameters, tolerances and metrics, but stages of a line each; data made up."""
     root = tmp_path_factory.mktemp("origin")
-    for name in ("params.yaml", "tolerances.yaml", "Makefile", "requirements.txt", ".gitignore", ".dvcignore"):
+    for name in ("params.yaml", "datasets.yaml", "tolerances.yaml", "Makefile", "requirements.txt", ".gitignore",
+                 ".dvcignore"):
         shutil.copy(ROOT / name, root / name)
-    shutil.copytree(ROOT / "stages", root / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "flipside", root / "flipside", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "reports").mkdir()
     for name in ("metrics", "classifier", "judge"):
         shutil.copy(ROOT / f"reports/{name}.json", root / "reports")
@@ -97,10 +98,11 @@ def clone(origin, tmp_path, monkeypatch):
     root = tmp_path / "clone"
     run(tmp_path, "git", "clone", "-q", str(origin), str(root))
     run(root, "git", "checkout", "-q", "-b", "change")
-    python = root / ".venv/bin/python"  # in place of what `make .venv/installed` leaves
-    python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    python.chmod(0o755)
+    (root / ".venv/bin").mkdir(parents=True)
+    for name, module in (("python", ""), ("flipside", "-m flipside ")):  # in place of what `make .venv/installed` leaves
+        command = root / ".venv/bin" / name
+        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" {module}"$@"\n')
+        command.chmod(0o755)
     (root / ".venv/installed").touch()
     monkeypatch.chdir(root)
     return root
@@ -132,7 +134,7 @@ EDITS = {
     "one method's parameter": (lambda: edit("params.yaml", "masks: 400 ", "masks: 401 "),
                                {"explain@rise": ["parameter methods.rise modified"]}),
     "a parameter that no stage declares": (lambda: edit("params.yaml", "threads: 0 ", "threads: 1 "), {}),
-    "another data set's block": (lambda: edit("params.yaml", "root: data/raw/curvas", "root: data/raw/other"), {}),
+    "another data set's block": (lambda: edit("datasets.yaml", "root: data/raw/curvas", "root: data/raw/other"), {}),
     "a stage's code": (lambda: edit("code/evaluate.py", "evaluate", "measure"),
                        {"evaluate": ["code/evaluate.py modified"]}),
     "shared code": (lambda: edit("code/common.py", "common", "shared"),

@@ -213,7 +213,7 @@ def test_the_store_that_training_reads_has_no_lesion_column():
 
 def test_runtime_is_declared_by_no_stage():
     for name, stage in STAGES.items():
-        assert not any(param.startswith("runtime") for param in stage.get("params", [])), name
+        assert not any(param.startswith("runtime") for param in paths(stage.get("params", []))), name
         assert "runtime" not in stage["cmd"], name
     assert "persist: true" not in (ROOT / "dvc.yaml").read_text()
 
@@ -230,7 +230,7 @@ def test_every_stage_says_what_it_does():
 def repository(tmp_path_factory):
     """A repository with the real dvc.yaml, params.yaml and code whose outputs are made up and committed as they are."""
     root = tmp_path_factory.mktemp("repository")
-    for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
+    for name in ("dvc.yaml", "params.yaml", "datasets.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, root / name)
     for folder in ("stages", "flipside"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -325,7 +325,7 @@ def test_editing_runtime_reruns_nothing(repository):
 
 def test_every_parameter_is_declared_by_some_stage(repository):
     """A leaf that no stage declares could be edited without effect."""
-    for section in PARAMS:
+    for section in (*PARAMS, "datasets"):
         if section in ("runtime", "profile"):
             continue
         text = (ROOT / "dvc.yaml").read_text()

@@ -24,7 +24,7 @@ METHODS = list(yaml.safe_load((ROOT / "params.yaml").read_text())["methods"])
 def project(tmp_path_factory):
     """A copy of the project without artifacts, switched to the smoke profile, after `dvc repro`."""
     root = tmp_path_factory.mktemp("project")
-    for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
+    for name in ("dvc.yaml", "params.yaml", "datasets.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, root / name)
     for name in ("stages", "profiles"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))

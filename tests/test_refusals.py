@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 from flipside.core.params import stage_main
+from tests.parameters import project_parameters, write_parameters
 from tests.scans.scans_fixture import write_case, write_nifti
 
 ROOT = Path(__file__).parents[1]
@@ -22,8 +23,8 @@ CASES = "data/raw/phantom/cases"
 
 
 def params(project: Path, **changes) -> None:
-    """The project's own params.yaml with values under dotted keys (`__` for a dot) changed."""
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    """The project's own parameters with values under dotted keys (`__` for a dot) changed."""
+    values = project_parameters()
     values["runtime"]["threads"] = 1
     for key, value in ({"image_size": 16, "filter__min_organ_px": 0} | changes).items():
         *parents, leaf = key.split("__")
@@ -31,7 +32,7 @@ def params(project: Path, **changes) -> None:
         for part in parents:
             node = node[part]
         node[leaf] = value
-    (project / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    write_parameters(project, values)
 
 
 def cases(project: Path, count: int = 3) -> None:
@@ -116,7 +117,7 @@ def test_the_healthy_project_runs(tmp_path):
 
 @pytest.mark.parametrize(("changes", "parts"), [
     ({"datasets__phantom__imagge": "x"},
-     ["params.yaml", "unknown parameter `datasets.phantom.imagge`", "known are: root, page", "image"]),
+     ["datasets.yaml", "unknown parameter `datasets.phantom.imagge`", "known are: root, page", "image"]),
     ({"extract__on_eror": "skip"}, ["unknown parameter `extract.on_eror`", "known are: on_error"]),
     ({"image_size": "large"}, ["params.yaml", "`image_size` is 'large'", "integer"]),
     ({"extract__on_error": "ignore"}, ["`extract.on_error` is 'ignore'", "'fail' or 'skip'"]),

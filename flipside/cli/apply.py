@@ -1,4 +1,4 @@
-"""Trained models on another data set: `python -m flipside.cli.apply --dataset NAME [--root FOLDER]` after `dvc repro`.
+"""Trained models on another data set, after `dvc repro`.
 
 Nothing is trained or chosen there: every slice is test, classifier, judge and generators are those in models/, and all
 thresholds but the oracle's are the ones that data/masks holds. The stages run unchanged in a workspace of their own,
@@ -7,54 +7,71 @@ thresholds but the oracle's are the ones that data/masks holds. The stages run u
 
 from __future__ import annotations
 
-import argparse
 import copy
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 import yaml
 
+from flipside.core import paths
 from flipside.core.files import atomic_folder, read_json
-from flipside.core.params import ParamsError, announce, check_all, read_params, stage_main, value_at
+from flipside.core.params import (
+    DATASETS_FILE,
+    PARAMS_FILE,
+    ParamsError,
+    announce,
+    check_all,
+    file_of,
+    read_datasets,
+    read_params,
+    value_at,
+)
 
 CODE = Path(__file__).resolve().parents[2]
-SOURCE = Path("data/filtered/manifest.json")
-LINKS = ("models", "reports/classifier.json", "reports/judge.json", "reports/training")
+SOURCE = Path(paths.FILTERED) / "manifest.json"
+ROLES = ("classifier", "judge")
+LINKS = ("models", *map(paths.classifier_metrics, ROLES), paths.TRAINING)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", required=True, help="a name under `datasets` in params.yaml")
-    parser.add_argument("--root", help="folder of the data set, where it is not datasets.<name>.root")
-    arguments = parser.parse_args()
+def apply(
+    dataset: Annotated[str, typer.Option(help="A data set in datasets.yaml.")],
+    root: Annotated[str | None, typer.Option(
+        help="Its folder, where that is not the one in datasets.yaml.", show_default=False)] = None,
+) -> None:
+    """Apply the trained models to another data set.
 
+    Nothing is trained or chosen there: every slice is test, and all thresholds but the oracle's are those of the run
+    that trained the models. Results go to
+    reports/applied/<dataset>, maps and masks to .scratch/applied/<dataset>; the run itself stays as it is.
+    """
     # Parameters and models.
     check_all()
-    params = read_params()
+    params = read_params() | read_datasets()
     check_finished(params)
-    params = derived_params(params, arguments.dataset, arguments.root, read_json(SOURCE))
-    announce("apply", dataset=params["dataset"], **params["datasets"][arguments.dataset], filter=params["filter"])
+    params = derived_params(params, dataset, root, read_json(SOURCE))
+    announce("apply", dataset=params["dataset"], **params["datasets"][dataset], filter=params["filter"])
 
     # The stages, one after the other, in a fresh workspace.
-    workspace = Path(".scratch/applied") / arguments.dataset
+    workspace = Path(".scratch/applied") / dataset
     write_workspace(workspace, params)
     for module, *options in commands(params["methods"]):
         run_stage(workspace, module, *options)
 
     # Outputs.
-    with atomic_folder(Path("reports/applied") / arguments.dataset) as folder:
+    with atomic_folder(Path("reports/applied") / dataset) as folder:
         for file in (workspace / "reports").iterdir():
             if file.is_file() and not file.is_symlink():
                 shutil.copy(file, folder)
-    print(f"\nreports: reports/applied/{arguments.dataset}; maps and masks: {workspace}/data")
+    print(f"\nreports: reports/applied/{dataset}; maps and masks: {workspace}/data")
 
 
 def derived_params(params: dict[str, Any], dataset: str, root: str | None, source: dict[str, Any]) -> dict[str, Any]:
-    """Parameters of the workspace; `source` is the manifest of the data that the models were trained on."""
+    """Parameters of the workspace, all sections; `source` is the manifest of the data that the models learnt from."""
     if params["dataset"] != source["dataset"]:
         raise ParamsError(f"params.yaml: `dataset` is {params['dataset']!r}, but {SOURCE} is of {source['dataset']!r}: "
                           "run `dvc repro` first")
@@ -75,13 +92,12 @@ def derived_params(params: dict[str, Any], dataset: str, root: str | None, sourc
 
 def check_finished(params: dict[str, Any]) -> None:
     """Refuse to begin before all that the workspace reads of the finished run is there."""
-    models = {"models/classifiers/classifier", "models/classifiers/judge",
-              *(f"models/{kind}/{name}" for name in inverted(params["methods"])
-                for kind in ("generators", "encoders")),
+    models = {*map(paths.classifier, ROLES),
+              *(path(name) for name in inverted(params["methods"]) for path in (paths.generator, paths.encoder)),
               *(method["needs"] for method in params["methods"].values())}
     wanted = [str(SOURCE), *LINKS, *(f"{model}/model.safetensors" for model in sorted(models)),
-              *(f"data/masks/{method}/thresholds.json" for method in params["methods"])]
-    missing = [path for path in wanted if not Path(path).exists()]
+              *(f"{paths.masks(method)}/thresholds.json" for method in params["methods"])]
+    missing = [file for file in wanted if not Path(file).exists()]
     if missing:
         raise FileNotFoundError(f"{missing[0]} not found ({len(missing)} of {len(wanted)} inputs are missing): finish "
                                 "the run whose models are applied (`dvc repro`)")
@@ -93,13 +109,15 @@ def write_workspace(workspace: Path, params: dict[str, Any]) -> None:
     (workspace / "reports").mkdir(parents=True)
     for name in LINKS:
         (workspace / name).symlink_to(Path(name).resolve())
-    (workspace / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    for file in (PARAMS_FILE, DATASETS_FILE):
+        sections = {section: content for section, content in params.items() if file_of(section) == file}
+        (workspace / file).write_text(yaml.safe_dump(sections, sort_keys=False))
 
 
 def inverted(methods: dict[str, Any]) -> list[str]:
     """The generators among whose latent codes a method searches."""
     return sorted({Path(method["needs"]).name for method in methods.values()
-                   if method["needs"].startswith("data/latents/")})
+                   if method["needs"] == paths.latents(Path(method["needs"]).name)})
 
 
 def commands(methods: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -109,7 +127,7 @@ def commands(methods: dict[str, Any]) -> list[tuple[str, ...]]:
         *(("stages.invert", "--generator", generator) for generator in inverted(methods)),
         *(("stages.explain", "--method", method) for method in methods),
         ("stages.judge_counterfactuals",), ("stages.measure_realism",),
-        *(("stages.extract_masks", "--method", method, "--carry-from", str(Path("data/masks").resolve()))
+        *(("stages.extract_masks", "--method", method, "--carry-from", str(Path(paths.MASKS).resolve()))
           for method in methods),
         ("stages.evaluate",), ("flipside.report.applied", "--source", str(SOURCE.resolve())),
     ]
@@ -122,7 +140,3 @@ def run_stage(workspace: Path, module: str, *options: str) -> None:
     result = subprocess.run([sys.executable, "-m", module, *options], cwd=workspace, env=environment, check=False)
     if result.returncode:
         raise RuntimeError(f"{module} failed with exit status {result.returncode}; its own message stands above")
-
-
-if __name__ == "__main__":
-    stage_main(main)

@@ -1,72 +1,93 @@
-"""Switch params.yaml to a profile: `python -m flipside.cli.profile cpu` (or `make profile P=cpu`).
+"""Write a profile's values into params.yaml.
 
-A profile is a file `profiles/<name>.yaml` of dotted keys and values. Every profile sets the same keys, so switching
-there and back leaves nothing behind; comments and all other values of params.yaml stay as they are.
+A profile is a file profiles/<name>.yaml of dotted keys and values. Its line `extends: <other>` takes over another
+profile's values, so a file says only what differs. The profile that extends none (cpu) has every key that any profile
+changes, and a profile that extends one sets no other: so each profile sets the same keys, and switching from one to
+another leaves nothing behind. Comments and all other values of params.yaml stay as they are.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+import typer
 
 from flipside.core.files import atomic_file
-from flipside.core.params import PARAMS_FILE, ParamsError, check_all, stage_main
+from flipside.core.params import PARAMS_FILE, ParamsError, check_all
 
 PROFILES = Path("profiles")
 
 
-def read_profile(name: str) -> dict[str, Any]:
-    """Dotted keys and values of one profile."""
-    file = PROFILES / f"{name}.yaml"
-    if not file.is_file():
-        known = ", ".join(sorted(path.stem for path in PROFILES.glob("*.yaml")))
-        raise ParamsError(f"no profile {name!r}: {file} not found; there are: {known}")
-    return dict(YAML(typ="safe").load(file.read_text()))
+def profile(name: Annotated[str, typer.Argument(help="A file in profiles/, without its ending.")]) -> None:
+    """Write a profile's values into params.yaml.
 
-
-def apply_profile(name: str, path: Path = PARAMS_FILE) -> None:
-    """Write a profile's values into params.yaml; unknown keys and a result that doesn't validate are refused."""
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.representer.add_representer(type(None), lambda representer, _: representer.represent_scalar(
-        "tag:yaml.org,2002:null", "null"))
-    yaml.width = 120
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    params = yaml.load(path.read_text())
-    for key, value in read_profile(name).items():
-        *parents, leaf = key.split(".")
-        node: CommentedMap = params
-        for part in parents:
-            if part not in node:
-                raise ParamsError(f"profiles/{name}.yaml: `{key}` is no parameter of {path}")
-            node = node[part]
-        if leaf not in node:
-            raise ParamsError(f"profiles/{name}.yaml: `{key}` is no parameter of {path}")
-        node[leaf] = _in_style(value)
-    with atomic_file(path) as temporary:
-        yaml.dump(params, temporary)
-        check_all(temporary)
-
-
-def _in_style(value: Any) -> Any:
-    if isinstance(value, list):
-        sequence = CommentedSeq(value)
-        sequence.fa.set_flow_style()
-        return sequence
-    return value
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("profile")
-    name = parser.parse_args().profile
+    params.yaml keeps its comments and all its other values.
+    """
     apply_profile(name)
     print(f"params.yaml now has the values of profiles/{name}.yaml")
 
 
-if __name__ == "__main__":
-    stage_main(main)
+def read_profile(name: str) -> dict[str, Any]:
+    """Dotted keys and values of a profile, those of the profiles that it extends included.
+
+    Raises ParamsError for an unknown profile, for profiles that extend each other in a circle, and for a key that the
+    profile extended doesn't have.
+    """
+    return _resolved(name, ()) | {"profile": name}
+
+
+def _resolved(name: str, extending: tuple[str, ...]) -> dict[str, Any]:
+    """The values of a profile that is extended by the profiles `extending`."""
+    from ruamel.yaml import YAML
+
+    file = PROFILES / f"{name}.yaml"
+    chain = (*extending, name)
+    if name in extending:
+        raise ParamsError(f"profiles extend each other in a circle: {' -> '.join(chain)}. Change `extends` in {file}")
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in PROFILES.glob("*.yaml")))
+        extended = f", which {PROFILES / extending[-1]}.yaml extends" if extending else ""
+        raise ParamsError(f"no profile {name!r}: {file} not found{extended}; there are: {known}")
+    values = YAML(typ="safe").load(file.read_text())
+    if not isinstance(values, dict):
+        raise ParamsError(f"{file}: expected a mapping of dotted keys, found {type(values).__name__}")
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    inherited = _resolved(base, chain)
+    if unknown := sorted(values.keys() - inherited.keys()):
+        raise ParamsError(f"{file}: `{unknown[0]}` is not set by {base}, which this profile extends: switching back to "
+                          f"{base} would leave it changed. Correct the key, or set it in {PROFILES / base}.yaml too")
+    return inherited | values
+
+
+def apply_profile(name: str, path: Path = PARAMS_FILE) -> None:
+    """Write a profile's values into params.yaml; unknown keys and a result that doesn't validate are refused."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.comments import CommentedSeq
+
+    def in_style(value: Any) -> Any:
+        if isinstance(value, list):
+            value = CommentedSeq(value)
+            value.fa.set_flow_style()
+        return value
+
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.representer.add_representer(type(None), lambda representer, _: representer.represent_scalar(
+        "tag:yaml.org,2002:null", "null"))
+    editor.width = 120
+    editor.indent(mapping=2, sequence=4, offset=2)
+    params = editor.load(path.read_text())
+    for key, value in read_profile(name).items():
+        *parents, leaf = key.split(".")
+        node = params
+        for part in (*parents, leaf):
+            if not isinstance(node, dict) or part not in node:
+                raise ParamsError(f"profile {name}: `{key}` is no parameter of {path}")
+            holder, node = node, node[part]
+        holder[leaf] = in_style(value)
+    with atomic_file(path) as temporary:
+        editor.dump(params, temporary)
+        check_all(temporary)

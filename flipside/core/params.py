@@ -1,7 +1,7 @@
-"""One typed loader for params.yaml: every stage reads its sections through here.
+"""One typed loader for params.yaml and datasets.yaml: every stage reads its sections through here.
 
-Each section's pydantic model stands in the room that uses it; `SECTIONS` says which. The first stages of the
-pipeline call `check_all`, so a wrong key anywhere is refused before any work; later stages check what they read.
+Each section's pydantic model is in the file that uses it; `SECTIONS` says which. The first stages of the pipeline call
+`check_all`, so a wrong key anywhere is refused before any work; later stages check what they read.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import types
-import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,11 +17,16 @@ import pydantic
 import yaml
 
 from flipside.core.files import atomic_file
+from flipside.core.params_checks import contradictions
+from flipside.core.params_errors import explain
+from flipside.core.plugins import PluginError
 
 PARAMS_FILE = Path("params.yaml")
+DATASETS_FILE = Path("datasets.yaml")  # beside params.yaml
+IN_DATASETS_FILE = ("datasets",)  # the sections that are there; all others are in params.yaml
 
-# Top-level key of params.yaml -> "module:Model", or a plain type for single values.
-# `{key}` in a module name means: a mapping whose keys name the modules, one block each.
+# Top-level key -> "module:Model", or a plain type for single values.
+# "module:find:{key}" means: a mapping of names to blocks; `find(name)` gives a class whose `Params` models its block.
 SECTIONS: dict[str, Any] = {
     "profile": str,
     "dataset": str,
@@ -65,24 +68,46 @@ class Params(pydantic.BaseModel):
 
 
 class ParamsError(ValueError):
-    """params.yaml says something that no stage can act on. The message names the key in full."""
+    """params.yaml or datasets.yaml says something that no stage can act on. The message names file and key."""
 
 
 def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
-    """params.yaml as a plain mapping, its top-level keys checked against `SECTIONS`."""
-    path = Path(path)
+    """params.yaml as a plain mapping; its top-level keys must be among `SECTIONS`."""
+    return _read(Path(path), PARAMS_FILE)
+
+
+def read_datasets(path: Path = DATASETS_FILE) -> dict[str, Any]:
+    """datasets.yaml as a plain mapping: {"datasets": {name: block}}."""
+    return _read(Path(path), DATASETS_FILE)
+
+
+def _read(path: Path, kind: Path) -> dict[str, Any]:
+    """A file of parameters; `kind` is the one of the two files that it is, or is a copy of."""
     if not path.is_file():
-        raise ParamsError(f"{path.resolve()} not found: run stages from the folder that holds params.yaml")
+        raise ParamsError(f"{path.resolve()} not found: run this in the folder that holds {PARAMS_FILE} and "
+                          f"{DATASETS_FILE}")
     try:
         values = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise ParamsError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise ParamsError(f"{path}: expected a mapping of sections, found {type(values).__name__}")
-    unknown = sorted(set(values) - set(SECTIONS))
-    if unknown:
-        raise ParamsError(f"{path}: unknown parameter `{unknown[0]}`; known are: {', '.join(SECTIONS)}")
+    known = [section for section in SECTIONS if file_of(section) == kind]
+    for unknown in sorted(set(values) - set(known)):
+        if unknown in SECTIONS:
+            raise ParamsError(f"{path}: `{unknown}` belongs in {file_of(unknown)}: move it there")
+        raise ParamsError(f"{path}: unknown parameter `{unknown}`; known are: {', '.join(known)}")
     return values
+
+
+def _beside(path: Path) -> Path:
+    """datasets.yaml in the folder of a params.yaml."""
+    return Path(path).with_name(DATASETS_FILE.name)
+
+
+def file_of(key: str) -> Path:
+    """The file that a dotted key is in."""
+    return DATASETS_FILE if key.split(".")[0] in IN_DATASETS_FILE else PARAMS_FILE
 
 
 def value_at(values: dict[str, Any], key: str) -> Any:
@@ -92,14 +117,18 @@ def value_at(values: dict[str, Any], key: str) -> Any:
     for depth, part in enumerate(parts):
         if not isinstance(node, dict) or part not in node:
             known = ", ".join(map(str, node)) if isinstance(node, dict) else "nothing below it"
-            raise ParamsError(f"params.yaml: missing parameter `{'.'.join(parts[: depth + 1])}`; found: {known}")
+            raise ParamsError(f"{file_of(key)}: missing parameter `{'.'.join(parts[: depth + 1])}`; found: {known}")
         node = node[part]
     return node
 
 
 def load_section(key: str, model: type[Model], path: Path = PARAMS_FILE) -> Model:
-    """The section under a dotted key, as its typed model. Text such as `1e-06` is read as the number it means."""
-    return _validated(key, value_at(read_params(path), key), model)
+    """The section under a dotted key, as its typed model. Text such as `1e-06` is read as the number it means.
+
+    `path`: params.yaml; a section of datasets.yaml is read from the file of this name beside it.
+    """
+    values = read_params(path) if file_of(key) == PARAMS_FILE else read_datasets(_beside(path))
+    return _validated(key, value_at(values, key), model)
 
 
 def load_value(key: str, kind: type, path: Path = PARAMS_FILE) -> Any:
@@ -108,134 +137,54 @@ def load_value(key: str, kind: type, path: Path = PARAMS_FILE) -> Any:
 
 
 def check_all(path: Path = PARAMS_FILE) -> None:
-    """Refuse params.yaml as a whole where any section has an unknown, missing or ill-typed key.
+    """Refuse params.yaml and the datasets.yaml beside it where any section has an unknown, missing or ill-typed key.
 
-    The models' modules are imported by name: checking can refuse a run but never changes an output,
-    so it makes no stage depend on the other rooms' code.
+    The models' modules are imported by name: checking can refuse a run but never changes an output, so it makes no
+    stage depend on other packages' code.
     """
-    values = read_params(path)
+    values = read_params(path) | read_datasets(_beside(path))
     for section, spec in SECTIONS.items():
         content = value_at(values, section)
         if isinstance(spec, type):
             _scalar(section, content, spec)
         elif "{key}" in spec:
             if not isinstance(content, dict):
-                raise ParamsError(f"params.yaml: `{section}` must be a mapping of names to blocks, found {content!r}")
+                raise ParamsError(f"{file_of(section)}: `{section}` must be a mapping of names to blocks, found "
+                                  f"{content!r}")
             for name, block in content.items():
                 _validated(f"{section}.{name}", block, _import_model(spec.format(key=name), f"{section}.{name}"))
         else:
             _validated(section, content, _import_model(spec, section))
-    if values["dataset"] not in values["datasets"]:
-        raise ParamsError(
-            f"params.yaml: `dataset` is {values['dataset']!r}, which has no block under `datasets`; "
-            f"there are: {', '.join(values['datasets'])}"
-        )
-    _check_supervision(values)
-
-
-def _check_supervision(values: dict[str, Any]) -> None:
-    """A classifier that is shown lesion masks must be asked for in two places."""
-    shown = [f"classifiers.{role}.pretraining" for role, block in values["classifiers"].items()
-             if block["pretraining"] == "data/patches"]
-    if bool(shown) != bool(values["strong_supervision"]):
-        found = f"`{shown[0]}` is data/patches" if shown else "no `pretraining` of a classifier is data/patches"
-        raise ParamsError(
-            f"params.yaml: `strong_supervision` is {values['strong_supervision']!r}, but {found}: for a classifier "
-            "that is pre-trained with lesion masks set both (strong_supervision: [mass_patches]), else neither ([] "
-            "and data/slices)"
-        )
+    for contradiction in contradictions(values):
+        raise ParamsError(f"{PARAMS_FILE}: {contradiction}")
 
 
 def _import_model(spec: str, key: str) -> type[pydantic.BaseModel]:
-    module_name, class_name = spec.split(":")
+    module_name, attribute, *name = spec.split(":")
     try:
-        module = importlib.import_module(module_name)
+        found = getattr(importlib.import_module(module_name), attribute)
+        return found(*name).Params if name else found
+    except PluginError as error:
+        raise ParamsError(f"{file_of(key)}: `{key}` has no code: {error}") from None
     except ModuleNotFoundError as error:
         if error.name != module_name:
             raise
-        raise ParamsError(f"params.yaml: `{key}` has no code: {module_name.replace('.', '/')}.py not found") from None
-    return getattr(module, class_name)
+        file = f"{module_name.replace('.', '/')}.py"
+        raise ParamsError(f"{file_of(key)}: `{key}` has no code: {file} not found") from None
 
 
 def _scalar(key: str, value: Any, kind: type) -> Any:
     try:
         return pydantic.TypeAdapter(kind).validate_python(value)
     except pydantic.ValidationError as error:
-        raise ParamsError(f"params.yaml: `{key}` is {value!r}: {error.errors()[0]['msg']}") from None
+        raise ParamsError(f"{file_of(key)}: `{key}` is {value!r}: {error.errors()[0]['msg']}") from None
 
 
 def _validated(key: str, content: Any, model: type[Model]) -> Model:
     try:
         return model.model_validate(content)
     except pydantic.ValidationError as error:
-        # A misspelt key also misses the right one: the unknown key says more.
-        errors = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        raise ParamsError(f"params.yaml: {_reason(key, content, model, errors)}") from None
-
-
-def _reason(key: str, content: Any, model: type[pydantic.BaseModel], errors: list) -> str:
-    """One sentence on the first of pydantic's errors; members of a union that refuse the same value are joined."""
-    first = errors[0]
-    where, kinds = _place(key, content, model, first)
-    match first["type"]:
-        case "extra_forbidden":
-            return f"unknown parameter `{where}`; known are: {', '.join(kinds[0].model_fields)}"
-        case "missing":
-            return f"missing parameter `{where}`"
-        case "union_tag_not_found":
-            return f"missing parameter `{where}.{first['ctx']['discriminator'].strip(chr(39))}`"
-        case "union_tag_invalid":
-            chooser = first["ctx"]["discriminator"].strip("'")
-            return f"`{where}.{chooser}` is {first['ctx']['tag']!r}; expected one of {first['ctx']['expected_tags']}"
-        case "value_error" if isinstance(first["input"], dict):  # two keys that don't go together
-            return f"`{where}`: {first['msg'].removeprefix('Value error, ')}"
-    reasons = dict.fromkeys(one["msg"].removeprefix("Value error, ") for one in errors
-                            if _place(key, content, model, one)[0] == where)
-    found = "a mapping" if isinstance(first["input"], dict) else repr(first["input"])
-    return f"`{where}` is {found}: {' or '.join(reasons)}"
-
-
-def _place(key: str, content: Any, model: type[pydantic.BaseModel], error: Any) -> tuple[str, list[Any]]:
-    """Full key of a pydantic error, and the models of the mapping in which its last part stands.
-
-    In a union pydantic's location also names the member that was tried. Such a part is no key of the content; it is
-    left out of the key and tells which of the models is meant.
-    """
-    kinds, holders, location = _members(model), _members(model), error["loc"]
-    for depth, part in enumerate(location):
-        is_key = isinstance(content, dict) and part in content or isinstance(content, list) and isinstance(part, int)
-        if is_key or error["type"] == "missing" and depth == len(location) - 1:
-            key += f"[{part}]" if isinstance(part, int) else f".{part}"
-            holders, kinds = kinds, [below for kind in kinds for below in _below(kind, part)]
-            content = content[part] if is_key else None
-        else:
-            kinds = [kind for kind in kinds if _is_named(kind, part)]
-    return key, [kind for kind in holders if hasattr(kind, "model_fields")]
-
-
-def _members(annotation: Any) -> list[Any]:
-    """The types that an annotation allows, unions and root models taken apart."""
-    if isinstance(annotation, type) and issubclass(annotation, pydantic.RootModel):
-        return _members(annotation.model_fields["root"].annotation)
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Annotated:
-        return _members(arguments[0])
-    if origin in (typing.Union, types.UnionType):
-        return [member for argument in arguments for member in _members(argument)]
-    return [annotation]
-
-
-def _below(kind: Any, part: str | int) -> list[Any]:
-    """The types that a value may have under a key of a model or mapping, or at a place of a list."""
-    if part in getattr(kind, "model_fields", {}):
-        return _members(kind.model_fields[part].annotation)
-    return _members(typing.get_args(kind)[-1]) if typing.get_origin(kind) in (dict, list, tuple) else []
-
-
-def _is_named(kind: Any, tag: str | int) -> bool:
-    """Whether pydantic calls a member of a union so: by its class, or by the key that tells the members apart."""
-    fields = getattr(kind, "model_fields", {}).values()
-    return tag == getattr(kind, "__name__", None) or any(tag in typing.get_args(field.annotation) for field in fields)
+        raise ParamsError(f"{file_of(key)}: {explain(key, content, model, error)}") from None
 
 
 def announce(stage: str, **sections: Any) -> None:
@@ -252,7 +201,7 @@ def announce(stage: str, **sections: Any) -> None:
 
 
 def stage_main(main: Callable[[], None]) -> None:
-    """Run a stage; an error that the user can mend is one line and exit status 1, not a traceback."""
+    """Run a stage or a command; an error that the user can correct is one line and exit status 1, no traceback."""
     try:
         main()
     except (ValueError, OSError, FloatingPointError, RuntimeError) as error:

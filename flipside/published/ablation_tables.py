@@ -1,56 +1,27 @@
-"""A series of experiments beside the published numbers: `python -m flipside.published.ablation_tables appendix_a`.
+"""The results of a published ablation beside the published numbers, as Markdown.
 
-Takes what `dvc exp show` has for a commit (see flipside.published.ablations), prints the table and writes it with every
-single result to reports/ablations. Where our numbers go another way than the published ones, the table says so.
+Takes what `dvc exp show` lists for a commit (the rows are queued by `flipside ablations`). Where our numbers change in
+the other direction than the published ones, the table says so.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from flipside.cli.sweep import flat, results
-from flipside.core.files import atomic_file
-from flipside.core.params import ParamsError, stage_main
-from flipside.published.ablations import Series, edited, edits, experiment_name, is_same, read_series, written
-from flipside.regression.comparison import METRICS_FILE
-from flipside.regression.lockfile import DVC, run
+from flipside.core import paths
+from flipside.published.ablations import Ablation, edited, edits, experiment_name, is_same, written
+from flipside.report.experiments import flat, parameters, results
 from flipside.report.glossary import higher_is_better, label, meaning
 from flipside.report.tables import MISSING
 
 ALSO = ("iou_val", "pixel_ap", "fd_clf", "seconds_training")  # ours without a published counterpart, in every table
-FOLDER = Path("reports/ablations")
 NAMED = 6  # parameters that a note names before it only counts them
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("series", help="a file in experiments/, without its ending")
-    parser.add_argument("--as-published", action="store_true")
-    parser.add_argument("--rev", default="HEAD", help="the commit whose experiments are meant")
-    arguments = parser.parse_args()
-    series = read_series(arguments.series)
-    shown = json.loads(run(*DVC, "exp", "show", "--json", "--rev", arguments.rev, "--hide-workspace"))
-    found, notes = collect(shown, arguments.series, series, arguments.as_published)
-    if found.empty:
-        raise ParamsError(f"no result of {arguments.series} at {arguments.rev}: queue its rows with `python -m "
-                          f"flipside.published.ablations {arguments.series}` "
-                          "and run them with `dvc exp run --run-all`. "
-                          + "; ".join(notes))
-    text = markdown(arguments.series, series, found, notes, arguments.as_published)
-    name = arguments.series + ("_as_published" if arguments.as_published else "")
-    for suffix, content in (("md", text), ("csv", found.to_csv(index=False))):
-        with atomic_file(FOLDER / f"{name}.{suffix}") as file:
-            file.write_text(content)
-    print(text)
-
-
-def collect(shown: list[dict[str, Any]], name: str, series: Series, as_published: bool
+def collect(shown: list[dict[str, Any]], name: str, ablation: Ablation, as_published: bool
             ) -> tuple[pd.DataFrame, list[str]]:
     """One line per result (row, seed, experiment, profile, the metrics shown), and notes on what is missing or does
     not fit.
@@ -59,24 +30,24 @@ def collect(shown: list[dict[str, Any]], name: str, series: Series, as_published
     run with the commit's parameters and the row's edits of them; a row that is the commit's params.yaml takes the
     commit's own numbers.
     """
-    params = shown[0]["data"]["params"]["params.yaml"]["data"]
+    params = parameters(shown[0]["data"])
     runs, lines, notes = dict(results(shown)), [], []
     own = next(iter(runs))
-    for row, spec in series.rows.items():
+    for row, spec in ablation.rows.items():
         before = len(lines)
         first = experiment_name(name, row, as_published, 0)
         further = {int(seed) for run in runs if (seed := run.removeprefix(f"{first}-seed")).isdigit()}
         for seed in (0, *sorted(further)):
             experiment = experiment_name(name, row, as_published, seed)
-            changes = edits(series, row, as_published, seed, params)
+            changes = edits(ablation, row, as_published, seed, params)
             if not changes:
                 experiment = own
             data = runs.get(experiment)
             if data is None:
                 continue
-            had = data["params"]["params.yaml"]["data"]
-            metrics = (data["metrics"].get(METRICS_FILE, {}).get("data") or {}).get(spec.method)
-            if other := list(edits(series, row, as_published, seed, had)):
+            had = parameters(data)
+            metrics = (data["metrics"].get(paths.METRICS, {}).get("data") or {}).get(spec.method)
+            if other := list(edits(ablation, row, as_published, seed, had)):
                 notes.append(f"{experiment} was run with another {listed(other)}: left out")
             elif other := differing(had, edited(params, changes)):
                 notes.append(f"{experiment} also differs in {listed(other)}: left out")
@@ -85,14 +56,14 @@ def collect(shown: list[dict[str, Any]], name: str, series: Series, as_published
             else:
                 lines.append({"row": row, "seed": had["seed"] + seed, "experiment": experiment,
                               "profile": had["profile"],
-                              **{metric: metrics.get(metric) for metric in columns(series)}})
+                              **{metric: metrics.get(metric) for metric in columns(ablation)}})
         if len(lines) == before:
             notes.append(f"{row}: no result yet")
     return pd.DataFrame(lines), notes
 
 
 def differing(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    """Dotted keys in which two params.yaml differ; `runtime` (device, threads) makes no result another one."""
+    """Dotted keys in which the parameters of two runs differ; `runtime` (device, threads) changes no result."""
     one, other = dict(flat(first)), dict(flat(second))
     return [key for key in one | other if not key.startswith("runtime.")
             and not (key in one and key in other and is_same(one[key], other[key]))]
@@ -103,45 +74,45 @@ def listed(keys: list[str]) -> str:
     return ", ".join(keys[:NAMED]) + (f" and {len(keys) - NAMED} more" if len(keys) > NAMED else "")
 
 
-def columns(series: Series) -> list[str]:
-    """Our metrics of a series: those of its columns, then ALSO."""
-    beside = [series.metric(row, column) for row in series.rows for column in series.measured_as]
+def columns(ablation: Ablation) -> list[str]:
+    """Our metrics of an ablation: those of its columns, then ALSO."""
+    beside = [ablation.metric(row, column) for row in ablation.rows for column in ablation.measured_as]
     return list(dict.fromkeys([*beside, *ALSO]))
 
 
-def markdown(name: str, series: Series, found: pd.DataFrame, notes: list[str], as_published: bool = False) -> str:
-    """The table: ours (mean over seeds, least and greatest in brackets) beside the published, and where they part."""
-    is_published = {column: any(column in spec.published for spec in series.rows.values())
-                    for column in series.measured_as}
+def markdown(name: str, ablation: Ablation, found: pd.DataFrame, notes: list[str], as_published: bool = False) -> str:
+    """The table: ours (mean over seeds, minimum and maximum in brackets) beside the published, and disagreements."""
+    is_published = {column: any(column in spec.published for spec in ablation.rows.values())
+                    for column in ablation.measured_as}
     head = ["row", "", "method", "seeds"]
-    for column in series.measured_as:
+    for column in ablation.measured_as:
         head += [f"{heading(column)} ours", *([f"{heading(column)} published"] if is_published[column] else [])]
     head += [label(metric) for metric in ALSO]
-    lines = [f"# {series.title}{', rows as published' if as_published else ''}", "", command(name, found, as_published),
-             "", trainings(series, found), "", "| " + " | ".join(head) + " |",
+    lines = [f"# {ablation.title}{', rows as published' if as_published else ''}", "",
+             command(name, found, as_published), "", trainings(ablation, found), "", "| " + " | ".join(head) + " |",
              "| --- | --- | --- |" + " ---: |" * (len(head) - 3)]
-    for row, spec in series.rows.items():
+    for row, spec in ablation.rows.items():
         own = found[found["row"] == row]
         cells = [row.replace("_", " "), spec.says, spec.method, str(len(own))]
-        for column in series.measured_as:
-            cells += [several(own, series.metric(row, column)),
+        for column in ablation.measured_as:
+            cells += [several(own, ablation.metric(row, column)),
                       *([as_printed(spec.published.get(column))] if is_published[column] else [])]
         cells += [several(own, metric) for metric in ALSO]
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", "Ours, computed as the publication's code does: " + ", ".join(
-        f"{heading(column)} is `{metric}`" for column, metric in series.measured_as.items() if is_published[column])
+        f"{heading(column)} is `{metric}`" for column, metric in ablation.measured_as.items() if is_published[column])
         + ". The last columns have no published counterpart."]
-    for column in series.measured_as:
-        metrics = {row: series.metric(row, column) for row in series.rows}
+    for column in ablation.measured_as:
+        metrics = {row: ablation.metric(row, column) for row in ablation.rows}
         if not is_published[column]:
             lines.append(f"{heading(column)}, not published, is `{metrics[next(iter(metrics))]}`: "
-                         f"{meaning(series.measured_as[column])}.")
+                         f"{meaning(ablation.measured_as[column])}.")
         lines += [f"In row {row.replace('_', ' ')} {heading(column)} is `{metric}`." for row, metric in metrics.items()
-                  if metric != series.measured_as[column]]
+                  if metric != ablation.measured_as[column]]
         if not found[list(set(metrics.values()))].notna().any(axis=None):
             lines.append(f"{heading(column)} was not measured in these runs; their report says why.")
-    for title, points in (("", series.notes), (besides_title(as_published), besides(series)),
-                          ("Ours and the publication", disagreements(series, found)), ("Results", notes)):
+    for title, points in (("", ablation.notes), (besides_title(as_published), besides(ablation)),
+                          ("Ours and the publication", disagreements(ablation, found)), ("Results", notes)):
         if points:
             lines += ["", *([f"{title}:", ""] if title else []), *(f"* {line}" for line in points)]
     return "\n".join(lines).rstrip() + "\n"
@@ -156,13 +127,13 @@ def command(name: str, found: pd.DataFrame, as_published: bool) -> str:
     """What makes these results and this table."""
     option = " --as-published" if as_published else ""
     seeds = int(found.groupby("row")["seed"].nunique().max())
-    return (f"`python -m flipside.published.ablations {name}{f' --seeds {seeds}' if seeds > 1 else ''}{option}`, "
-            f"`dvc exp run --run-all -j 1`, `python -m flipside.published.ablation_tables {name}{option}`")
+    return (f"`flipside ablations {name}{f' --seeds {seeds}' if seeds > 1 else ''}{option}`, "
+            f"`dvc exp run --run-all -j 1`, `flipside ablation-tables {name}{option}`")
 
 
-def trainings(series: Series, found: pd.DataFrame) -> str:
+def trainings(ablation: Ablation, found: pd.DataFrame) -> str:
     """How many generators were trained for the table and for how long, with which seeds, at which profile."""
-    method = found["row"].map(lambda row: series.rows[row].method)
+    method = found["row"].map(lambda row: ablation.rows[row].method)
     single = found[~pd.DataFrame({"experiment": found["experiment"], "method": method}).duplicated()]
     seconds = single["seconds_training"].dropna().astype(float)
     total = f"sum of seconds_training = {seconds.sum():.0f} s" if len(seconds) else "seconds_training not recorded"
@@ -174,7 +145,7 @@ def trainings(series: Series, found: pd.DataFrame) -> str:
 
 
 def several(own: pd.DataFrame, metric: str) -> str:
-    """Mean over seeds, with the least and greatest of several."""
+    """Mean over seeds, with minimum and maximum where there are several."""
     values = own[metric].dropna().astype(float) if len(own) else []
     if not len(values):
         return MISSING
@@ -183,7 +154,7 @@ def several(own: pd.DataFrame, metric: str) -> str:
 
 
 def significant(value: float) -> str:
-    """Three decimals, and more where they would show fewer than three significant digits (0.00238, 1.40e-35)."""
+    """Three decimals, or as many more as it takes to show three significant digits (0.00238, 1.40e-35)."""
     if value and abs(value) < 1e-4:
         return f"{value:.2e}"
     return f"{value:.{3 if value == 0 else max(3, 2 - math.floor(math.log10(abs(value))))}f}"
@@ -199,15 +170,15 @@ def as_printed(value: float | None) -> str:
 def besides_title(as_published: bool) -> str:
     """What stands above the lines of `besides`."""
     if as_published:
-        return "Set besides as the published runs had it, in a row and those that come after it"
-    return "The published runs had besides, in a row and those that come after it (`--as-published` sets it)"
+        return "Also set as in the published runs, for a row and those after it"
+    return "The published runs also had, for a row and those after it (`--as-published` sets it)"
 
 
-def besides(series: Series) -> list[str]:
-    """One line per row that has values of its published run's besides the switch that it is named after."""
+def besides(ablation: Ablation) -> list[str]:
+    """One line per row whose published run had further values besides the change that the row is named after."""
     return [f"{row.replace('_', ' ')}: " + ", ".join(f"{key.rpartition('.')[2]} {brief(value)}"
                                                     for key, value in spec.as_published.items())
-            for row, spec in series.rows.items() if spec.as_published]
+            for row, spec in ablation.rows.items() if spec.as_published]
 
 
 def brief(value: Any) -> str:
@@ -217,18 +188,18 @@ def brief(value: Any) -> str:
     return written(value)
 
 
-def disagreements(series: Series, found: pd.DataFrame) -> list[str]:
-    """Steps from a row to the next of which ours goes up and the published down, or the other way round.
+def disagreements(ablation: Ablation, found: pd.DataFrame) -> list[str]:
+    """Steps from a row to the next in which our metric changes in the other direction than the published one.
 
-    Each row counts with the metric that is measured as its published number was, which may be two different ones.
+    Each row counts with the metric that is measured as its published number was; these may be two metrics.
     """
-    means = found.groupby("row")[columns(series)].mean(numeric_only=True)
+    means = found.groupby("row")[columns(ablation)].mean(numeric_only=True)
     lines = []
-    steps = [(spec.published_after or spec.after, row) for row, spec in series.rows.items()]
+    steps = [(spec.published_after or spec.after, row) for row, spec in ablation.rows.items()]
     for before, after in [step for step in steps if step[0]]:
-        for column in series.measured_as:
-            published = [series.rows[row].published.get(column) for row in (before, after)]
-            metrics = [series.metric(row, column) for row in (before, after)]
+        for column in ablation.measured_as:
+            published = [ablation.rows[row].published.get(column) for row in (before, after)]
+            metrics = [ablation.metric(row, column) for row in (before, after)]
             if None in published or not {before, after} <= set(means.index) or not {*metrics} <= {*means}:
                 continue
             ours = [means.loc[row, metric] for row, metric in zip((before, after), metrics, strict=True)]
@@ -239,7 +210,3 @@ def disagreements(series: Series, found: pd.DataFrame) -> list[str]:
                              f"publication ({as_printed(published[0])} to {as_printed(published[1])})"
                              + (", by two metrics here as there" if metrics[0] != metrics[1] else ""))
     return lines
-
-
-if __name__ == "__main__":
-    stage_main(main)

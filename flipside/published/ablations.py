@@ -1,56 +1,54 @@
-"""Published series of experiments as edits of params.yaml: `python -m flipside.published.ablations appendix_a`.
+"""Published ablations as edits of params.yaml: experiments/<name>.yaml lists the rows of a publication's table.
 
-Queues one DVC experiment per row of experiments/<series>.yaml and seed; `dvc exp run --run-all -j 1` then runs them
-(`make ablations` does both), and ablation_tables.py prints their numbers beside the published ones. A row
-that is params.yaml as it stands is the commit's own run and needs no experiment; one that has been run is not queued
-again. `--as-published` takes a publication's own weights and faults along. An experiment ends with the metrics: its
-report is that of the commit until `dvc exp apply` and `dvc repro`.
+A row becomes one DVC experiment per seed (`flipside ablations`); a row that is params.yaml as it stands is the commit's
+own run and needs none. `flipside ablation-tables` sets the results beside the published numbers.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
 import functools
-import shlex
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import Field
 
-from flipside.core.params import Params, ParamsError, read_params, stage_main, value_at
-from flipside.regression.lockfile import DVC, run
+from flipside.core.params import Params, ParamsError, value_at
 
 EXPERIMENTS = Path("experiments")
 
 
 class Row(Params):
     method: str
-    """Whose metrics stand in this row."""
+    """The method whose metrics the row shows."""
     says: str
-    """What sets the row apart."""
+    """What is different in this row, in a few words."""
     after: str | None = None
-    """The row whose values this one has too, and which it is compared with."""
+    """The row whose values this row also has, and with which it is compared."""
     published_after: str | None = None
-    """The row that the publication compares this one with, where that is another than `after`."""
+    """The row with which the publication compares this one, where that is not the row of `after`."""
     set: dict[str, Any]
-    """Dotted key of params.yaml -> value; null: params.yaml's own again."""
+    """Values by dotted key of params.yaml; null is the value that params.yaml has."""
     as_published: dict[str, Any] = {}
-    """What the published run had besides."""
+    """Further values of the published run, by dotted key of params.yaml; set only where asked for."""
     published: dict[str, float]
-    """The publication's column -> its number."""
+    """The published numbers, by the publication's column."""
     measured_as: dict[str, str] = {}
-    """Column -> metric, where it is not the series'."""
+    """Our metric for a column of the publication, where it is not the one that the ablation names for it."""
 
 
-class Series(Params):
+class Ablation(Params):
+    """A file in experiments/."""
+
     title: str
+    """The publication and its table."""
     measured_as: dict[str, str]
-    """The publication's column -> our metric that is computed as it is there."""
+    """Our metric for each column of the publication, computed as the publication's code does."""
     by_profile: dict[str, dict[str, dict[str, Any]]] = {}
-    """Profile -> generator -> what it has there in every row, such as a depth that some row needs."""
+    """Values that a generator has in every row, by profile and generator, such as a depth that some row needs."""
     rows: dict[str, Row] = Field(min_length=1)
+    """The rows of the table, by name."""
     notes: list[str] = []
     """What a reader of the table has to know; printed below it."""
 
@@ -59,33 +57,33 @@ class Series(Params):
         return self.rows[row].measured_as.get(column, self.measured_as[column])
 
 
-def read_series(name: str) -> Series:
-    """experiments/<name>.yaml, checked."""
+def read_ablation(name: str) -> Ablation:
+    """experiments/<name>.yaml, checked. Raises ParamsError where there is no such file."""
     file = EXPERIMENTS / f"{name}.yaml"
     if not file.is_file():
         known = ", ".join(sorted(path.stem for path in EXPERIMENTS.glob("*.yaml")))
-        raise ParamsError(f"no series {name!r}: {file} not found; there are: {known}")
-    return Series.model_validate(yaml.safe_load(file.read_text()))
+        raise ParamsError(f"no ablation {name!r}: {file} not found; there are: {known}")
+    return Ablation.model_validate(yaml.safe_load(file.read_text()))
 
 
-def resolved(series: Series, row: str, as_published: bool) -> dict[str, Any]:
+def resolved(ablation: Ablation, row: str, as_published: bool) -> dict[str, Any]:
     """A row's values of dotted keys, those of the rows before it included; the later row's value counts."""
-    if row not in series.rows:
-        raise ParamsError(f"no row {row!r}; there are: {', '.join(series.rows)}")
-    this = series.rows[row]
-    before = resolved(series, this.after, as_published) if this.after else {}
+    if row not in ablation.rows:
+        raise ParamsError(f"no row {row!r}; there are: {', '.join(ablation.rows)}")
+    this = ablation.rows[row]
+    before = resolved(ablation, this.after, as_published) if this.after else {}
     return before | this.set | (this.as_published if as_published else {})
 
 
-def edits(series: Series, row: str, as_published: bool, seed: int, params: dict[str, Any]) -> dict[str, Any]:
-    """The values of a row, with the profile's, that differ from params.yaml's; seed 0 is that of params.yaml.
+def edits(ablation: Ablation, row: str, as_published: bool, seed: int, params: dict[str, Any]) -> dict[str, Any]:
+    """The values of a row, with those of its profile, that differ from params.yaml; seed 0 is that of params.yaml.
 
-    A further seed is another start and order of the row's own generator; data and classifier stay.
+    A further seed changes the random numbers of the row's own generator; data and classifier stay.
     """
-    generator = series.rows[row].method
-    common = series.by_profile.get(params["profile"], {}).get(generator, {}) | ({"seed_offset": seed} if seed else {})
+    generator = ablation.rows[row].method
+    common = ablation.by_profile.get(params["profile"], {}).get(generator, {}) | ({"seed_offset": seed} if seed else {})
     wanted = {f"generators.{generator}.{key}": value for key, value in common.items()}
-    wanted |= resolved(series, row, as_published)
+    wanted |= resolved(ablation, row, as_published)
     return {key: value for key, value in wanted.items()
             if value is not None and not is_same(value_at(params, key), value)}
 
@@ -115,46 +113,16 @@ def is_same(first: Any, second: Any) -> bool:
     return first == second
 
 
-def experiment_name(series: str, row: str, as_published: bool, seed: int) -> str:
+def experiment_name(ablation: str, row: str, as_published: bool, seed: int) -> str:
     """The name of a row's DVC experiment."""
-    name = f"{series}-{row}{'-as-published' if as_published else ''}{f'-seed{seed}' if seed else ''}"
+    name = f"{ablation}-{row}{'-as-published' if as_published else ''}{f'-seed{seed}' if seed else ''}"
     return name.replace("_", "-")
 
 
 def written(value: Any) -> str:
-    """A value in the words of `dvc exp run -S`."""
+    """A value as `dvc exp run -S` takes it."""
     if isinstance(value, dict):
         return "{" + ",".join(f"{key}:{written(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ",".join(map(written, value)) + "]"
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("series", help="a file in experiments/, without its ending")
-    parser.add_argument("rows", nargs="*", help="default: all of them")
-    parser.add_argument("--seeds", type=int, default=1, help="trainings of each row (default: 1)")
-    parser.add_argument("--as-published", action="store_true")
-    parser.add_argument("--print", action="store_true", help="print the commands and queue nothing")
-    arguments = parser.parse_args()
-    series, params = read_series(arguments.series), read_params()
-    done = [] if arguments.print else run(*DVC, "exp", "list", "--name-only").split()
-    for row in arguments.rows or series.rows:
-        for seed in range(arguments.seeds):
-            name = experiment_name(arguments.series, row, arguments.as_published, seed)
-            changed = edits(series, row, arguments.as_published, seed, params)
-            if not changed:
-                print(f"# {name}: params.yaml as it stands, `dvc repro`")
-            elif name in done:
-                print(f"# {name}: has been run (`dvc exp remove {name}` forgets it)")
-            else:
-                options = [part for key, value in changed.items() for part in ("-S", f"{key}={written(value)}")]
-                command = ["exp", "run", "--queue", "--name", name, *options, "evaluate"]
-                print(shlex.join(["dvc", *command]), flush=True)
-                if not arguments.print:
-                    run(*DVC, *command, "--quiet")
-
-
-if __name__ == "__main__":
-    stage_main(main)

@@ -1,14 +1,11 @@
-"""TACE's table 1 with our numbers beside the published ones: `python -m flipside.published.generator_table`.
+"""TACE's table 1 with our numbers beside the published ones, as Markdown.
 
-Draws as many images from each trained generator as there are test slices, and gives every test slice to its encoder.
-Prints Markdown and writes nothing. The data sets differ: the published numbers are no target.
+The data sets differ, so the published numbers are no target.
 """
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,14 +20,14 @@ from flipside.classifiers.pretrained import (
     load_lpips,
     lpips_distances,
 )
+from flipside.core import paths
 from flipside.core import runtime as runtimes
 from flipside.core.checkpoint import load_weights, read_description
-from flipside.core.params import load_section, load_value, read_params, stage_main, value_at
+from flipside.core.params import load_section, load_value, read_params, value_at
 from flipside.core.runtime import Runtime, generator_for
 from flipside.core.store import SliceStore
 from flipside.generators.nn.encoding import build_encoder
 from flipside.generators.training.loading import load_generator
-from flipside.methods.base.method import CLASSIFIER
 from flipside.methods.checks.perceptual import classifier_features
 from flipside.methods.checks.realism import RealismParams, frechet_distance
 from flipside.report.markdown import markdown_rows
@@ -47,7 +44,7 @@ PERCEPTUAL = {"lpips": "LPIPS", "perceptual_clf": "perceptual, classifier"}
 
 @dataclass(frozen=True)
 class Meter:
-    """What measures, and the test slices (N,H,W) in [-1,1] that it is measured against."""
+    """Networks that measure distances, and the test slices (N,H,W) in [-1,1] as the reference."""
 
     scans: np.ndarray
     classifier: Classifier
@@ -77,17 +74,21 @@ class Meter:
         return found
 
 
-def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+def generator_table() -> str:
+    """The table as Markdown, of the generators that the run in this folder trained, and what couldn't be measured.
+
+    Draws as many images from each generator as there are test slices, and gives every test slice to its encoder. Raises
+    ValueError where the test split is too small for a distance between populations.
+    """
     batch_size, seed = load_section("realism", RealismParams).batch_size, load_value("seed", int)
     trained = [name for name in GENERATORS if name in value_at(read_params(), "generators")]
     runtime = runtimes.start(seed)
-    store = SliceStore.open("data/slices")
+    store = SliceStore.open(paths.SLICES)
     rows = store.rows("test")
     if len(rows) < 2:
-        raise ValueError(f"data/slices has {len(rows)} slices of the test split, too few for a distance between "
+        raise ValueError(f"{paths.SLICES} has {len(rows)} slices of the test split, too few for a distance between "
                          "populations: give the data set more patients")
-    classifier = load_classifier(CLASSIFIER, runtime)
+    classifier = load_classifier(paths.CLASSIFIER, runtime)
     absent = {weights: weights.absence() for weights in (INCEPTION, ALEXNET)}
     doubts = [doubt for weights in absent if not absent[weights] and (doubt := weights.doubt())]
     meter = Meter(np.array(store.images[rows]), classifier, None if absent[INCEPTION] else load_inception(runtime),
@@ -95,15 +96,12 @@ def main() -> None:
     results = {}
     for name in trained:
         images = generated(name, meter.scans, classifier, seed, runtime, batch_size)
-        results[name] = meter.measure(*images), read_description(f"models/generators/{name}")["parameters"]["steps"]
-    features = len(classifier.classifying_weights())
-    print(table(results, len(rows), features))
-    for names, weights in (("FID", INCEPTION), ("LPIPS", ALEXNET)):
-        if absent[weights]:
-            print(f"\nNo {names}: its weights are not in torch hub's cache, {weights.file.name} comes from "
-                  f"{weights.url}, and nothing is downloaded.")
-    for doubt in doubts:
-        print(f"\n{doubt}")
+        steps = read_description(paths.generator(name))["parameters"]["steps"]
+        results[name] = meter.measure(*images), steps
+    unmeasured = [f"No {names}: its weights are not in torch hub's cache, {weights.file.name} comes from "
+                  f"{weights.url}, and nothing is downloaded."
+                  for names, weights in (("FID", INCEPTION), ("LPIPS", ALEXNET)) if absent[weights]]
+    return "\n\n".join([table(results, len(rows), len(classifier.classifying_weights())), *unmeasured, *doubts])
 
 
 @torch.no_grad()
@@ -113,7 +111,7 @@ def generated(name: str, scans: np.ndarray, classifier: nn.Module, seed: int, ru
 
     StyleGAN makes its images under the classifier's answers to these scans, which it takes besides z.
     """
-    generator = load_generator(f"models/generators/{name}", runtime)
+    generator = load_generator(paths.generator(name), runtime)
     probabilities = torch.sigmoid(predict_logits(classifier, scans, runtime)).to(runtime.device)
     encoder = None if name == "stylegan" else blob_encoder(name, runtime)
     drawn, reconstructed = [], []
@@ -131,7 +129,8 @@ def generated(name: str, scans: np.ndarray, classifier: nn.Module, seed: int, ru
 
 
 def blob_encoder(name: str, runtime: Runtime) -> nn.Module:
-    path = Path("models/encoders") / name
+    """The trained encoder of a BlobGAN."""
+    path = paths.encoder(name)
     return runtime.place(load_weights(path, build_encoder(read_description(path)["architecture"])))
 
 
@@ -164,7 +163,3 @@ def table(results: dict[str, tuple[dict[str, float], int]], count: int, features
         notes.append(f"{', '.join(few)}: {count} images on either side are too few for a covariance of full rank, such "
                      "a distance depends on the counts.")
     return "\n\n".join([markdown_rows(lines), *notes])
-
-
-if __name__ == "__main__":
-    stage_main(main)

@@ -1,20 +1,19 @@
-"""TACE's tables 2 and 3 with our numbers beside the published ones.
+"""TACE's tables 2 and 3 with our numbers beside the published ones, as Markdown.
 
-Reads what the finished run left in reports/ and data/; prints Markdown. The data sets differ: the published numbers are
-no target, and where ours rests on other things the note below the table says so.
+The data sets differ, so the published numbers are no target; notes below a table say where ours are measured otherwise.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from flipside.artifacts.explanations import CALLED_ABNORMAL
+from flipside.core import paths
 from flipside.core.files import read_json
-from flipside.core.params import ParamsError, read_params, stage_main, value_at
+from flipside.core.params import ParamsError, read_params, value_at
 from flipside.metrics.statistics import paired_p, wilson_interval
 from flipside.metrics.summary import EvaluationError
 from flipside.report.markdown import markdown_rows
@@ -39,20 +38,22 @@ PAIRED = {"perceptual_clf": "perceptual distance", "l1": "mean absolute change",
           "change_outside": "change outside the lesion"}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", type=int, choices=(2, 3), required=True)
-    number = parser.parse_args().table
+def tace_table(number: int) -> str:
+    """Table 2 or 3 as Markdown, of what the finished run in this folder left in reports/ and data/.
+
+    Raises ParamsError where none of the compared methods is in params.yaml, EvaluationError where the classifier calls
+    no test slice abnormal.
+    """
     methods = [name for name in METHODS if name in value_at(read_params(), "methods")]
     if not methods:
         raise ParamsError(f"params.yaml: `methods` has none of {', '.join(METHODS)}, which TACE's tables compare")
-    cases = pd.read_csv("reports/cases.csv", dtype={"method": str, "slice_id": str})
+    cases = pd.read_csv(paths.CASES, dtype={"method": str, "slice_id": str})
     cases = cases[(cases["f_x"] >= CALLED_ABNORMAL) & cases["method"].isin(methods)]
     if cases.empty:
-        raise EvaluationError("reports/cases.csv has no test slice that the classifier calls abnormal: there is "
-                              "nothing to turn")
-    tables = {name: part.reset_index(drop=True) for name, part in cases.groupby("method")}
-    print(table_2(tables, read_json("reports/metrics.json")) if number == 2 else table_3(tables))
+        raise EvaluationError(f"{paths.CASES} has no test slice that the classifier calls abnormal, so there is no "
+                              "counterfactual to count")
+    tables = {str(name): part.reset_index(drop=True) for name, part in cases.groupby("method")}
+    return table_2(tables, read_json(paths.METRICS)) if number == 2 else table_3(tables)
 
 
 def table_2(tables: dict[str, pd.DataFrame], metrics: dict[str, Any]) -> str:
@@ -107,7 +108,7 @@ def of_reconstructions(own: pd.DataFrame, method: str) -> str:
     reconstructed = pd.read_csv(file, dtype={"slice_id": str})[["slice_id", "f_reconstruction"]].dropna()
     both = own.merge(reconstructed, on="slice_id", validate="one_to_one")
     if len(both) < len(own):
-        raise EvaluationError(f"{file} lacks {len(own) - len(both)} slices of reports/cases.csv: run `dvc repro`")
+        raise EvaluationError(f"{file} lacks {len(own) - len(both)} slices of {paths.CASES}: run `dvc repro`")
     kept = both[both["f_reconstruction"] >= CALLED_ABNORMAL]
     return f"{rate(kept['f_x_cf'] < CALLED_ABNORMAL)}, N {len(kept)}"
 
@@ -166,7 +167,3 @@ def attribute_seconds(method: str) -> float:
     if needs.parts[:2] != ("models", "attributes"):
         return 0.0
     return read_json(f"reports/training/{needs.name}_attributes/timing.json")["seconds"]
-
-
-if __name__ == "__main__":
-    stage_main(main)

@@ -1,4 +1,4 @@
-"""Committed metrics and parameters against another revision: `make compare REV=main`. Exits 1 where the gate fails.
+"""Committed metrics and parameters against another revision: `flipside compare`.
 
 The gate fails when a number got worse than its tolerance in tolerances.yaml, when a method vanished, and when dvc.lock
 is stale. It reads what git holds, so a fresh clone without any data will do.
@@ -6,30 +6,30 @@ is stale. It reads what git holds, so a fresh clone without any data will do.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from flipside.core.params import load_section, read_params, stage_main
-from flipside.regression.comparison import compare, failures, markdown_table, read_tolerances, read_values
+from flipside.core.params import load_section, read_params
+from flipside.regression.comparison import compare as compared
+from flipside.regression.comparison import failures, markdown_table, read_tolerances, read_values
 from flipside.regression.lockfile import DVC, LOCK, run, stale_stages
 from flipside.report.figures import ReportParams
 
 CASES = ("data/slices", "data/truth")  # what decides on which cases the methods are measured
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rev", default="main", help="git revision to compare with")
-    parser.add_argument("--summary", type=Path, help="also append the page to this file, with `dvc metrics diff`")
-    arguments = parser.parse_args()
-    rev, commit = arguments.rev, short_id(arguments.rev)
+def compare(rev: str, summary: Path | None = None) -> bool:
+    """Print the comparison with a git revision; whether the gate passes.
+
+    The page is also appended to the file `summary`, with `dvc metrics diff`. Raises ValueError where git doesn't know
+    the revision, FileNotFoundError where either side has no finished run.
+    """
+    commit = short_id(rev)
 
     # Both sides.
-    rows = compare(read_values(lambda file: at(rev, file), rev), read_values(on_disk, "now"), read_tolerances(),
+    rows = compared(read_values(lambda file: at(rev, file), rev), read_values(on_disk, "now"), read_tolerances(),
                    load_section("report", ReportParams).controls)
     stale = stale_stages()
     reasons = failures(rows) + (["dvc.lock is stale"] if stale else [])
@@ -45,11 +45,11 @@ def main() -> None:
         "### dvc.lock", "", markdown_stale(stale),
     ])
     print(page)
-    if arguments.summary:
-        with arguments.summary.open("a") as file:
+    if summary:
+        with summary.open("a") as file:
             file.write(f"{page}\n\n<details><summary>All metrics: <code>dvc metrics diff</code></summary>\n\n"
                        f"{table_of('metrics', rev) or 'No metric differs.'}\n\n</details>\n")
-    sys.exit(1 if reasons else 0)
+    return not reasons
 
 
 def short_id(rev: str) -> str:
@@ -105,7 +105,3 @@ def markdown_stale(stale: dict[str, list[str]]) -> str:
     return "\n".join(["Stale: run `dvc repro` (`dvc commit` where the change can't alter a result), then commit "
                       "dvc.lock and the metrics.", "",
                       *(f"- **{stage}**: {', '.join(reasons)}" for stage, reasons in stale.items())])
-
-
-if __name__ == "__main__":
-    stage_main(main)

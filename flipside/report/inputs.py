@@ -12,7 +12,7 @@ import pandas as pd
 from flipside.artifacts.explanations import Explanations
 from flipside.artifacts.truth import open_truth
 from flipside.core.files import read_json
-from flipside.core.params import read_params, value_at
+from flipside.core.params import read_datasets, read_params, value_at
 from flipside.core.store import SliceStore
 
 MANIFESTS = ("data/extracted", "data/filtered", "data/slices")
@@ -88,7 +88,7 @@ def read_inputs(policy: str, controls: list[str]) -> ReportInputs:
 
     Raises FileNotFoundError with the file and the stage that writes it, ValueError where tables don't fit together.
     """
-    parameters = read_params()
+    parameters = read_params() | read_datasets()
     metrics = read_json(needed("reports/metrics.json", "evaluate"))
     cases = pd.read_csv(needed("reports/cases.csv", "evaluate"),
                         dtype={"method": str, "slice_id": str, "scan_id": str, "patient_id": str})

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from flipside.core.params import stage_main
 from tests.apart import Ended, run_apart
+from tests.parameters import project_parameters, write_parameters
 from tests.scans.scans_fixture import SERIES, write_nifti, write_slice
 from tests.test_dvc_yaml import BLIND, PREPARING, STAGES, base, paths
 
@@ -47,8 +47,8 @@ def secrets() -> set[str]:
 
 
 def write_project(root: Path) -> None:
-    """params.yaml and the raw scans."""
-    (root / "params.yaml").write_text(yaml.safe_dump(small_params(), sort_keys=False))
+    """The parameters and the raw scans."""
+    write_parameters(root, small_params())
     rng = np.random.default_rng(5)
     for n in range(PATIENTS):
         write_patient(root, n, rng)
@@ -71,8 +71,8 @@ def write_patient(root: Path, n: int, rng: np.random.Generator) -> None:
 
 
 def small_params() -> dict[str, Any]:
-    """The project's own params.yaml with everything in it made small."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    """The project's own parameters with everything in them made small."""
+    params = project_parameters()
     params["datasets"] = {"clinic": SERIES | {
         "root": RAW, "anomalies": True, "series": "{case}/dicom",
         "organ": {"files": ["{case}/organ.nii.gz"], "values": None}}}
@@ -179,9 +179,10 @@ def snapshot(path: Path) -> dict[str, bytes]:
 
 
 def copied(project: Path, target: Path, *names: str) -> Path:
-    """A project of its own with params.yaml and some of another's folders."""
+    """A project of its own with the parameters and some of another's folders."""
     target.mkdir(parents=True, exist_ok=True)
-    shutil.copy(project / "params.yaml", target)
+    for name in ("params.yaml", "datasets.yaml"):
+        shutil.copy(project / name, target)
     for name in names:
         shutil.copytree(project / name, target / name, dirs_exist_ok=True)
     return target

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 
+from flipside.cli.profile import read_profile
 from flipside.core.runtime import generator_for
 from flipside.generators import blobgan
 from flipside.generators.nn.blob_renderer import SpatialConv
@@ -84,7 +85,7 @@ def test_the_learning_rate_halves_as_in_tace():
 
 @pytest.mark.parametrize("file", PROFILES, ids=lambda file: file.stem)
 def test_networks_fit_the_images_of_every_profile(file):
-    values = yaml.safe_load(file.read_text())
+    values = read_profile(file.stem)
     base = yaml.safe_load((file.parents[1] / "params.yaml").read_text())["generators"]["blobgan"]
     base |= {key.rpartition(".")[2]: value for key, value in values.items() if key.startswith("generators.blobgan.")}
     chosen, side = blobgan.GeneratorParams(**base), values["image_size"]

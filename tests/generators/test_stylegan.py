@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 
+from flipside.cli.profile import read_profile
 from flipside.core.runtime import generator_for
 from flipside.generators import stylegan
 from flipside.generators.nn.losses import kl_to_target
@@ -38,7 +39,7 @@ def setting():
 @pytest.mark.parametrize("file", PROFILES, ids=lambda file: file.stem)
 def test_networks_fit_the_images_of_every_profile(file):
     """With a 32nd of the channels: it is the number of sizes that has to fit."""
-    values = yaml.safe_load(file.read_text())
+    values = read_profile(file.stem)
     base = yaml.safe_load((file.parents[1] / "params.yaml").read_text())["generators"]["stylegan"]
     base |= {key.rpartition(".")[2]: value for key, value in values.items() if key.startswith("generators.stylegan.")}
     for name in ("channels", "discriminator_channels", "encoder_channels"):

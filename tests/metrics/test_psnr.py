@@ -49,7 +49,8 @@ def test_real_lesions_have_no_clean_image(filtered):
 
 def test_images_without_their_effect_lie_as_the_slices_do(tmp_path, monkeypatch):
     """Simulated, read, resized and windowed by the stages: a healthy image is its own clean one."""
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    for name in ("params.yaml", "datasets.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
     monkeypatch.setattr(profile, "PROFILES", ROOT / "profiles")
     profile.apply_profile("synthetic_effect", tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from flipside.artifacts.explanations import write_explanations
 from flipside.artifacts.truth import write_truth
 from flipside.core.store import write_store
 from flipside.report.inputs import PARAMETERS, POPULATION_COLUMNS, SUBGROUP_COLUMNS
+from tests.parameters import write_parameters
 
 METHODS = {"coin": 0.8, "rise": 0.3, "random": 0.05}  # how much of the lesion each fake method finds
 REPORT = {"title": "Flipside <b>& co</b>", "policy": "val", "rank_by": "iou_val",
@@ -139,4 +139,4 @@ def build_project(root: Path, images: np.ndarray, methods: dict[str, float], cou
         "datasets": {"phantom": {"root": "data/raw/phantom"}, "kits23": {"root": "UNUSED_BLOCK"}},
         "runtime": {"device": "auto"}, "report": REPORT | {"controls": list(controls)},
     }
-    (root / "params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False))
+    write_parameters(root, parameters)

@@ -6,7 +6,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 from flipside.cohort.extraction import ExtractError, ExtractParams, GrowingArray, extract, with_lesions
@@ -16,6 +15,7 @@ from flipside.scans.geometry import Geometry, place_slices, resize_bilinear
 from flipside.scans.layouts import DatasetParams
 from flipside.scans.readers import ReadError
 from stages import extract_slices
+from tests.parameters import write_parameters
 from tests.scans.scans_fixture import (
     CLASSES,
     DATA,
@@ -233,9 +233,9 @@ def test_growing_array_is_an_ordinary_npy(tmp_path):
 def test_stage_writes_whole_or_nothing(tmp_path, monkeypatch, capsys):
     write_case(tmp_path / "raw", "case_1", AFFINE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(extract_slices, "check_all", lambda: None)  # other rooms' sections are not written here
+    monkeypatch.setattr(extract_slices, "check_all", lambda: None)  # other packages' sections are not written here
     params = {"dataset": "toy", "datasets": {"toy": NIFTI | {"root": "raw"}}, "extract": EXTRACT, "image_size": 16}
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    write_parameters(tmp_path, params)
     extract_slices.main()
     assert "4 slices of 1 scans, 1 patients" in capsys.readouterr().out
     first = {file.name: file.read_bytes() for file in Path("data/extracted").iterdir()}
@@ -248,7 +248,7 @@ def test_stage_writes_whole_or_nothing(tmp_path, monkeypatch, capsys):
         extract_slices.main()
     assert first == {file.name: file.read_bytes() for file in Path("data/extracted").iterdir()}
     params["datasets"]["toy"]["imagge"] = 1
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    write_parameters(tmp_path, params)
     with pytest.raises(ParamsError, match="imagge"):
         extract_slices.main()
 
