@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import typer
 
 from docs.generate.tables import cell, code, table
+from flipside.cli import app
 
 
 def page() -> str:
@@ -35,15 +34,10 @@ def make_targets(makefile: Path = Path("Makefile")) -> list[tuple[str, str]]:
     return targets
 
 
-def command_line(project: Path = Path("pyproject.toml")) -> list[str]:
-    """Every sub-command of `flipside` with its options; nothing where the project installs no such command."""
-    script = tomllib.loads(project.read_text())["project"].get("scripts", {}).get("flipside")
-    if not script:
-        return []
-    module, name = script.split(":")
-    application = getattr(importlib.import_module(module), name)
+def command_line() -> list[str]:
+    """Every sub-command of `flipside` with its arguments and options."""
     lines = ["## flipside", "", "`flipside COMMAND --help` says the same.", ""]
-    for words, command in commands("flipside", typer.main.get_command(application)):
+    for words, command in commands("flipside", typer.main.get_command(app)):
         lines += [f"### {words}", "", command.help or "", ""]
         rows = [(code(spelt(parameter)), cell(getattr(parameter, "help", None) or "")) for parameter in command.params
                 if "--help" not in parameter.opts and not getattr(parameter, "hidden", False)]

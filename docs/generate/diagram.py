@@ -23,13 +23,18 @@ def svg(stages: list[Stage]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {SIZE[0]} {SIZE[1]}" width="{SIZE[0]}" '
         f'height="{SIZE[1]}" font-family="Helvetica, Arial, sans-serif" role="img">',
         "<title>The pipeline: which stages feed which, and which see the lesion masks</title>", "<defs>",
-        *(f'<marker id="{name}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
-          f'<path d="M0 0L8 4L0 8Z" fill="{colour}"/></marker>' for name, colour in (("slices", LINE), ("truth", TRUTH))),
+        arrow_head("slices", LINE), arrow_head("truth", TRUTH),
         "</defs>", f'<rect width="{SIZE[0]}" height="{SIZE[1]}" rx="10" fill="#ffffff"/>',
         *(band(row, name) for row, name in enumerate(BANDS)),
         *(line(BOXES[source], BOXES[target]) for source, target in sorted(found.slices)),
         *(truth_line(BOXES[source], BOXES[target]) for source, target in sorted(found.truth)),
         *(drawn(box) for box in BOXES), legend(), "</svg>", ""])
+
+
+def arrow_head(name: str, colour: str) -> str:
+    """The end of an arrow, to be referred to by name."""
+    return (f'<marker id="{name}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
+            f'<path d="M0 0L8 4L0 8Z" fill="{colour}"/></marker>')
 
 
 def corner(box: Box) -> tuple[int, int]:
@@ -77,7 +82,8 @@ def truth_line(source: Box, target: Box) -> str:
     grid needs another lane.
     """
     if source.column != COLUMNS - 1 or target.row != ROWS - 1:
-        raise ValueError(f"docs/generate/diagram.py: no lane for lesion masks from {source.title!r} to {target.title!r}")
+        raise ValueError("docs/generate/diagram.py: no lane for lesion masks from "
+                         f"{source.title!r} to {target.title!r}")
     (x, y), (u, v) = corner(source), corner(target)
     below = v + HEIGHT + 28
     return path(f"M{x + WIDTH} {y + HEIGHT // 2}H{LANE}V{below}H{u + WIDTH // 2}V{v + HEIGHT + 2}", "truth")
@@ -94,4 +100,4 @@ def legend() -> str:
     y = SIZE[1] - 16
     return (f'<path d="M24 {y - 4}H64" stroke="{TRUTH}" stroke-width="1.8" stroke-dasharray="6 4"/>'
             f'<text x="72" y="{y}" font-size="14" fill="{INK}">lesion masks: no stage that trains or explains sees '
-            "them</text>")
+            "them (cut_patches is off by default)</text>")

@@ -35,7 +35,7 @@ def page(results: Path = Path("results/default/metrics.json")) -> str:
         "[Statistics](../explanation/statistics.md).", "", table(HEADER, rows), "",
         "## Beside a metric", "",
         table(("ending", "meaning"), [(code(ending), meaning) for ending, meaning in SUFFIXES.items()]), "",
-        "In the default run these have it: "
+        "The default run has: "
         + ", ".join(code(name) for name in others if name.endswith(tuple(SUFFIXES))) + ".", "",
         "## Counts and other numbers", "",
         table(("metric", "meaning"), [(code(name), counted(name)) for name in plain]), ""])

@@ -11,6 +11,7 @@ from docs.generate.tables import cell, code, table
 from flipside.core import params as loader
 
 HEADER = ("key", "value", "type", "meaning")
+KINDS = {str: "text", int: "whole number"}
 SINGLE = {"profile": "The file in profiles/ whose values params.yaml has.",
           "dataset": "The data set that is run: the name of a block.",
           "seed": "Seed of every random number; each training adds its own `seed_offset`.",
@@ -19,13 +20,14 @@ SINGLE = {"profile": "The file in profiles/ whose values params.yaml has.",
 
 def page() -> str:
     """The whole page, Markdown."""
-    values = loader.read_params()
+    values = loader.read_params() | loader.read_datasets()
     parts = ["# Parameters", "",
-             "Every key of `params.yaml`, as the models that check it describe it. The values are those of the default "
-             "run. A key that is unknown, missing or of another type is refused by name before any work.", "",
+             "Every key of `params.yaml` and `datasets.yaml`, as the models that check them describe it. The values "
+             "are those that the two files have now. A key that is unknown, missing or of another type is refused by "
+             "name before any work.", "",
              "Change one with `dvc exp run -S key=value`, many with a profile (`make profile P=gpu`).", "",
              "## Single values", "",
-             table(HEADER, [row(Parameter(key, str(values[key]), kind.__name__, SINGLE.get(key, "")))
+             table(HEADER, [row(Parameter(key, str(values[key]), KINDS[kind], SINGLE[key]))
                             for key, kind in loader.SECTIONS.items() if isinstance(kind, type)])]
     entries: dict[str, str] = {}  # title -> heading and table
     for section, spec in loader.SECTIONS.items():
@@ -77,8 +79,9 @@ def layouts(model: type[pydantic.BaseModel], key: str, value: dict[str, dict[str
     parts = []
     for member in schema.members(schema.root["additionalProperties"]):
         parts += [f"### Layout {member['properties']['layout']['const']}", "", fields_table(schema, member), ""]
-    parts += ["### Blocks that are there", "", table(("name", "layout", "folder", "where to get it"), [
-        (code(name), code(block["layout"]), code(block["root"]), cell(block["page"])) for name, block in value.items()])]
+    rows = [(code(name), code(block["layout"]), code(block["root"]), cell(block["page"]))
+            for name, block in value.items()]
+    parts += ["### Blocks that are there", "", table(("name", "layout", "folder", "where to get it"), rows)]
     return "\n".join(parts)
 
 

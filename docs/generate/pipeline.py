@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def read_stages(root: Path = Path()) -> list[Stage]:
         deps = [path for dep in paths(stage["deps"]) for path in items(dep, values.get(foreach))]
         outs = [out for kind in ("outs", "metrics") for out in paths(stage.get(kind, []))]
         stages.append(Stage(name, stage.get("desc", ""), stage["cmd"], foreach, list(dict.fromkeys(deps)),
-                            stage.get("params", []), outs))
+                            parameters(stage.get("params", [])), outs))
     return stages
 
 
@@ -78,6 +79,12 @@ def items(dep: str, section: Any) -> list[str]:
     """The values that a dep `${item.…}` has over a section's blocks; any other dep as it is."""
     match = re.fullmatch(r"\$\{item\.(\w+)\}", dep)
     return sorted({block[match[1]] for block in section.values()}) if match else [dep]
+
+
+def parameters(entries: list[Any]) -> list[str]:
+    """Keys of params.yaml, and of other files as `file:key`."""
+    return [key for entry in entries for key in (
+        [f"{file}:{key}" for file, keys in entry.items() for key in keys] if isinstance(entry, dict) else [entry])]
 
 
 def paths(entries: list[Any]) -> list[str]:
@@ -88,22 +95,22 @@ def paths(entries: list[Any]) -> list[str]:
 def produces(out: str, dep: str) -> bool:
     """Whether a dep is an out, lies in it or holds it; `${…}` stands for any one name."""
     parts = [re.sub(r"\$\{[^}]*\}", "*", path).split("/") for path in (out, dep)]
-    return all("*" in pair or pair[0] == pair[1] for pair in zip(*parts, strict=False))
+    return all(fnmatch(ours, theirs) or fnmatch(theirs, ours) for ours, theirs in zip(*parts, strict=False))
 
 
 def arrows(stages: list[Stage]) -> Arrows:
     """Which box feeds which. Of the arrows that carry no lesion masks only those are kept that no longer way replaces;
     an arrow with lesion masks is kept where no other arrow joins the same boxes."""
     place = {name: number for number, box in enumerate(BOXES) for name in box.stages}
-    fed, truth = set(), set()
+    found = Arrows()
     for source in stages:
         for target in stages:
             pair = (place[source.name], place[target.name])
             for out in source.outs:
                 if pair[0] != pair[1] and any(produces(out, dep) for dep in target.deps):
-                    (truth if "truth" in out else fed).add(pair)
-    kept = {pair for pair in fed if not reaches(*pair, fed - {pair})}
-    return Arrows(kept, truth - kept)
+                    (found.truth if "truth" in out else found.slices).add(pair)
+    kept = {(start, end) for start, end in found.slices if not reaches(start, end, found.slices - {(start, end)})}
+    return Arrows(kept, found.truth - kept)
 
 
 def reaches(start: int, end: int, pairs: set[tuple[int, int]]) -> bool:

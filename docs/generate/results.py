@@ -61,7 +61,7 @@ def facts(run: Run) -> str:
             ("hardware", about["hardware"] or "not recorded"), ("time", duration(about["seconds"])),
             ("results committed in", f"{code(about['commit'])}, {about['date']}")]
     folder = f"results/{run.name}"
-    return "\n".join([table(("", ""), [(name, cell(text)) for name, text in rows]), "",
+    return "\n".join([table(("run", code(run.name)), [(name, cell(text)) for name, text in rows]), "",
                       *(f"* {note}" for note in about["notes"]), "",
                       f"Files: `{folder}/metrics.json`, `{folder}/params.yaml`, `{folder}/run.json`."])
 
@@ -82,10 +82,11 @@ def ranked(run: Run) -> str:
 
 def metrics_table(metrics: dict[str, dict[str, float]], methods: list[str], names: list[str],
                   controls: list[str]) -> str:
-    """A row per method, a column per metric, with the interval where there is one."""
+    """A row per method, a column per metric; the first has its interval beside it."""
     header = ["method", *(f"{label(name)} {'↑' if higher_is_better(name) else '↓'}" for name in names)]
     return table(header, [
-        [marked(method, metrics[method], controls), *(with_interval(metrics[method], name) for name in names)]
+        [marked(method, metrics[method], controls), with_interval(metrics[method], names[0]),
+         *(number(metrics[method].get(name)) for name in names[1:])]
         for method in methods], numbers_from=1)
 
 

@@ -41,7 +41,7 @@ class Model:
     def members(self, schema: Schema) -> list[Schema]:
         """The alternatives of a union, resolved; the schema itself where it is none."""
         schema = self.resolve(schema)
-        options = schema.get("oneOf", schema.get("anyOf", [schema]))
+        options: list[Schema] = schema.get("oneOf") or schema.get("anyOf") or [schema]
         return [self.resolve(option) for option in options]
 
     def parameters(self, key: str, value: Any, schema: Schema | None = None) -> Iterator[Parameter]:
