@@ -12,15 +12,16 @@ repro: .venv/installed
 	dvc repro
 	@flipside ranking
 
-# Linter and tests.
+# Linter, types and tests.
 test: .venv/installed
-	ruff check stages flipside tests benchmarks docs
+	ruff check flipside stages tests benchmarks docs
+	mypy
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The site, into site/; its sources are in docs/.
 docs: .venv/installed
 	python -m docs.generate
-	mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict
 
 # A profile's values into params.yaml: make profile P=gpu
 profile: .venv/installed
@@ -71,10 +72,11 @@ bench: .venv/installed
 	python -m benchmarks.speed
 
 # The stamp is written last: an interrupted installation is done again.
-.venv/installed: requirements.txt
+.venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip==26.3
 	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps -e .
 	touch $@
 
 # Remove all artifacts, finished and unfinished.

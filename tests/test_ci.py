@@ -62,8 +62,8 @@ def run(root, *command, check=True, **variables):
 def origin(tmp_path_factory):
     """A repository with this project's parameters, tolerances and metrics, but stages of a line each; data made up."""
     root = tmp_path_factory.mktemp("origin")
-    for name in ("params.yaml", "datasets.yaml", "tolerances.yaml", "Makefile", "requirements.txt", ".gitignore",
-                 ".dvcignore"):
+    for name in ("params.yaml", "datasets.yaml", "tolerances.yaml", "Makefile", "requirements.txt", "pyproject.toml",
+                 ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, root / name)
     shutil.copytree(ROOT / "flipside", root / "flipside", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "reports").mkdir()
@@ -99,7 +99,8 @@ def clone(origin, tmp_path, monkeypatch):
     run(tmp_path, "git", "clone", "-q", str(origin), str(root))
     run(root, "git", "checkout", "-q", "-b", "change")
     (root / ".venv/bin").mkdir(parents=True)
-    for name, module in (("python", ""), ("flipside", "-m flipside ")):  # in place of what `make .venv/installed` leaves
+    # In place of what `make .venv/installed` leaves.
+    for name, module in (("python", ""), ("flipside", "-m flipside ")):
         command = root / ".venv/bin" / name
         command.write_text(f'#!/bin/sh\nexec "{sys.executable}" {module}"$@"\n')
         command.chmod(0o755)
@@ -133,7 +134,7 @@ EDITS = {
                     {"draw_anomalies": ["parameter seed modified"]}),
     "one method's parameter": (lambda: edit("params.yaml", "masks: 400 ", "masks: 401 "),
                                {"explain@rise": ["parameter methods.rise modified"]}),
-    "a parameter that no stage declares": (lambda: edit("params.yaml", "threads: 0 ", "threads: 1 "), {}),
+    "a parameter that no stage declares": (lambda: edit("params.yaml", "threads: 0", "threads: 1"), {}),
     "another data set's block": (lambda: edit("datasets.yaml", "root: data/raw/curvas", "root: data/raw/other"), {}),
     "a stage's code": (lambda: edit("code/evaluate.py", "evaluate", "measure"),
                        {"evaluate": ["code/evaluate.py modified"]}),
@@ -243,7 +244,7 @@ def test_a_worse_number_fails_and_says_which(clone):
     """A run with another parameter that made COIN worse, committed whole: metrics and lock agree."""
     before = read_json("reports/metrics.json")["coin"]["iou_val"]
     change_metrics(lambda metrics: (metrics["coin"].update(iou_val=0.1), metrics.pop("cam")))
-    edit("params.yaml", "cv_tau: 0.8 ", "cv_tau: 0.7 ")
+    edit("params.yaml", "cv_tau: 0.8", "cv_tau: 0.7")
     md5 = hashlib.md5(Path("reports/metrics.json").read_bytes()).hexdigest()
     content = yaml.safe_load(Path("dvc.lock").read_text())
     evaluate = content["stages"]["evaluate"]
@@ -334,7 +335,7 @@ def test_the_steps_come_in_the_order_that_leaves_the_committed_metrics_alone():
 
 
 def test_the_compare_step_writes_the_job_summary_and_fails_where_the_gate_fails(clone):
-    edit("params.yaml", "cv_tau: 0.8 ", "cv_tau: 0.7 ")
+    edit("params.yaml", "cv_tau: 0.8", "cv_tau: 0.7")
     before = read_json("reports/metrics.json")["coin"]["iou_val"]
     change_metrics(lambda metrics: metrics["coin"].update(iou_val=0.1, iou_val_ci_low=0.05))
     commit(clone)

@@ -63,7 +63,11 @@ def _resolved(name: str, extending: tuple[str, ...]) -> dict[str, Any]:
 
 
 def apply_profile(name: str, path: Path = PARAMS_FILE) -> None:
-    """Write a profile's values into params.yaml; unknown keys and a result that doesn't validate are refused."""
+    """Write a profile's values into params.yaml.
+
+    Raises ParamsError for a key that params.yaml doesn't have and for values that don't validate; the file then stays
+    as it is.
+    """
     from ruamel.yaml import YAML
     from ruamel.yaml.comments import CommentedSeq
 
@@ -79,8 +83,8 @@ def apply_profile(name: str, path: Path = PARAMS_FILE) -> None:
         "tag:yaml.org,2002:null", "null"))
     editor.width = 120
     editor.indent(mapping=2, sequence=4, offset=2)
-    params = editor.load(path.read_text())
-    for key, value in read_profile(name).items():
+    values, params = read_profile(name), editor.load(path.read_text())
+    for key, value in values.items():
         *parents, leaf = key.split(".")
         node = params
         for part in (*parents, leaf):

@@ -31,12 +31,14 @@ def collect(shown: list[dict[str, Any]], name: str, ablation: Ablation, as_publi
     commit's own numbers.
     """
     params = parameters(shown[0]["data"])
-    runs, lines, notes = dict(results(shown)), [], []
+    runs = dict(results(shown))
+    lines: list[dict[str, Any]] = []
+    notes: list[str] = []
     own = next(iter(runs))
     for row, spec in ablation.rows.items():
         before = len(lines)
         first = experiment_name(name, row, as_published, 0)
-        further = {int(seed) for run in runs if (seed := run.removeprefix(f"{first}-seed")).isdigit()}
+        further = {int(end) for run in runs if (end := run.removeprefix(f"{first}-seed")).isdigit()}
         for seed in (0, *sorted(further)):
             experiment = experiment_name(name, row, as_published, seed)
             changes = edits(ablation, row, as_published, seed, params)
@@ -146,8 +148,8 @@ def trainings(ablation: Ablation, found: pd.DataFrame) -> str:
 
 def several(own: pd.DataFrame, metric: str) -> str:
     """Mean over seeds, with minimum and maximum where there are several."""
-    values = own[metric].dropna().astype(float) if len(own) else []
-    if not len(values):
+    values = own[metric].dropna().astype(float)
+    if values.empty:
         return MISSING
     spread = f" ({significant(values.min())} to {significant(values.max())})" if len(values) > 1 else ""
     return significant(float(values.mean())) + spread
@@ -195,14 +197,15 @@ def disagreements(ablation: Ablation, found: pd.DataFrame) -> list[str]:
     """
     means = found.groupby("row")[columns(ablation)].mean(numeric_only=True)
     lines = []
-    steps = [(spec.published_after or spec.after, row) for row, spec in ablation.rows.items()]
-    for before, after in [step for step in steps if step[0]]:
+    steps = [(before, row) for row, spec in ablation.rows.items() if (before := spec.published_after or spec.after)]
+    for before, after in steps:
         for column in ablation.measured_as:
-            published = [ablation.rows[row].published.get(column) for row in (before, after)]
+            published = [ablation.rows[row].published[column] for row in (before, after)
+                         if column in ablation.rows[row].published]
             metrics = [ablation.metric(row, column) for row in (before, after)]
-            if None in published or not {before, after} <= set(means.index) or not {*metrics} <= {*means}:
+            if len(published) < 2 or not {before, after} <= set(means.index) or not {*metrics} <= {*means}:
                 continue
-            ours = [means.loc[row, metric] for row, metric in zip((before, after), metrics, strict=True)]
+            ours = [float(means[metric][row]) for row, metric in zip((before, after), metrics, strict=True)]
             if (ours[1] - ours[0]) * (published[1] - published[0]) < 0:
                 better = (ours[1] > ours[0]) == higher_is_better(metrics[1])
                 lines.append(f"{before} to {after}: {heading(column)} gets {'better' if better else 'worse'} here "

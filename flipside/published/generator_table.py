@@ -6,6 +6,7 @@ The data sets differ, so the published numbers are no target.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -40,6 +41,26 @@ PUBLISHED = {
 }
 FRECHET = {"inception_2048": "FID, dims 2048", "inception_64": "FID, dims 64", "classifier": "FD, classifier"}
 PERCEPTUAL = {"lpips": "LPIPS", "perceptual_clf": "perceptual, classifier"}
+
+
+class StyleImages(Protocol):
+    """What is asked of a StyleGAN: images by style codes, which depend on the classifier's answers (B,)."""
+
+    latent: int
+
+    def sampled(self, z: Tensor, answers: Tensor) -> Any: ...
+    def encoded(self, images: Tensor, answers: Tensor) -> Any: ...
+    def render(self, codes: Any) -> Tensor: ...
+
+
+class BlobImages(Protocol):
+    """What is asked of a BlobGAN: layout codes of z or of its encoder, decoded to blobs, of which it makes images."""
+
+    latent: int
+
+    def layout(self, z: Tensor) -> Tensor: ...
+    def decode(self, layout: Tensor) -> Any: ...
+    def render(self, codes: Any) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -105,26 +126,27 @@ def generator_table() -> str:
 
 
 @torch.no_grad()
-def generated(name: str, scans: np.ndarray, classifier: nn.Module, seed: int, runtime: Runtime,
+def generated(name: str, scans: np.ndarray, classifier: Classifier, seed: int, runtime: Runtime,
               batch_size: int) -> tuple[np.ndarray, np.ndarray]:
     """As many images from z as there are scans (N,H,W), and the scans as encoded and made again; both (N,H,W).
 
     StyleGAN makes its images under the classifier's answers to these scans, which it takes besides z.
     """
-    generator = load_generator(paths.generator(name), runtime)
+    network = load_generator(paths.generator(name), runtime)
+    style, blobs = cast(StyleImages, network), cast(BlobImages, network)  # it is one of them, as `name` says
     probabilities = torch.sigmoid(predict_logits(classifier, scans, runtime)).to(runtime.device)
     encoder = None if name == "stylegan" else blob_encoder(name, runtime)
     drawn, reconstructed = [], []
     for start in range(0, len(scans), batch_size):
         images = torch.as_tensor(scans[start : start + batch_size], device=runtime.device).float().unsqueeze(1)
         answers = probabilities[start : start + batch_size]  # (B,)
-        z = torch.randn(len(images), generator.latent, generator=generator_for(seed, 1, start)).to(runtime.device)
+        z = torch.randn(len(images), style.latent, generator=generator_for(seed, 1, start)).to(runtime.device)
         if encoder is None:
-            made, again = generator.sampled(z, answers), generator.encoded(images, answers)
+            made, again = style.sampled(z, answers), style.encoded(images, answers)
         else:
-            made, again = generator.decode(generator.layout(z)), generator.decode(encoder(images))
-        drawn.append(on_cpu(generator.render(made)))
-        reconstructed.append(on_cpu(generator.render(again)))
+            made, again = blobs.decode(blobs.layout(z)), blobs.decode(encoder(images))
+        drawn.append(on_cpu(style.render(made)))
+        reconstructed.append(on_cpu(style.render(again)))
     return np.concatenate(drawn), np.concatenate(reconstructed)
 
 

@@ -88,7 +88,8 @@ def cell(values: dict[str, Any], name: str, table_n: int) -> str:
     """A metric, with the number of slices that it is of where that isn't the table's N."""
     if name not in values:
         return "–"
-    count = values.get(DISTANCES[name][1], table_n)
+    counted_by = DISTANCES[name][1]
+    count = values.get(counted_by, table_n) if counted_by else table_n
     return f"{values[name]:.4g}" + ("" if count == table_n else f" ({count})")
 
 

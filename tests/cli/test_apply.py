@@ -17,8 +17,8 @@ from flipside.cli import apply
 from flipside.core.checkpoint import save_model
 from flipside.core.params import ParamsError
 from flipside.generators import coin
+from tests.parameters import project_parameters, write_parameters
 
-ROOT = Path(__file__).parents[1]
 METHODS = ("coin", "gradient", "intensity")
 CARRIED = {f"{policy}{suffix}": threshold for suffix in ("", "_raw")
            for policy, threshold in {"fixed": 0.25, "otsu": 0.3141, "val": 0.2718, "oracle": 0.99}.items()}
@@ -52,13 +52,13 @@ def project(tmp_path, monkeypatch):
     """What apply reads of a finished run on the phantom, with untrained models; the stages run in this process."""
     root = tmp_path / "project"
     root.mkdir()
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = project_parameters()
     params |= {"image_size": 32, "datasets": params["datasets"] | {"target": TARGET | {"root": "elsewhere"}},
                "runtime": {"device": "cpu", "precision": "float32", "threads": 1}}
     params["methods"] = {name: params["methods"][name] for name in METHODS}
     params["filter"] |= {"window": "fingerprint", "min_organ_px": 8}
     params["evaluate"]["bootstrap_samples"] = 100
-    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    write_parameters(root, params)
     monkeypatch.chdir(root)
     torch.manual_seed(0)
     architecture = {"architecture": "small_resnet", "width": 8}
@@ -93,20 +93,15 @@ def in_this_process(workspace, module, *options):
         importlib.import_module(module).main()
 
 
-def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["apply", *arguments])
-    apply.main()
-
-
 def everything_below(folder: Path) -> dict:
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
             and not {".scratch", "applied"} & set(path.parts)}
 
 
-def test_frozen_models_and_carried_thresholds_are_scored_on_the_other_data(project, tmp_path, monkeypatch, capsys):
+def test_frozen_models_and_carried_thresholds_are_scored_on_the_other_data(project, tmp_path, capsys):
     write_images(tmp_path / "data set", healthy=True)
     before = everything_below(project)
-    run(monkeypatch, "--dataset", "target", "--root", str(tmp_path / "data set"))
+    apply.apply("target", str(tmp_path / "data set"))
     assert everything_below(project) == before  # the finished run stays as it is
 
     workspace = project / ".scratch/applied/target"
@@ -140,35 +135,35 @@ def test_frozen_models_and_carried_thresholds_are_scored_on_the_other_data(proje
     assert "intensity (control)" in capsys.readouterr().out
 
 
-def test_without_healthy_slices_their_metric_is_absent(project, tmp_path, monkeypatch):
+def test_without_healthy_slices_their_metric_is_absent(project, tmp_path):
     write_images(tmp_path / "ill", healthy=False)
-    run(monkeypatch, "--dataset", "target", "--root", str(tmp_path / "ill"))
+    apply.apply("target", str(tmp_path / "ill"))
     metrics = json.loads((project / "reports/applied/target/metrics.json").read_text())
     for values in metrics.values():
         assert values["n_healthy"] == 0 and values["n_cases"] == 8 and "fp_area_healthy" not in values
 
 
-def test_a_fixed_window_is_used_as_it_is_and_the_difference_is_told(project, tmp_path, monkeypatch):
+def test_a_fixed_window_is_used_as_it_is_and_the_difference_is_told(project):
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["filter"]["window"] = [0, 255]
     Path("params.yaml").write_text(yaml.safe_dump(params))
     write_images(project / "elsewhere", healthy=True)  # datasets.target.root, relative to the project
-    run(monkeypatch, "--dataset", "target")
+    apply.apply("target")
     text = (project / "reports/applied/target/metrics.md").read_text()
     assert "window 0 to 255 (the models were trained with 20 to 230)" in text
 
 
-def test_what_cannot_be_applied_is_refused_before_any_work(project, monkeypatch):
+def test_what_cannot_be_applied_is_refused_before_any_work(project):
     with pytest.raises(ParamsError, match="phantom is what the models were trained on"):
-        run(monkeypatch, "--dataset", "phantom")
+        apply.apply("phantom")
     with pytest.raises(ParamsError, match="datasets.nonsense"):
-        run(monkeypatch, "--dataset", "nonsense")
+        apply.apply("nonsense")
     write("data/filtered/manifest.json", {"dataset": "curvas", "anomalies": True, "window": [0, 255]})
     with pytest.raises(ParamsError, match="`dataset` is 'phantom', but .* is of 'curvas'"):
-        run(monkeypatch, "--dataset", "target")
+        apply.apply("target")
     Path("models/generators/coin/model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="models/generators/coin/model.safetensors not found .1 of"):
-        run(monkeypatch, "--dataset", "target")
+        apply.apply("target")
     assert not Path(".scratch/applied").exists() and not Path("reports/applied").exists()
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flipside.cli.experiments import COLUMNS
-from flipside.core.params import SECTIONS
+from flipside.cli.experiments import COLUMNS, show_command
+from flipside.core.params import PARAMS_FILE, SECTIONS, file_of
+from flipside.report.experiments import parameters
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**{key: value for key, value in os.environ.items() if key != "PYTHONPATH"}, "DVC_NO_ANALYTICS": "true",
                "PYTHONDONTWRITEBYTECODE": "1", "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b",
                "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b", "GIT_CONFIG_GLOBAL": os.devnull,
@@ -42,7 +43,9 @@ metrics["coin"]["iou_val_ci_low"], metrics["coin"]["iou_val_ci_high"] = 0.4, 0.9
 Path("reports/metrics.json").write_text(json.dumps(metrics))
 """
 DVC_YAML = {"stages": {"evaluate": {
-    "cmd": "python read.py", "deps": ["read.py", "base.json"], "params": list(SECTIONS),
+    "cmd": "python read.py", "deps": ["read.py", "base.json"],
+    "params": [*(section for section in SECTIONS if file_of(section) == PARAMS_FILE),
+               {"datasets.yaml": ["datasets.${dataset}"]}],
     "outs": [{"read.json": {"cache": False}}], "metrics": [{"reports/metrics.json": {"cache": False}}]}}}
 KINDS = {
     "float": ("generators.coin.lambda_total_variation=0.125",
@@ -51,9 +54,10 @@ KINDS = {
     "integer": ("generators.coin.skips=1", lambda read: read["coin"]["skips"], 1),
     "yes or no": ("generators.coin.spectral_norm=false", lambda read: read["coin"]["spectral_norm"], False),
     "text": ("generators.coin.fuse=tanh", lambda read: read["coin"]["fuse"], "tanh"),
-    "text that was null": ('datasets.phantom.patient="^(.*)_a"', lambda read: read["datasets"]["phantom"]["patient"],
-                           "^(.*)_a"),
-    "null that was text": ("datasets.curvas.patient=null", lambda read: read["datasets"]["curvas"]["patient"], None),
+    "text that was null": ('datasets.yaml:datasets.phantom.patient="^(.*)_a"',
+                           lambda read: read["datasets"]["phantom"]["patient"], "^(.*)_a"),
+    "null that was text": ("datasets.yaml:datasets.curvas.patient=null",
+                           lambda read: read["datasets"]["curvas"]["patient"], None),
     "list": ("generators.coin.channels=[8,16]", lambda read: read["coin"]["channels"], [8, 16]),
     "entry in a list": ("classifiers.classifier.augmentation.0.probability=0.9",
                         lambda read: read["classifiers"]["classifier"]["augmentation"][0],
@@ -80,9 +84,9 @@ def overrides(*settings):
 def repository(tmp_path_factory):
     """After one `dvc repro`, committed, with three more experiments: one with a setting of each kind, two of a grid."""
     root = tmp_path_factory.mktemp("repository")
-    for name in ("params.yaml", ".dvcignore"):
+    for name in ("params.yaml", "datasets.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, root / name)
-    for name in ("stages", "experiments"):
+    for name in ("flipside", "experiments"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "dvc.yaml").write_text(yaml.safe_dump(DVC_YAML))
     (root / "read.py").write_text(STAGE)
@@ -125,6 +129,34 @@ def queued(repository, after):
 def experiments(repository):
     shown = json.loads(dvc(repository, "exp", "show", "--json", "--hide-workspace").stdout)
     return {one["name"]: one["revs"][0]["data"] for one in shown[0]["experiments"] or []}
+
+
+def test_another_data_set_is_one_parameter_and_its_folder_is_in_the_other_file(repository, queued):
+    """DVC tracks the block of the data set that is used, and shows which one it was."""
+    settings = ("dataset=curvas", "datasets.yaml:datasets.curvas.root=/elsewhere")
+    dvc(repository, "exp", "run", "-n", "elsewhere", *overrides(*settings))
+    tracked = yaml.safe_load((repository / "dvc.lock").read_text())["stages"]["evaluate"]["params"]
+    assert tracked["params.yaml"]["dataset"] == "curvas"
+    assert list(tracked["datasets.yaml"]) == ["datasets.curvas"]
+    assert tracked["datasets.yaml"]["datasets.curvas"]["root"] == "/elsewhere"
+    assert json.loads((repository / "read.json").read_text())["datasets"]["curvas"]["root"] == "/elsewhere"
+    assert dvc(repository, "status").stdout.strip() == "Data and pipelines are up to date."
+    difference = dvc(repository, "params", "diff", "--md").stdout
+    assert "datasets.curvas.root" in difference and "| params.yaml   | dataset" in difference
+    run(repository, "git", "checkout", "-q", ".")
+    shown = parameters(experiments(repository)["elsewhere"])
+    assert shown["dataset"] == "curvas" and shown["datasets"]["curvas"]["root"] == "/elsewhere"
+    dvc(repository, "exp", "remove", "elsewhere")
+
+
+def test_the_block_of_a_data_set_that_is_not_used_makes_nothing_stale(repository, queued):
+    dvc(repository, "checkout", "-q")
+    file = repository / "datasets.yaml"
+    before = file.read_text()
+    for changed, stale in (("data/raw/curvas", False), ("data/raw/phantom/cases", True)):
+        file.write_text(before.replace(f"root: {changed}", "root: elsewhere"))
+        assert bool(json.loads(dvc(repository, "status", "--json").stdout)) == stale
+    file.write_text(before)
 
 
 def value(data, name):
@@ -174,7 +206,7 @@ def test_queued_experiments_run_apart_and_leave_the_workspace_alone(repository, 
 def test_the_table_has_the_columns_that_differ_and_few_metrics(repository, queued):
     """`dvc exp show` alone lists every metric of every method and all parameters."""
     run(repository, "git", "checkout", "-q", ".")
-    table = run(repository, sys.executable, "-m", "flipside.cli.experiments", "--csv").stdout.splitlines()
+    table = run(repository, sys.executable, "-m", "flipside", "experiments", "--csv").stdout.splitlines()
     header = table[0].split(",")
     metrics = [name for name in header if name.startswith("coin.")]
     assert "coin.iou_val" in metrics and set(metrics) <= {f"coin.{name}" for name in COLUMNS}
@@ -189,20 +221,20 @@ def test_the_table_has_the_columns_that_differ_and_few_metrics(repository, queue
 
 
 def test_the_sweep_is_drawn_from_what_dvc_recorded(repository, queued):
-    result = run(repository, sys.executable, "-m", "flipside.cli.sweep", "--param",
+    result = run(repository, sys.executable, "-m", "flipside", "sweep", "--param",
                  "generators.coin.lambda_total_variation", "--metric", "coin.iou_val", "--out", "docs/sweep.png")
     assert (repository / "docs/sweep.png").read_bytes().startswith(b"\x89PNG")
     assert "docs/sweep.png: 4 results" in result.stdout
     assert "each-kind" in result.stdout
 
 
-def test_a_published_series_is_queued_run_and_set_beside_its_paper(repository, queued):
-    series = (sys.executable, "-m", "flipside.published.ablations", "table_2", "COIN", "no_total_variation")
-    said = run(repository, *series).stdout
+def test_a_published_ablation_is_queued_run_and_set_beside_its_paper(repository, queued):
+    ablation = (sys.executable, "-m", "flipside", "ablations", "table_2", "COIN", "no_total_variation")
+    said = run(repository, *ablation).stdout
     assert "# table-2-COIN: params.yaml as it stands" in said and "--name table-2-no-total-variation" in said
     dvc(repository, "exp", "run", "--run-all", "-j", "1")
-    assert "table-2-no-total-variation: has been run" in run(repository, *series).stdout
-    text = run(repository, sys.executable, "-m", "flipside.published.ablation_tables", "table_2").stdout
+    assert "table-2-no-total-variation: has been run" in run(repository, *ablation).stdout
+    text = run(repository, sys.executable, "-m", "flipside", "ablation-tables", "table_2").stdout
     assert text.strip() == (repository / "reports/ablations/table_2.md").read_text().strip()
     rows = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in text.splitlines() if line.startswith("|")}
     iou_val = rows["row"].index("IoU val")
@@ -213,3 +245,8 @@ def test_a_published_series_is_queued_run_and_set_beside_its_paper(repository, q
 
 def experiments_base(root):
     return json.loads(dvc(root, "exp", "show", "--json", "--hide-workspace").stdout)[0]["data"]
+
+
+def test_experiments_are_sorted_best_first():
+    assert show_command("iou_val", "coin")[-4:] == ["--sort-by", "coin.iou_val", "--sort-order", "desc"]
+    assert show_command("fp_area_healthy", "coin")[-1] == "asc"

@@ -1,6 +1,5 @@
-"""The loader of params.yaml: what is wrong is refused with the key's full name, before any work."""
+"""The loader of params.yaml and datasets.yaml: what is wrong is refused with file and full key, before any work."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,12 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flipside.cli.profile import apply_profile, read_profile
-from flipside.core.params import Params, ParamsError, check_all, load_section, load_value, read_params
+from flipside.core.params import Params, ParamsError, check_all, load_section, load_value, read_datasets, read_params
 from flipside.scans.layouts import DatasetParams
+from tests.parameters import project_parameters, write_parameters
 
 ROOT = Path(__file__).parents[2]
-PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
 
 
 class Section(Params):
@@ -29,9 +27,10 @@ def written(tmp_path, text):
 
 
 def edited(tmp_path, edit):
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values = project_parameters()
     edit(values)
-    return written(tmp_path, yaml.safe_dump(values, sort_keys=False))
+    write_parameters(tmp_path, values)
+    return tmp_path / "params.yaml"
 
 
 def test_the_committed_parameters_are_valid():
@@ -50,7 +49,8 @@ def test_scientific_notation_that_yaml_reads_as_text_is_a_number(tmp_path):
     ("report: {rate: fast, steps: 3, names: [a]}", r"`report\.rate` is 'fast'"),
     ("report: {rate: 1, steps: 3, names: 7}", r"`report\.names` is 7"),
     ("seed: 1", r"missing parameter `report`"),
-    ("metods: {}", r"unknown parameter `metods`; known are: .*methods"),
+    ("metods: {}", r"params.yaml: unknown parameter `metods`; known are: .*methods"),
+    ("datasets: {}", r"params.yaml: `datasets` belongs in datasets.yaml"),
     ("[1, 2]", r"expected a mapping"),
     ("a: [", r"not valid YAML"),
 ])
@@ -60,8 +60,11 @@ def test_wrong_parameters_are_refused_by_name(tmp_path, text, message):
 
 
 def test_missing_file_says_where_it_was_looked_for(tmp_path):
-    with pytest.raises(ParamsError, match=str(tmp_path)):
+    with pytest.raises(ParamsError, match=str(tmp_path / "params.yaml")):
         read_params(tmp_path / "params.yaml")
+    written(tmp_path, "seed: 1")
+    with pytest.raises(ParamsError, match=str(tmp_path / "datasets.yaml")):
+        check_all(tmp_path / "params.yaml")
 
 
 def test_scalars_are_typed(tmp_path):
@@ -75,7 +78,8 @@ def test_scalars_are_typed(tmp_path):
     (lambda v: v["generators"]["coin"].update(steps="soon"), r"`generators\.coin\.steps` is 'soon'"),
     (lambda v: v["classifiers"]["judge"].pop("epochs"), r"missing parameter `classifiers\.judge\.epochs`"),
     (lambda v: v["methods"].update(magic={"needs": "x"}), r"`methods\.magic` has no code"),
-    (lambda v: v.update(dataset="unheard_of"), r"`dataset` is 'unheard_of'.*phantom"),
+    (lambda v: v.update(dataset="unheard_of"),
+     r"params.yaml: `dataset` is 'unheard_of', which has no block under `datasets` in datasets.yaml; .*phantom"),
     (lambda v: v["datasets"]["phantom"].pop("layout"), r"datasets\.phantom"),
     (lambda v: v.pop("report"), r"missing parameter `report`"),
     (lambda v: v["filter"].update(window="wide"), r"`filter\.window` is 'wide': .*'fingerprint' or .*tuple"),
@@ -122,10 +126,26 @@ def test_inside_a_choice_of_models_the_key_is_the_one_in_the_file(tmp_path, edit
         check_all(edited(tmp_path, edit))
 
 
-def test_the_section_of_one_data_set_is_refused_like_all_of_them(tmp_path):
-    file = edited(tmp_path, lambda v: v["datasets"]["phantom"].update(imagge=1))
-    with pytest.raises(ParamsError, match=r"unknown parameter `datasets\.phantom\.imagge`; known are: root, page"):
+@pytest.mark.parametrize(("edit", "message"), [
+    (lambda v: v["datasets"]["phantom"].update(imagge=1),
+     r"unknown parameter `datasets\.phantom\.imagge`; known are: root, page"),
+    (lambda v: v["datasets"]["phantom"].pop("image"), r"missing parameter `datasets\.phantom\.image`"),
+    (lambda v: v["datasets"]["phantom"].update(modality="mr"), r"`datasets\.phantom\.modality` is 'mr'"),
+    (lambda v: v["datasets"].pop("phantom"), r"missing parameter `datasets\.phantom`; found: synthetic_effect, "),
+])
+def test_the_message_on_a_data_set_names_its_file(tmp_path, edit, message):
+    file = edited(tmp_path, edit)
+    with pytest.raises(ParamsError, match=rf"^datasets\.yaml: {message}"):
         load_section("datasets.phantom", DatasetParams, file)
+    if "phantom" in read_datasets(tmp_path / "datasets.yaml")["datasets"]:
+        with pytest.raises(ParamsError, match=rf"^datasets\.yaml: {message}"):
+            check_all(file)
+
+
+def test_datasets_yaml_holds_nothing_else(tmp_path):
+    (tmp_path / "datasets.yaml").write_text("datasets: {}\nseed: 1\n")
+    with pytest.raises(ParamsError, match=r"datasets\.yaml: `seed` belongs in params.yaml: move it there"):
+        read_datasets(tmp_path / "datasets.yaml")
 
 
 @pytest.mark.parametrize("stage", ["simulate_scans", "simulate_effects", "extract_slices"])
@@ -137,42 +157,3 @@ def test_first_stages_refuse_a_typo_anywhere_in_one_line(tmp_path, stage):
     assert "unknown parameter `methods.coin.typo`" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "data").exists()
-
-
-def test_all_profiles_set_the_same_keys():
-    keys = {name: set(read_profile_from_root(name)) for name in PROFILES}
-    assert len(PROFILES) >= 4
-    for name in PROFILES:
-        assert keys[name] == keys["cpu"], f"{name} differs from cpu by {keys[name] ^ keys['cpu']}"
-
-
-def read_profile_from_root(name):
-    return yaml.safe_load((ROOT / "profiles" / f"{name}.yaml").read_text())
-
-
-@pytest.mark.parametrize("name", PROFILES)
-def test_profile_there_and_back_leaves_nothing_behind(tmp_path, monkeypatch, name):
-    file = written(tmp_path, (ROOT / "params.yaml").read_text())
-    monkeypatch.chdir(ROOT)
-    apply_profile("cpu", file)
-    before = file.read_text()
-    apply_profile(name, file)
-    check_all(file)
-    values = yaml.safe_load(file.read_text())
-    assert values["profile"] == name
-    assert "#" in file.read_text()  # comments stay
-    apply_profile("cpu", file)
-    assert re.sub(" +#", " #", file.read_text()) == re.sub(" +#", " #", before)  # comments may move sideways
-
-
-def test_committed_parameters_are_the_cpu_profile(tmp_path, monkeypatch):
-    file = written(tmp_path, (ROOT / "params.yaml").read_text())
-    monkeypatch.chdir(ROOT)
-    apply_profile("cpu", file)
-    assert yaml.safe_load(file.read_text()) == yaml.safe_load((ROOT / "params.yaml").read_text())
-
-
-def test_unknown_profile_names_those_there_are(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    with pytest.raises(ParamsError, match="cpu"):
-        read_profile("huge")

@@ -1,5 +1,5 @@
-"""The series in experiments/: each row is a valid edit of params.yaml, in the words that DVC understands, and its
-results stand beside the published ones."""
+"""The ablations in experiments/: each row is a valid edit of params.yaml, written as DVC takes it, and its results are
+set beside the published ones."""
 
 import functools
 import shlex
@@ -11,9 +11,9 @@ import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
 
+from flipside.cli.ablations import ablations
 from flipside.cli.profile import apply_profile
 from flipside.core.params import ParamsError, check_all, value_at
-from flipside.published import ablations as tool
 from flipside.published.ablation_tables import (
     as_printed,
     besides,
@@ -23,11 +23,11 @@ from flipside.published.ablation_tables import (
     markdown,
     significant,
 )
-from flipside.published.ablations import Series, edited, edits, experiment_name, is_same, read_series, resolved
+from flipside.published.ablations import Ablation, edited, edits, experiment_name, is_same, read_ablation, resolved
 from flipside.report.glossary import METRICS
 
 ROOT = Path(__file__).parents[2]
-SERIES = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
+ABLATIONS = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
 
 
 @pytest.fixture(autouse=True)
@@ -41,15 +41,13 @@ def params():
 
 
 @pytest.mark.parametrize("as_published", [False, True])
-@pytest.mark.parametrize("name", SERIES)
-def test_what_is_printed_is_what_dvc_makes_of_params_yaml(tmp_path, monkeypatch, capsys, params, name, as_published):
-    monkeypatch.setattr("sys.argv", ["series", name, "--print", "--seeds", "2",
-                                     *(["--as-published"] if as_published else [])])
-    tool.main()
-    series, lines = read_series(name), capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 * len(series.rows)
-    for line, (row, seed) in zip(lines, ((row, seed) for row in series.rows for seed in (0, 1)), strict=True):
-        wanted = edits(series, row, as_published, seed, params)
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_what_is_printed_is_what_dvc_makes_of_params_yaml(tmp_path, capsys, params, name, as_published):
+    ablations(name, seeds=2, as_published=as_published, print_only=True)
+    ablation, lines = read_ablation(name), capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 * len(ablation.rows)
+    for line, (row, seed) in zip(lines, ((row, seed) for row in ablation.rows for seed in (0, 1)), strict=True):
+        wanted = edits(ablation, row, as_published, seed, params)
         if line.startswith("#"):
             assert wanted == {} and seed == 0
             continue
@@ -59,36 +57,37 @@ def test_what_is_printed_is_what_dvc_makes_of_params_yaml(tmp_path, monkeypatch,
         assert command[-1] == "evaluate"  # the stage that writes the metrics; the report can wait
         file = tmp_path / f"{row}.yaml"
         shutil.copy("params.yaml", file)
+        shutil.copy("datasets.yaml", tmp_path)
         apply_overrides(str(file), [after for before, after in zip(command, command[1:], strict=False)
                                     if before == "-S"])
         check_all(file)
         values = yaml.safe_load(file.read_text())
-        for key, value in (resolved(series, row, as_published) | wanted).items():
+        for key, value in (resolved(ablation, row, as_published) | wanted).items():
             assert is_same(value_at(values, key), value_at(params, key) if value is None else value)
         assert differing(values, edited(params, wanted)) == []
-        assert edits(series, row, as_published, seed, values) == {}
+        assert edits(ablation, row, as_published, seed, values) == {}
         assert values["classifiers"]["judge"] == params["classifiers"]["judge"]  # who shares an anchor in the file
 
 
-@pytest.mark.parametrize("name", SERIES)
+@pytest.mark.parametrize("name", ABLATIONS)
 def test_rows_change_their_own_method_or_the_classifier_and_have_names_of_their_own(params, name):
-    series = read_series(name)
-    for row, spec in series.rows.items():
-        for key in edits(series, row, True, 1, params):
+    ablation = read_ablation(name)
+    for row, spec in ablation.rows.items():
+        for key in edits(ablation, row, True, 1, params):
             assert key.startswith((f"generators.{spec.method}.", f"methods.{spec.method}.",
                                    "classifiers.classifier.augmentation"))
-    names = [experiment_name(name, row, published, seed) for row in series.rows for published in (False, True)
+    names = [experiment_name(name, row, published, seed) for row in ablation.rows for published in (False, True)
              for seed in (0, 1)]
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("name", SERIES)
+@pytest.mark.parametrize("name", ABLATIONS)
 def test_published_columns_stand_beside_metrics_that_exist(name):
-    series = read_series(name)
-    for row, spec in series.rows.items():
-        assert spec.published.keys() <= series.measured_as.keys()
+    ablation = read_ablation(name)
+    for row, spec in ablation.rows.items():
+        assert spec.published.keys() <= ablation.measured_as.keys()
         assert spec.method in {"coin", "singla", "coin_aligned", "impact"}
-        assert {series.metric(row, column) for column in series.measured_as} <= METRICS.keys()
+        assert {ablation.metric(row, column) for column in ablation.measured_as} <= METRICS.keys()
 
 
 # Row -> parameters in which it differs from the row that it comes after, and those more in which the published runs do.
@@ -111,18 +110,18 @@ FLIPPED = {
 }
 
 
-def whole(params, series, row, as_published):
+def whole(params, ablation, row, as_published):
     """All of params.yaml as a row has it."""
-    return edited(params, edits(series, row, as_published, 0, params))
+    return edited(params, edits(ablation, row, as_published, 0, params))
 
 
 @pytest.mark.parametrize("as_published", [False, True])
-@pytest.mark.parametrize("name", SERIES)
+@pytest.mark.parametrize("name", ABLATIONS)
 def test_neighbours_differ_in_the_named_switches_and_in_no_other_parameter(params, name, as_published):
-    series, found = read_series(name), {}
-    for row, spec in series.rows.items():
+    ablation, found = read_ablation(name), {}
+    for row, spec in ablation.rows.items():
         if spec.after:
-            keys = differing(*(whole(params, series, which, as_published) for which in (spec.after, row)))
+            keys = differing(*(whole(params, ablation, which, as_published) for which in (spec.after, row)))
             assert {key.rpartition(".")[0] for key in keys} <= {
                 f"generators.{spec.method}", f"methods.{spec.method}", "classifiers.classifier"}
             found[row] = {key.rpartition(".")[2] for key in keys}
@@ -131,8 +130,8 @@ def test_neighbours_differ_in_the_named_switches_and_in_no_other_parameter(param
 
 
 def test_g_and_its_twin_with_one_condition_have_the_same_weights(params):
-    series = read_series("appendix_a")
-    twins = [whole(params, series, row, False)["generators"][method]
+    ablation = read_ablation("appendix_a")
+    twins = [whole(params, ablation, row, False)["generators"][method]
              for row, method in (("G", "singla"), ("G_one_condition", "coin"))]
     shared = twins[0].keys() & twins[1].keys()
     assert len(shared) > 15
@@ -140,12 +139,12 @@ def test_g_and_its_twin_with_one_condition_have_the_same_weights(params):
 
 
 def test_as_published_all_rows_of_the_thesis_share_the_classifiers_flips_and_shifts(params):
-    series = read_series("coin_aligned")
-    steps = {row: value_at(whole(params, series, row, True), "classifiers.classifier.augmentation")
-             for row in series.rows}
+    ablation = read_ablation("coin_aligned")
+    steps = {row: value_at(whole(params, ablation, row, True), "classifiers.classifier.augmentation")
+             for row in ablation.rows}
     names = {row: [step["name"] for step in own] for row, own in steps.items()}
     common = ["horizontal_flip", "vertical_flip", "affine"]
-    assert names == {**dict.fromkeys(series.rows, common), "tanh_classifier": [*common, "tanh"],
+    assert names == {**dict.fromkeys(ablation.rows, common), "tanh_classifier": [*common, "tanh"],
                      "black_hole_classifier": ["black_holes", *common, "tanh"]}
 
 
@@ -154,19 +153,20 @@ def test_the_aligned_rows_build_up_to_the_default_method(tmp_path, profile):
     """Experiment 5's generator with the dilated loss and the shared classifier is that of any profile."""
     file = tmp_path / "params.yaml"
     shutil.copy("params.yaml", file)
+    shutil.copy("datasets.yaml", tmp_path)
     apply_profile(profile, file)
-    params, series = yaml.safe_load(file.read_text()), read_series("coin_aligned")
-    assert edits(series, "connected_dilated", False, 0, params) == {}
+    params, ablation = yaml.safe_load(file.read_text()), read_ablation("coin_aligned")
+    assert edits(ablation, "connected_dilated", False, 0, params) == {}
     gamma = "generators.coin_aligned.gamma"
-    assert value_at(whole(params, series, "paired", False), gamma) == 0
-    assert value_at(whole(params, series, "relativistic", False), gamma) == value_at(params, gamma) > 0
+    assert value_at(whole(params, ablation, "paired", False), gamma) == 0
+    assert value_at(whole(params, ablation, "relativistic", False), gamma) == value_at(params, gamma) > 0
 
 
-def test_an_unknown_series_and_row_are_refused_with_those_there_are():
-    with pytest.raises(ParamsError, match="no series 'nobody'.*coin_aligned"):
-        read_series("nobody")
+def test_an_unknown_ablation_and_row_are_refused_with_those_there_are():
+    with pytest.raises(ParamsError, match="no ablation 'nobody'.*coin_aligned"):
+        read_ablation("nobody")
     with pytest.raises(ParamsError, match="no row 'last'; there are: coin, .*connected"):
-        resolved(read_series("coin_aligned"), "last", False)
+        resolved(read_ablation("coin_aligned"), "last", False)
 
 
 def row(**values):
@@ -174,18 +174,19 @@ def row(**values):
 
 
 def test_later_rows_win():
-    series = Series(title="t", measured_as={}, rows={
+    ablation = Ablation(title="t", measured_as={}, rows={
         "a": row(set={"x": 1, "y": 1}, as_published={"z": 1}), "b": row(after="a", set={"y": 2}),
         "c": row(after="b", set={"z": 3})})
-    take = functools.partial(resolved, series)
+    take = functools.partial(resolved, ablation)
     assert take("c", False) == {"x": 1, "y": 2, "z": 3}
     assert take("b", True) == {"x": 1, "y": 2, "z": 1} and take("c", True)["z"] == 3
 
 
 def test_null_takes_params_yamls_own_value_again():
-    series = Series(title="t", measured_as={}, rows={"a": row(set={"p.x": 0}), "b": row(after="a", set={"p.x": None})})
+    ablation = Ablation(title="t", measured_as={}, rows={
+        "a": row(set={"p.x": 0}), "b": row(after="a", set={"p.x": None})})
     params = {"profile": "cpu", "p": {"x": 7}}
-    assert edits(series, "a", False, 0, params) == {"p.x": 0} and edits(series, "b", False, 0, params) == {}
+    assert edits(ablation, "a", False, 0, params) == {"p.x": 0} and edits(ablation, "b", False, 0, params) == {}
 
 
 @pytest.mark.parametrize(("first", "second", "same"), [
@@ -206,7 +207,7 @@ def test_an_edit_leaves_the_given_parameters_alone():
 
 # The table.
 
-SKIPS = Series(title="A paper", measured_as={"iou": "iou_fixed"}, rows={
+SKIPS = Ablation(title="A paper", measured_as={"iou": "iou_fixed"}, rows={
     "none": row(set={"generators.coin.skips": 0}, published={"iou": 0.2}),
     "one": row(after="none", set={"generators.coin.skips": 1}, published={"iou": 0.4}),
     "all": row(after="one", set={"generators.coin.skips": 3}, published={"iou": 0.6}),
@@ -286,47 +287,48 @@ def test_the_table_says_what_was_trained_for_how_long_and_how():
                            "s", SKIPS, False)
     text = markdown("s", SKIPS, found, notes)
     assert "Training of the generators: 3 runs, sum of seconds_training = 21 s; seeds 5, 6; profile cpu." in text
-    assert "`python -m flipside.published.ablations s --seeds 2`" in text and "--as-published" not in text
+    assert "`flipside ablations s --seeds 2`" in text and "--as-published" not in text
     published = markdown("s", SKIPS, found, notes, as_published=True)
-    assert "series s --seeds 2 --as-published`" in published and "series_table s --as-published`" in published
+    assert "flipside ablations s --seeds 2 --as-published`" in published
+    assert "flipside ablation-tables s --as-published`" in published
     twice = pd.concat([found, found[found["row"] == "all"].assign(row="none")])  # one run that is two rows
     assert "3 runs, sum of seconds_training = 21 s" in markdown("s", SKIPS, twice, notes)
 
 
 def test_notes_and_what_the_published_runs_had_besides_stand_below_the_table():
-    series = Series(title="A paper", measured_as={"iou": "iou_fixed", "iou_oracle": "iou_oracle"}, notes=["Mind this."],
-                    rows={"a_b": row(set={}, published={"iou": 0.02}, as_published={
+    ablation = Ablation(title="A paper", measured_as={"iou": "iou_fixed", "iou_oracle": "iou_oracle"},
+                        notes=["Mind this."], rows={"a_b": row(set={}, published={"iou": 0.02}, as_published={
                         "generators.coin.betas": [0.0, 0.999], "generators.coin.fuse": "tanh",
                         "classifiers.classifier.augmentation": [{"name": "tanh", "probability": 1.0}]})})
-    assert besides(series) == ["a b: betas [0.0,0.999], fuse tanh, augmentation [tanh 1.0]"]
+    assert besides(ablation) == ["a b: betas [0.0,0.999], fuse tanh, augmentation [tanh 1.0]"]
     own = data(3, 0.5)
     own["metrics"]["reports/metrics.json"]["data"]["coin"]["iou_oracle"] = 0.6
-    found, notes = collect([{"rev": "a" * 40, "name": "main", "data": own, "experiments": []}], "s", series, False)
-    text = markdown("s", series, found, notes)
-    assert "* Mind this." in text and f"* {besides(series)[0]}" in text and "--as-published` sets it" in text
+    found, notes = collect([{"rev": "a" * 40, "name": "main", "data": own, "experiments": []}], "s", ablation, False)
+    text = markdown("s", ablation, found, notes)
+    assert "* Mind this." in text and f"* {besides(ablation)[0]}" in text and "--as-published` sets it" in text
     assert "| IOU ours | IOU published | IOU ORACLE ours |" in text and "| 0.500 | 0.020 | 0.600 |" in text
     assert "IOU ORACLE, not published, is `iou_oracle`" in text and "an upper bound" in text
 
 
 def test_a_step_of_the_publication_is_compared_each_row_by_its_own_metric():
-    series = Series(title="t", measured_as={"cv": "cv_both_directions"}, rows={
+    ablation = Ablation(title="t", measured_as={"cv": "cv_both_directions"}, rows={
         "G": row(set={"x": 0}, published={"cv": 0.9}), "between": row(set={"x": 1}),
         "COIN": row(after="between", published_after="G", set={"x": 2}, published={"cv": 0.95},
                     measured_as={"cv": "cv"})})
     found = pd.DataFrame({"row": ["G", "between", "COIN"], "cv_both_directions": [0.8, 0.1, 0.99],
                           "cv": [0.1, 0.2, 0.7], "iou_val": 0.5, "pixel_ap": 0.5, "fd_clf": 1.0,
                           "seconds_training": 1.0})
-    assert disagreements(series, found) == [
+    assert disagreements(ablation, found) == [
         "G to COIN: CV gets worse here (0.800 to 0.700), the other way round in the publication (0.900 to 0.950), "
         "by two metrics here as there"]
-    without = series.model_copy(update={"rows": series.rows | {
-        "COIN": series.rows["COIN"].model_copy(update={"published_after": None})}})
+    without = ablation.model_copy(update={"rows": ablation.rows | {
+        "COIN": ablation.rows["COIN"].model_copy(update={"published_after": None})}})
     assert disagreements(without, found) == []
 
 
-@pytest.mark.parametrize("name", SERIES)
+@pytest.mark.parametrize("name", ABLATIONS)
 def test_rows_that_others_are_compared_with_exist(name):
-    rows = read_series(name).rows
+    rows = read_ablation(name).rows
     assert {spec.published_after for spec in rows.values()} - {None} <= rows.keys()
     if name == "appendix_a":
         assert rows["COIN"].published_after == "G" and "iou" in rows["G"].published

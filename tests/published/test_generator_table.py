@@ -1,7 +1,5 @@
 """TACE's table 1: what is drawn, what is encoded, and which numbers are absent without their weights."""
 
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,7 +37,6 @@ def folder(tmp_path, monkeypatch, classifier):
         if name == "blobgan":
             save_model("models/encoders/blobgan", build_encoder(architecture), {"architecture": architecture})
     monkeypatch.setattr(generator_table, "load_classifier", lambda path, runtime: classifier)
-    monkeypatch.setattr(sys, "argv", ["generator_table"])
     yield tmp_path
     torch.set_flush_denormal(False)  # which the command switches on for its process
 
@@ -49,9 +46,8 @@ def rows(text):
     return {line[0]: dict(zip(lines[0], line, strict=True)) for line in lines[2:]}
 
 
-def test_both_generators_stand_beside_the_published_numbers(folder, capsys):
-    generator_table.main()
-    text = capsys.readouterr().out
+def test_both_generators_stand_beside_the_published_numbers(folder):
+    text = generator_table.generator_table()
     found = rows(text)
     assert set(found) == {"StyleGAN", "BlobGAN"}
     for row in found.values():
@@ -63,12 +59,11 @@ def test_both_generators_stand_beside_the_published_numbers(folder, capsys):
     assert "No FID: its weights are not" in text and "No LPIPS: its weights are not" in text
 
 
-def test_a_generator_that_is_not_in_the_parameters_has_no_numbers(folder, capsys):
+def test_a_generator_that_is_not_in_the_parameters_has_no_numbers(folder):
     values = yaml.safe_load((folder / "params.yaml").read_text())
     del values["generators"]["stylegan"]
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
-    generator_table.main()
-    found = rows(capsys.readouterr().out)
+    found = rows(generator_table.generator_table())
     assert found["StyleGAN"]["N"] == "–" and found["BlobGAN"]["N"] == "9"
 
 

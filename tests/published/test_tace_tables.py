@@ -1,14 +1,13 @@
 """TACE's tables: what N counts, success against scan and reconstruction, paired tests, and whose time it is."""
 
 import json
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from flipside.metrics.summary import EvaluationError
-from flipside.published import tace_tables
+from flipside.published.tace_tables import tace_table
 
 
 def cases(method, f_cf, perceptual):
@@ -42,16 +41,14 @@ def write(file, content):
     Path(file).write_text(json.dumps(content))
 
 
-def rows(capsys, monkeypatch, table):
-    monkeypatch.setattr(sys, "argv", ["tace_tables", "--table", str(table)])
-    tace_tables.main()
-    text = capsys.readouterr().out
+def rows(number):
+    text = tace_table(number)
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     return {line[0]: dict(zip(lines[0], line, strict=True)) for line in lines[2:]}, text
 
 
-def test_success_counts_slices_called_abnormal(finished, capsys, monkeypatch):
-    found, text = rows(capsys, monkeypatch, 2)
+def test_success_counts_slices_called_abnormal(finished):
+    found, text = rows(2)
     assert found["TACE"]["N"] == "9" and found["TACE"]["SR % (95 % interval)"].startswith("66.7 (")
     assert found["TACE"]["SR % of reconstructions"].startswith("75.0 (") and "N 8" in found["TACE"][
         "SR % of reconstructions"]
@@ -62,30 +59,30 @@ def test_success_counts_slices_called_abnormal(finished, capsys, monkeypatch):
     assert "perceptual distance: mean difference -0.332, lower on 9 of 9 slices, Wilcoxon p = 0.0039" in text
 
 
-def test_the_search_is_paid_by_those_that_are_turned(finished, capsys, monkeypatch):
-    found, _ = rows(capsys, monkeypatch, 3)
+def test_the_search_is_paid_by_those_that_are_turned(finished):
+    found, _ = rows(3)
     seconds = 1.0 + (40.0 - 10.0) / 9
     assert float(found["TACE"]["s each"]) == pytest.approx(seconds, rel=0.01)
     assert float(found["TACE"]["hours for 250"]) == pytest.approx(seconds * 250 / 3600, rel=0.01)
     assert found["TACE"]["published hours (V100)"] == "2.5"
 
 
-def test_a_search_without_a_stop_is_paid_by_all(finished, capsys, monkeypatch):
+def test_a_search_without_a_stop_is_paid_by_all(finished):
     index = pd.read_csv("data/explanations/octet/index.csv").assign(steps=100)
     index.to_csv("data/explanations/octet/index.csv", index=False)
-    found, _ = rows(capsys, monkeypatch, 3)
+    found, _ = rows(3)
     assert found["OCTET"]["N"] == "10" and float(found["OCTET"]["s each"]) == pytest.approx(1.0 + 3.0, rel=0.01)
     assert found["TACE"]["N"] == "9"
 
 
-def test_a_figure_of_other_slices_than_n_says_of_how_many(finished, capsys, monkeypatch):
+def test_a_figure_of_other_slices_than_n_says_of_how_many(finished):
     write("reports/metrics.json", {"octet": {"fd_clf": 3.0, "n_realism_real": 7, "l1": 0.1},
                                    "tace": {"fd_clf": 2.0, "n_realism_real": 9}})
-    found, _ = rows(capsys, monkeypatch, 2)
+    found, _ = rows(2)
     assert found["OCTET"]["FD, classifier"] == "3 (7)" and found["TACE"]["FD, classifier"] == "2"
 
 
-def test_stylex_has_reconstructions_of_its_own_and_pays_for_attfind_once(finished, capsys, monkeypatch):
+def test_stylex_has_reconstructions_of_its_own_and_pays_for_attfind_once(finished):
     table = cases("stylex", [0.1] * 4 + [0.7] * 5 + [0.1], [0.6] * 10)
     both = pd.concat([pd.read_csv("reports/cases.csv"), table])
     both.to_csv("reports/cases.csv", index=False)
@@ -97,19 +94,18 @@ def test_stylex_has_reconstructions_of_its_own_and_pays_for_attfind_once(finishe
     params = json.loads(Path("params.yaml").read_text())
     params["methods"]["stylex"] = {"needs": "models/attributes/stylegan"}
     write("params.yaml", params)
-    found, text = rows(capsys, monkeypatch, 2)
+    found, text = rows(2)
     assert found["StylEx"]["N"] == "9" and found["StylEx"]["SR % (95 % interval)"].startswith("44.4 (")
     assert found["StylEx"]["SR % of reconstructions"].startswith("28.6 (") and "N 7" in found["StylEx"][
         "SR % of reconstructions"]
     assert "TACE against StylEx, perceptual distance" in text
-    found, _ = rows(capsys, monkeypatch, 3)
+    found, _ = rows(3)
     assert float(found["StylEx"]["s each"]) == pytest.approx(2.0, rel=0.01)
     assert float(found["StylEx"]["hours for 250"]) == pytest.approx((3100 + 250 * 2) / 3600, rel=0.01)
     assert found["TACE"]["s before (AttFind)"] == "0"
 
 
-def test_latents_of_other_slices_are_refused(finished, monkeypatch):
+def test_latents_of_other_slices_are_refused(finished):
     pd.DataFrame({"slice_id": ["s0"], "f_reconstruction": [0.9]}).to_csv("data/latents/blobgan/index.csv", index=False)
-    monkeypatch.setattr(sys, "argv", ["tace_tables", "--table", "2"])
     with pytest.raises(EvaluationError, match="lacks 8 slices"):
-        tace_tables.main()
+        tace_table(2)

@@ -2,8 +2,7 @@
 
 import pytest
 
-from flipside.cli.experiments import show_command
-from flipside.cli.sweep import draw, sweep
+from flipside.report.sweep import draw, points
 
 PARAM, METRIC = "generators.coin.skips", "coin.iou_val"
 
@@ -23,10 +22,10 @@ def shown(*experiments):
 
 
 def test_the_commit_and_its_experiments_are_the_points_in_the_parameters_order():
-    points, left_out = sweep(shown(experiment("e", data(5, 0.7)), experiment("f", data(1, 0.5))), PARAM, [METRIC])
-    assert list(points["experiment"]) == ["f", "main", "e"]
-    assert list(points[PARAM]) == [1, 3, 5]
-    assert list(points[METRIC]) == [0.5, 0.6, 0.7]
+    table, left_out = points(shown(experiment("e", data(5, 0.7)), experiment("f", data(1, 0.5))), PARAM, [METRIC])
+    assert list(table["experiment"]) == ["f", "main", "e"]
+    assert list(table[PARAM]) == [1, 3, 5]
+    assert list(table[METRIC]) == [0.5, 0.6, 0.7]
     assert left_out == []
 
 
@@ -35,14 +34,14 @@ def test_what_has_not_succeeded_is_no_point_and_is_named():
     unfinished = [experiment("failed", data(1, 0.6), "failed", {"msg": "failed"}),
                   experiment("queued", {**data(2, None), "metrics": {}}, "queued"),
                   experiment("without", data(4, None))]
-    points, left_out = sweep(shown(*unfinished, experiment("e", data(5, 0.7))), PARAM, [METRIC])
-    assert list(points["experiment"]) == ["main", "e"]
+    table, left_out = points(shown(*unfinished, experiment("e", data(5, 0.7))), PARAM, [METRIC])
+    assert list(table["experiment"]) == ["main", "e"]
     assert left_out == ["failed", "queued", "without"]
 
 
 def test_a_run_in_the_workspace_has_no_executor_and_is_a_point():
     own = {**experiment("e", data(5, 0.7)), "executor": None}
-    assert list(sweep(shown(own), PARAM, [METRIC])[0]["experiment"]) == ["main", "e"]
+    assert list(points(shown(own), PARAM, [METRIC])[0]["experiment"]) == ["main", "e"]
 
 
 @pytest.mark.parametrize(("param", "metric", "message"), [
@@ -52,22 +51,22 @@ def test_a_run_in_the_workspace_has_no_executor_and_is_a_point():
 ])
 def test_unknown_and_unchanged_keys_are_refused(param, metric, message):
     with pytest.raises(ValueError, match=message):
-        sweep(shown(experiment("e", data(5, 0.7))), param, [metric])
+        points(shown(experiment("e", data(5, 0.7))), param, [metric])
 
 
 def test_other_parameters_that_differ_make_lines_of_their_own():
     grid = [experiment(f"{s}{f}", data(s, 0.1 * s, fuse=f)) for s in (1, 2) for f in ("clamp", "tanh")]
     baseline = {"rev": "a" * 40, "name": "main", "data": data(1, 0.3, fuse="none"), "experiments": grid}
-    points, _ = sweep([baseline], PARAM, [METRIC])
-    axes = draw(points, PARAM, [METRIC]).axes[0]
+    table, _ = points([baseline], PARAM, [METRIC])
+    axes = draw(table, PARAM, [METRIC]).axes[0]
     lines = {line.get_label(): list(line.get_xdata()) for line in axes.lines}
     assert lines == {"generators.coin.fuse=clamp": [1, 2], "generators.coin.fuse=tanh": [1, 2],
                      "generators.coin.fuse=none": [1]}
 
 
 def test_the_interval_is_drawn_as_it_is():
-    points, _ = sweep(shown(experiment("e", data(5, 0.7))), PARAM, [METRIC])
-    axes = draw(points, PARAM, [METRIC]).axes[0]
+    table, _ = points(shown(experiment("e", data(5, 0.7))), PARAM, [METRIC])
+    axes = draw(table, PARAM, [METRIC]).axes[0]
     bars = [segment[:, 1].tolist() for segment in axes.collections[0].get_segments()]
     assert bars == [pytest.approx([0.5, 0.65]), pytest.approx([0.6, 0.75])]
     assert axes.get_ylabel() == "coin, IoU val (more is better)"
@@ -78,22 +77,17 @@ def test_the_interval_is_drawn_as_it_is():
     ([0.0, 1e-4, 1e-2], "symlog"),
 ])
 def test_values_that_span_much_stand_on_a_logarithmic_axis(values, scale):
-    points, _ = sweep([{"rev": "a" * 40, "name": "main", "data": data(values[0], 0.5), "experiments": [
+    table, _ = points([{"rev": "a" * 40, "name": "main", "data": data(values[0], 0.5), "experiments": [
         experiment(str(value), data(value, 0.5)) for value in values[1:]]}], PARAM, [METRIC])
-    axes = draw(points, PARAM, [METRIC]).axes[0]
+    axes = draw(table, PARAM, [METRIC]).axes[0]
     assert axes.get_xscale() == scale
     assert axes.lines[0].get_xdata().tolist() == values
 
 
 @pytest.mark.parametrize("values", [[[8, 16], [8, 16, 32]], ["clamp", "tanh"], [False, True], [None, "^a"], [None, 3]])
 def test_values_that_are_no_numbers_stand_side_by_side(values):
-    points, _ = sweep([{"rev": "a" * 40, "name": "main", "data": data(values[1], 0.5), "experiments": [
+    table, _ = points([{"rev": "a" * 40, "name": "main", "data": data(values[1], 0.5), "experiments": [
         experiment("e", data(values[0], 0.6))]}], PARAM, [METRIC])
-    axes = draw(points, PARAM, [METRIC]).axes[0]
+    axes = draw(table, PARAM, [METRIC]).axes[0]
     assert sorted(text.get_text() for text in axes.get_xticklabels()) == sorted(map(str, values))
     assert sorted(axes.lines[0].get_xdata()) == [0, 1]
-
-
-def test_experiments_are_sorted_best_first():
-    assert show_command("iou_val", "coin")[-4:] == ["--sort-by", "coin.iou_val", "--sort-order", "desc"]
-    assert show_command("fp_area_healthy", "coin")[-1] == "asc"
