@@ -5,17 +5,25 @@ export PYTHONDONTWRITEBYTECODE := 1
 # The stages say `python`: it is the one of .venv, activated or not.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test profile apply compare experiments ablations ablation-tables tace-tables bench leaked-copies clean
+.PHONY: repro test docs profile apply compare experiments ablations ablation-tables tace-tables bench leaked-copies clean
 
+# The pipeline, then the ranked table.
 repro: .venv/installed
 	dvc repro
 	@flipside ranking
 
+# Linter, types and tests.
 test: .venv/installed
-	ruff check flipside stages tests benchmarks
+	ruff check flipside stages tests benchmarks docs
 	mypy
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+# The site, into site/; its sources are in docs/.
+docs: .venv/installed
+	python -m docs.generate
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict
+
+# A profile's values into params.yaml: make profile P=gpu
 profile: .venv/installed
 	flipside profile $(P)
 
@@ -45,6 +53,7 @@ ablations: .venv/installed
 	dvc exp run --run-all -j 1
 	@$(MAKE) --no-print-directory ablation-tables
 
+# Ours beside the published numbers again, of the experiments that the commit has.
 ablation-tables: .venv/installed
 	@for name in $(ABLATIONS); do flipside ablation-tables $$name $(ROWS_AS) || exit 1; done
 
@@ -58,6 +67,7 @@ tace-tables: .venv/installed
 leaked-copies: .venv/installed
 	@python -m benchmarks.leaked_copies
 
+# The pipeline's speed beside the work that no pipeline could spare.
 bench: .venv/installed
 	python -m benchmarks.speed
 
@@ -69,5 +79,6 @@ bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --no-deps -e .
 	touch $@
 
+# Remove all artifacts, finished and unfinished.
 clean:
 	rm -rf .scratch data models

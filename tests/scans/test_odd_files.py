@@ -23,7 +23,7 @@ from flipside.scans.readers import ReadError, Volume, read_nifti
 from flipside.scans.scan import Scan
 from tests.scans.scans_fixture import DATA, needs_data
 
-README = Path(__file__).parents[2] / "README.md"
+FAULTS = Path(__file__).parents[2] / "docs/explanation/faults.md"
 FOLDERS = ("odd_dicom", "odd_nifti")
 NO_DICOM, COLOUR, NO_IMAGE, DAMAGED = "is not a DICOM file", "is a colour image", "holds no image", "can't be decoded"
 NO_PLACE = "has no ImageOrientationPatient"  # reasons why an image is no volume
@@ -260,8 +260,8 @@ def test_nifti_file(name):
     np.testing.assert_allclose(from_slices(whole(volume), volume.geometry), nib.load(path).get_fdata(), rtol=1e-6)
 
 
-def test_the_readme_counts_these_files():
-    text = " ".join(README.read_text().split())
+def test_the_page_on_faults_counts_these_files():
+    text = " ".join(FAULTS.read_text().split())
     for folder, kind in (("odd_dicom", "DICOM"), ("odd_nifti", "NIfTI")):
         lines = Counter(name in RIGHT for name in TABLE if name.startswith(folder))
         assert f"{lines.total()} odd {kind} files: {lines[True]} read right, {lines[False]} refused" in text

@@ -1,0 +1,102 @@
+"""Pages of runs, from results/<run>/{params.yaml,metrics.json,run.json}."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from docs.generate.tables import cell, code, table
+from flipside.core.files import read_json
+from flipside.report.glossary import higher_is_better, label
+from flipside.report.tables import ONE_TRAINING, UNCHANGED, interval, is_unchanged, number, ranking, warnings
+
+RESULTS = Path("results")
+FACTS, RANKING = "<!-- facts of the run -->", "<!-- ranked table -->"  # where a page has them
+BARE = f"{FACTS}\n\n{RANKING}\n"
+REQUIRED = {"title", "command", "profile", "hardware", "seconds", "commit", "date", "test_split", "order", "columns",
+            "notes"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One folder of results/."""
+
+    name: str
+    params: dict[str, Any]
+    metrics: dict[str, dict[str, float]]
+    about: dict[str, Any]  # run.json
+
+
+def read_runs(folder: Path = RESULTS) -> list[Run]:
+    """All runs, in the order of their `order` in run.json.
+
+    Raises ValueError, naming the file and the key, where run.json lacks one.
+    """
+    return sorted((read_run(file.parent) for file in folder.glob("*/run.json")), key=lambda run: run.about["order"])
+
+
+def read_run(folder: Path) -> Run:
+    """One run; ValueError where run.json lacks a key."""
+    about = read_json(folder / "run.json")
+    if missing := sorted(REQUIRED - set(about)):
+        raise ValueError(f"{folder / 'run.json'}: missing key `{missing[0]}`; expected {', '.join(sorted(REQUIRED))}")
+    return Run(folder.name, yaml.safe_load((folder / "params.yaml").read_text()), read_json(folder / "metrics.json"),
+               about)
+
+
+def filled(markdown: str, run: Run) -> str:
+    """A run's page with its facts and its ranked table in place of the two markers."""
+    return (f"# {run.about['title']}\n\n" + markdown).replace(FACTS, facts(run)).replace(RANKING, ranked(run))
+
+
+def facts(run: Run) -> str:
+    """What was run, on what, how long, from which commit."""
+    about, params = run.about, run.params
+    rows = [("command", code(about["command"])), ("profile", code(about["profile"])),
+            ("data set", code(params["dataset"])), ("image size", f"{params['image_size']} x {params['image_size']}"),
+            ("seed", str(params["seed"])), ("test split", about["test_split"]),
+            ("hardware", about["hardware"] or "not recorded"), ("time", duration(about["seconds"])),
+            ("results committed in", f"{code(about['commit'])}, {about['date']}")]
+    folder = f"results/{run.name}"
+    return "\n".join([table(("run", code(run.name)), [(name, cell(text)) for name, text in rows]), "",
+                      *(f"* {note}" for note in about["notes"]), "",
+                      f"Files: `{folder}/metrics.json`, `{folder}/params.yaml`, `{folder}/run.json`."])
+
+
+def duration(seconds: float | None) -> str:
+    """Minutes for a reader."""
+    return "not recorded" if seconds is None else f"{seconds / 60:.0f} minutes ({seconds:,} s)"
+
+
+def ranked(run: Run) -> str:
+    """All methods, best first by the first of the run's columns, with what a reader must know of them."""
+    names, controls = run.about["columns"], run.params["report"]["controls"]
+    first = names[0]
+    notes = [f"Ranked by {label(first)}. ↑ more is better, ↓ less is better, –: no such number. What a column means "
+             "stands in [Metrics](../../reference/metrics.md).", ONE_TRAINING, *warnings(run.metrics)]
+    return "\n\n".join([metrics_table(run.metrics, ranking(run.metrics, first), names, controls), *notes])
+
+
+def metrics_table(metrics: dict[str, dict[str, float]], methods: list[str], names: list[str],
+                  controls: list[str]) -> str:
+    """A row per method, a column per metric; the first has its interval beside it."""
+    header = ["method", *(f"{label(name)} {'↑' if higher_is_better(name) else '↓'}" for name in names)]
+    return table(header, [
+        [marked(method, metrics[method], controls), with_interval(metrics[method], names[0]),
+         *(number(metrics[method].get(name)) for name in names[1:])]
+        for method in methods], numbers_from=1)
+
+
+def marked(method: str, values: dict[str, float], controls: list[str]) -> str:
+    """A method's name with what sets it apart."""
+    return code(method) + (" *(control)*" if method in controls else "") + (f" {UNCHANGED}" if is_unchanged(values)
+                                                                            else "")
+
+
+def with_interval(values: dict[str, float], name: str) -> str:
+    """A number, and the interval beside it where there is one."""
+    bounds = interval(values, name)
+    return number(values.get(name)) + (f" ({bounds[0]:.3f} to {bounds[1]:.3f})" if bounds else "")
