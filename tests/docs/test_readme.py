@@ -36,6 +36,12 @@ def test_its_table_is_that_of_the_default_run():
     assert scores == sorted(scores, reverse=True)
 
 
+@pytest.mark.parametrize("file", ["README.md", "docs/getting-started.md"])
+def test_the_time_that_a_reader_is_told_is_that_of_the_default_run(file):
+    seconds = json.loads((ROOT / "results/default/run.json").read_text())["seconds"]
+    assert f"{seconds / 60:.0f} minutes" in (ROOT / file).read_text()
+
+
 def test_writing_the_table_changes_nothing_else(tmp_path):
     copy = tmp_path / "README.md"
     copy.write_text(README.read_text().replace("0.6", "0.7"))
