@@ -1,63 +1,53 @@
-"""The page on metrics, from the glossary that report, tables and comparison use."""
+"""The page on metrics, from the registry that metrics.json, tables, report and comparison follow."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
-import yaml
-
 from docs.generate.tables import cell, code, table
-from flipside.core.files import read_json
-from flipside.report.glossary import METRICS
+from flipside.metrics.classifier_quality import CLASSIFIER_METRICS
+from flipside.metrics.family import Metric
+from flipside.metrics.registry import COUNTS, COUNTS_THEME, METRICS, themes
+from flipside.regression.comparison import read_tolerances
 
 HEADER = ("metric", "label", "better", "meaning", "rests on", "tolerance")
-# What stands beside a metric under a name made from its own.
-SUFFIXES = {
-    "_ci_low": "Lower end of the interval of the metric before it.",
-    "_ci_high": "Upper end of the interval of the metric before it.",
-    "_std": "Standard deviation over the draws of the metric before it.",
-}
+INTRODUCTION = """# Metrics
+
+Every number in `reports/metrics.json`, which maps a method to its metrics.
+
+* *Rests on* names the count that says how many slices, lesions or patients are behind a number.
+* *Tolerance* is by how much the number may get worse before `make compare` fails. A metric without one is shown and not
+  judged.
+* `±`: `<metric>_ci_low` and `<metric>_ci_high` stand beside it, the ends of its interval.
+
+[Statistics](../explanation/statistics.md) says how intervals and tests are made.
+"""
 
 
-def page(results: Path = Path("results/default/metrics.json")) -> str:
-    """The whole page, Markdown; `results` tells which further numbers stand in a metrics file."""
-    tolerances = yaml.safe_load(Path("tolerances.yaml").read_text())["methods"]
-    rows = [(code(name), cell(metric.label), "more" if metric.higher_is_better else "less", cell(metric.meaning),
-             code(metric.n), f"{tolerances[name]:g}" if name in tolerances else "") for name, metric in METRICS.items()]
-    others = sorted({name for values in read_json(results).values() for name in values} - set(METRICS))
-    plain = [name for name in others if not name.endswith(tuple(SUFFIXES))]
-    return "\n".join([
-        "# Metrics", "",
-        "Every number in `reports/metrics.json`, which maps a method to its metrics. *Rests on* names the metric that "
-        "counts the cases behind a number. *Tolerance* is by how much it may get worse before `make compare` fails; "
-        "a metric without one is shown and not judged. How intervals and tests are made stands in "
-        "[Statistics](../explanation/statistics.md).", "", table(HEADER, rows), "",
-        "## Beside a metric", "",
-        table(("ending", "meaning"), [(code(ending), meaning) for ending, meaning in SUFFIXES.items()]), "",
-        "The default run has: "
-        + ", ".join(code(name) for name in others if name.endswith(tuple(SUFFIXES))) + ".", "",
-        "## Counts and other numbers", "",
-        table(("metric", "meaning"), [(code(name), counted(name)) for name in plain]), ""])
+def page() -> str:
+    """The whole page, Markdown."""
+    tolerances = read_tolerances()
+    parts = [INTRODUCTION]
+    for theme in themes():
+        chosen = {name: metric for name, metric in METRICS.items() if metric.theme == theme}
+        if chosen:
+            parts += [f"## {theme}", "", metrics_table(chosen, tolerances.methods), ""]
+            parts += [f"May be missing: {cell(reason)}.\n" for reason in dict.fromkeys(
+                metric.absent for metric in chosen.values() if metric.absent)]
+    parts += [f"## {COUNTS_THEME}", "", table(("count", "meaning"), [
+        (code(name), cell(meaning)) for name, meaning in COUNTS.items()]), "",
+        "## Classifier and judge", "", "In `reports/classifier.json` and `reports/judge.json`, on the test split.", "",
+        metrics_table(CLASSIFIER_METRICS, tolerances.classifier), ""]
+    return "\n".join(parts)
 
 
-def counted(name: str) -> str:
-    """What a count counts, from the metrics that rest on it."""
-    of = [metric for metric, known in METRICS.items() if known.n == name]
-    if not of:
-        return COUNTS.get(name, re.sub("^n_", "", name).replace("_", " "))
-    few = ", ".join(code(metric) for metric in of[:4])
-    return COUNTS.get(name, "Cases") + f", behind {few}" + (f" and {len(of) - 4} more" if len(of) > 4 else "")
+def metrics_table(metrics: dict[str, Metric], tolerances: dict[str, float | None]) -> str:
+    """A row for each metric."""
+    return table(HEADER, [
+        (code(name) + (" ±" if metric.interval else ""), cell(metric.label),
+         "more" if metric.higher_is_better else "less", cell(metric.meaning), code(metric.n) if metric.n else "",
+         limit(tolerances.get(name)))
+        for name, metric in metrics.items()])
 
 
-COUNTS = {
-    "n_cases": "Test slices with a lesion",
-    "n_healthy": "Healthy test slices",
-    "n_lesion_vanished": "Test slices labelled abnormal whose lesion is lost when the slice is resized; left out of "
-                         "`n_cases`",
-    "n_lesions": "Single lesions",
-    "n_missed_val": "Lesion slices on which the policy `val` marks nothing",
-    "n_patients": "Patients with a lesion slice",
-    "n_realism_real": "Real healthy slices that the counterfactuals are compared with",
-    "n_test": "Test slices",
-}
+def limit(tolerance: float | None) -> str:
+    """A tolerance, or nothing for a metric that is not judged."""
+    return "" if tolerance is None else f"{tolerance:g}"
