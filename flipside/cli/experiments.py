@@ -16,9 +16,9 @@ from flipside.core.params import SECTIONS, load_section, stage_main
 from flipside.metrics.summary import EvaluateParams
 from flipside.regression.comparison import METRICS_FILE
 from flipside.regression.lockfile import DVC
-from flipside.report.figures import ReportParams
 from flipside.report.glossary import higher_is_better
 from flipside.report.inputs import needed
+from flipside.report.params import ReportParams
 
 COLUMNS = ("iou_val", "dice_val", "pixel_ap", "fp_area_healthy", "success_rate", "cv", "judge_flip_rate")
 OF_A_CLASSIFIER = r"reports/\w+\.json:auc$"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from flipside.core.files import read_json
 from flipside.core.params import load_section, stage_main
-from flipside.report.figures import ReportParams
 from flipside.report.inputs import needed
+from flipside.report.params import ReportParams
 from flipside.report.tables import answer, plain_table
 
 

@@ -16,7 +16,7 @@ import yaml
 from flipside.core.params import load_section, read_params, stage_main
 from flipside.regression.comparison import compare, failures, markdown_table, read_tolerances, read_values
 from flipside.regression.lockfile import DVC, LOCK, run, stale_stages
-from flipside.report.figures import ReportParams
+from flipside.report.params import ReportParams
 
 CASES = ("data/slices", "data/truth")  # what decides on which cases the methods are measured
 

@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 
 from flipside.cli import ranking as show
+from flipside.report import cases as report_cases
 from flipside.report import charts, glossary, pictures, tables
-from flipside.report.figures import ReportParams
-from flipside.report.headline import worst_cases
-from flipside.report.html import git_revision
 from flipside.report.inputs import Result
+from flipside.report.params import ReportParams
+from flipside.report.run import git_revision
+from flipside.report.sections.headline import worst_cases
 from stages import report
 from tests.report.report_fixture import METHODS, REPORT
 
@@ -236,7 +237,7 @@ def test_the_worst_cases_are_misses_of_large_lesions_and_of_different_patients()
     cases = pd.DataFrame({"slice_id": list("abcde"), "patient_id": ["p", "p", "q", "r", "s"], "label": 1,
                           "lesion_px": [9, 20, 5, 50, 1], "iou_val": [0.0, 0.0, 0.0, 0.3, 0.9]})
     result = Result("m", {}, False, None, None, {}, {}, cases, {}, {})
-    assert worst_cases(result, "val") == [("b", 0.0), ("c", 0.0), ("d", 0.3)]
+    assert worst_cases(result, "iou_val") == [("b", 0.0), ("c", 0.0), ("d", 0.3)]
 
 
 def test_lesion_sizes_populations_and_confusion_are_shown_as_they_are(project):
@@ -314,9 +315,9 @@ def test_overlay_colours_and_difference_scale():
 
 def test_best_median_and_worst_are_the_right_slices_with_stable_ties():
     scores = pd.Series({"d": 0.1, "a": 0.9, "c": 0.5, "b": 0.5, "e": 0.0})
-    assert pictures.spread_cases(scores, 3) == [("best", "a"), ("median", "c"), ("worst", "e")]
-    assert pictures.spread_cases(scores.iloc[::-1], 3) == pictures.spread_cases(scores, 3)
-    assert pictures.spread_cases(scores.iloc[:0], 3) == []
+    assert report_cases.spread_cases(scores, 3) == [("best", "a"), ("median", "c"), ("worst", "e")]
+    assert report_cases.spread_cases(scores.iloc[::-1], 3) == report_cases.spread_cases(scores, 3)
+    assert report_cases.spread_cases(scores.iloc[:0], 3) == []
 
 
 def test_long_curves_are_thinned_to_means():
