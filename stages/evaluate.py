@@ -7,25 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from flipside.core.files import atomic_file, atomic_folder, read_json, write_metrics
+from flipside.core.files import atomic_file, atomic_folder, write_metrics
 from flipside.core.params import ParamsError, announce, load_section, load_value, read_params, stage_main, value_at
 from flipside.core.progress import progress
-from flipside.metrics.case_table import TestSplit, measure
-from flipside.metrics.localisation import change_metrics, localisation_metrics
-from flipside.metrics.paired_tests import check_same_cases, compare
+from flipside.metrics.evaluation import EvaluateParams
+from flipside.metrics.family import measure_method
+from flipside.metrics.method_artifacts import MethodArtifacts, TestSplit
 from flipside.metrics.populations import population_table
-from flipside.metrics.psnr import clean_metrics
+from flipside.metrics.registry import FAMILIES, METRICS, recorded_reasons
+from flipside.metrics.same_cases import check_same_cases
 from flipside.metrics.subgroups import subgroups
-from flipside.metrics.summary import (
-    EvaluateParams,
-    abnormal_metrics,
-    counterfactual_metrics,
-    segmentation_metrics,
-)
-from flipside.metrics.training_records import inversion_metrics, randomisation_metrics, training_metrics
-
-# Counts without which there is no number of the same name.
-RATES = ("n_success_rate", "n_cv", "n_judge_flip_rate", "n_change", "n_added")
 
 
 def main() -> None:
@@ -46,25 +37,13 @@ def main() -> None:
     # Each method on the same cases, then all against the reference.
     metrics, tables = {}, {}
     for method in progress(methods, "evaluate"):
-        cases, pooled, timing = measure(method, test, params.reference_method)
-        metrics[method] = {"n_test": len(cases), "seconds_per_image": timing["seconds_per_image"]}
-        if test.annotated:
-            metrics[method] |= segmentation_metrics(cases, pooled, params, seed) | localisation_metrics(cases)
-        if cases["f_x_cf"].notna().any():
-            metrics[method] |= counterfactual_metrics(cases, params)
-            metrics[method] |= read_json(f"data/realism/{method}.json")["metrics"]
-            metrics[method] |= change_metrics(cases) | clean_metrics(cases) if test.annotated else {}
-        if cases["f_x_ab"].notna().any():
-            metrics[method] |= abnormal_metrics(cases, params)
-        metrics[method] |= training_metrics(needs[method]) | inversion_metrics(needs[method])
-        metrics[method] |= randomisation_metrics(method)
-        if strongly_supervised:
-            metrics[method]["strongly_supervised"] = 1
-        tables[method] = cases
+        artifacts = MethodArtifacts(method, test, needs[method], params.reference_method, strongly_supervised)
+        tables[method], metrics[method] = measure_method(artifacts, FAMILIES, params, seed)
     check_same_cases(tables, params.reference_method)
-    if test.annotated:
-        for method, comparison in compare(tables, params, seed).items():
-            metrics[method] |= comparison
+    for family in FAMILIES:
+        if test.annotated or "lesions" not in family.needs:
+            for method, compared in family.compare(tables, params, seed).items():
+                metrics[method] |= compared
     metrics = {method: {name: value if isinstance(value, int) else float(value) for name, value in values.items()}
                for method, values in metrics.items()}
 
@@ -106,12 +85,15 @@ def notes(metrics: dict[str, dict[str, float]], test: TestSplit) -> list[str]:
         if first["n_patients"] < 2:
             lines.append("no bootstrap intervals: all lesion cases are of one patient")
     for method, values in metrics.items():
-        lines += [f"{method}: no {name[2:]}, no test case qualifies for it" for name, value in values.items()
-                  if name.startswith(RATES) and value == 0]
-        if "sanity_randomisation_passed" not in values:
-            reason = read_json(f"data/sanity/{method}.json")["reason"]
-            lines.append(f"{method}: no sanity_randomisation_passed, {reason}")
-    return lines
+        lines += [f"{method}: no {name}, no test case qualifies for it" for name, metric in METRICS.items()
+                  if metric.n == f"n_{name}" and values.get(metric.n) == 0]
+    lacking: dict[str, tuple[dict[str, None], dict[str, None]]] = {}  # reason -> methods and metrics
+    for method, values in metrics.items():
+        for name, reason in recorded_reasons(method).items():
+            if name not in values:
+                for found, one in zip(lacking.setdefault(reason, ({}, {})), (method, name), strict=True):
+                    found[one] = None
+    return lines + [f"{', '.join(who)}: no {', '.join(names)}; {reason}" for reason, (who, names) in lacking.items()]
 
 
 if __name__ == "__main__":

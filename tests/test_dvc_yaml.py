@@ -19,6 +19,8 @@ FLOORS = ("core", "artifacts", "scans", "cohort", "classifiers", "generators", "
 # What comes before the slices, and what may read the truth; every other stage is blind, a new one by default.
 PREPARING = ("simulate_scans", "simulate_effects", "extract_slices", "split_patients", "draw_anomalies", "cut_patches")
 SEEING = ("extract_masks", "segment_scans", "check_inpainter", "evaluate", "published_tables", "report")
+# Files that import every file of a folder, whatever its name.
+FINDS = {"flipside/metrics/registry.py": "flipside/metrics/families"}
 # The package whose file named as a `foreach` stage's key the stage runs.
 KEYED = {"train_generator": "generators", "train_encoder": "generators", "explain": "methods"}
 
@@ -54,6 +56,12 @@ def paths(entries):
 def local_imports(file, seen=None):
     """All project files that a file imports, directly or through others (functions' inner imports too)."""
     seen = set() if seen is None else seen
+    if file in FINDS:  # what stands in no import statement
+        for found in (ROOT / FINDS[file]).glob("*.py"):
+            path = found.relative_to(ROOT).as_posix()
+            if path not in seen:
+                seen.add(path)
+                local_imports(path, seen)
     for node in ast.walk(ast.parse((ROOT / file).read_text())):
         names = []
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:

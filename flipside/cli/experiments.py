@@ -13,7 +13,7 @@ import sys
 
 from flipside.core.files import read_json
 from flipside.core.params import SECTIONS, load_section, stage_main
-from flipside.metrics.summary import EvaluateParams
+from flipside.metrics.evaluation import EvaluateParams
 from flipside.regression.comparison import METRICS_FILE
 from flipside.regression.lockfile import DVC
 from flipside.report.glossary import higher_is_better

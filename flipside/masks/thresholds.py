@@ -22,7 +22,13 @@ from flipside.core.files import read_json
 from flipside.core.params import Params
 from flipside.masks.morphology import Step, clean
 
-POLICIES = ("fixed", "otsu", "val", "oracle")
+# Threshold policy -> what a reader should know of it.
+POLICIES = {
+    "fixed": "one threshold set beforehand",
+    "otsu": "Otsu's threshold, no labels",
+    "val": "best threshold on the validation split",
+    "oracle": "best threshold on the test split itself: an upper bound, not a result",
+}
 LABEL_FREE = ("fixed", "otsu")
 BATCH_PIXELS = 2**20  # pixels of maps in work at once: what a processor's cache can hold, and little memory
 OTSU_BINS = 256
@@ -172,7 +178,7 @@ def _choose_oracle(maps: np.ndarray, lesion: np.ndarray | None, index: pd.DataFr
                    carried: dict[str, float]) -> tuple[dict[str, float], pd.DataFrame | None]:
     if lesion is None:
         return carried, None
-    lacking = [name for policy in POLICIES[:-1] for name in (policy, f"{policy}_raw") if name not in carried]
+    lacking = [name for policy in [*POLICIES][:-1] for name in (policy, f"{policy}_raw") if name not in carried]
     if lacking:
         raise MaskError(f"the thresholds carried from the other run lack {lacking}, found {sorted(carried)}: without "
                         "lesion masks it could not choose them, so its models can't be scored on lesion masks")

@@ -57,8 +57,9 @@ def inpainting_metrics(arms: pd.DataFrame, n_slices: int) -> dict[str, float]:
     """
     slices = arms.drop_duplicates("slice_id")
     abnormal = arms[arms["label"] == 1]
-    metrics = {"n_abnormal": int((slices["label"] == 1).sum()), "n_healthy": int((slices["label"] == 0).sum()),
-               "n_left_out": n_slices - len(slices)}
+    metrics: dict[str, float] = {
+        "n_abnormal": int((slices["label"] == 1).sum()), "n_healthy": int((slices["label"] == 0).sum()),
+        "n_left_out": n_slices - len(slices)}
     if not (metrics["n_abnormal"] and metrics["n_healthy"]):
         return metrics
     for arm in ARMS:

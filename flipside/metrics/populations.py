@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from flipside.metrics.summary import CALLED_ABNORMAL, is_lesion_case
+from flipside.artifacts.explanations import CALLED_ABNORMAL
+from flipside.metrics.evaluation import is_lesion_case
 
 COLUMNS = ["population", "meaning", "n_slices", "n_patients", "dropped", "reason"]
 
@@ -27,7 +28,7 @@ def population_table(tables: dict[str, pd.DataFrame], annotated: bool, cv_tau: f
              vanished if annotated else "the data set has no lesion masks"),
         _row(cases, "healthy", "labelled healthy: false-positive area", cases["label"] == 0, cases["label"] == 0, ""),
         _row(cases, "called_abnormal", "called abnormal by the classifier, whatever the label: flipped, L1, SSIM",
-             called, everything, "called healthy: there is nothing to turn round"),
+             called, everything, "called healthy: there is nothing to flip"),
         _row(cases, "validity", f"f(x) above {cv_tau:g}: counterfactual validity", cases["f_x"] > cv_tau, everything,
              f"f(x) at most {cv_tau:g}: it cannot fall by more than that"),
     ]

@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from flipside.artifacts.explanations import CALLED_ABNORMAL
 from flipside.core.files import read_json
 from flipside.core.store import SliceStore, apply_window
-from flipside.metrics.summary import CALLED_ABNORMAL, EvaluationError, batches, is_lesion_case
+from flipside.metrics.evaluation import EvaluationError, is_lesion_case
+from flipside.metrics.row_batches import row_batches
 from flipside.scans.geometry import resize_bilinear
 
 COLUMNS = ("psnr_clean", "psnr_clean_unchanged")  # of the counterfactual, of the scan as it is
@@ -50,7 +52,7 @@ def _without_effect(names: pd.Series, image_size: int, window: list[float]) -> n
 def psnr(images: np.ndarray, clean: np.ndarray) -> np.ndarray:
     """Peak signal-to-noise ratio (N,) in dB, at most HIGHEST_DB, of images against clean ones (N,H,W) in [-1,1]."""
     errors = np.empty(len(images))
-    for part in batches(images.shape):
+    for part in row_batches(images.shape):
         difference = np.asarray(images[part], np.float64) - np.asarray(clean[part], np.float64)
         errors[part] = (difference**2).mean(axis=(1, 2))
     return 10 * np.log10(4 / np.maximum(errors, 4 / 10 ** (HIGHEST_DB / 10)))  # the range [-1,1] is 2 wide

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from flipside.metrics.evaluation import EvaluateParams, is_lesion_case
 from flipside.metrics.statistics import bootstrap_interval
-from flipside.metrics.summary import EvaluateParams, is_lesion_case
 
 GROUPS = ("small", "medium", "large")
 COLUMNS = ["method", "size_group", "low_mm2", "high_mm2", "n_cases", "n_patients", "iou_val", "iou_val_ci_low",

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from flipside.metrics.components import find_boxes, find_components
-from flipside.metrics.summary import batches
+from flipside.metrics.row_batches import row_batches
 
 PERCENTILE = 95
 
@@ -35,7 +35,7 @@ def surface_distances(masks: np.ndarray, truth: np.ndarray, spacing: np.ndarray)
     HD95 is the greater of the two directed 95th percentiles; the average is over the borders of both together.
     """
     hd95, average = diagonal(masks.shape, spacing), diagonal(masks.shape, spacing)
-    for part in batches(masks.shape):
+    for part in row_batches(masks.shape):
         borders = border(np.asarray(masks[part]) > 0), border(np.asarray(truth[part]) > 0)
         for row, (ours, theirs) in enumerate(zip(*borders, strict=True), start=part.start):
             if ours.any():

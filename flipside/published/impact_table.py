@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from flipside.artifacts.explanations import Explanations
-from flipside.metrics.saliency import PERCENTILES, overlap_coefficient, percentile_masks
+from flipside.metrics.families.saliency import PERCENTILES, overlap_coefficient, percentile_masks
+from flipside.metrics.families.supervision import STRONG
 from flipside.metrics.statistics import cluster_means, holm, paired_p
-from flipside.report.tables import STRONG
 
 OURS, OTHERS = "impact", ("cam", "gradient")
 MEASURES = {"D": "centre_distance_mm", "H": "hausdorff_mm", "A": "area_to_organ"}

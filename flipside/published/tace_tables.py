@@ -15,8 +15,8 @@ import pandas as pd
 from flipside.artifacts.explanations import CALLED_ABNORMAL
 from flipside.core.files import read_json
 from flipside.core.params import ParamsError, read_params, stage_main, value_at
+from flipside.metrics.evaluation import EvaluationError
 from flipside.metrics.statistics import paired_p, wilson_interval
-from flipside.metrics.summary import EvaluationError
 from flipside.report.markdown import markdown_rows
 
 METHODS = {"stylex": "StylEx", "octet": "OCTET", "tace": "TACE"}

@@ -13,7 +13,8 @@ import pydantic
 import yaml
 
 from flipside.core.params import Params
-from flipside.report.glossary import METRICS, count, higher_is_better
+from flipside.metrics.classifier_quality import CLASSIFIER_METRICS
+from flipside.metrics.registry import METRICS, count, default_tolerances, higher_is_better
 from flipside.report.tables import MISSING, TABLE
 
 METRICS_FILE = "reports/metrics.json"
@@ -29,13 +30,16 @@ Tolerance = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
 
 
 class Tolerances(Params):
-    """tolerances.yaml: by how much each metric may get worse."""
+    """By how much each metric may get worse, in its own units; None: it is shown, never judged."""
 
-    methods: dict[str, Tolerance]
-    classifier: dict[str, Tolerance]
-    judge: dict[str, Tolerance]
+    methods: dict[str, Tolerance | None]
+    """Metrics of reports/metrics.json, the same for every method."""
+    classifier: dict[str, Tolerance | None]
+    """Metrics of reports/classifier.json."""
+    judge: dict[str, Tolerance | None]
+    """Metrics of reports/judge.json."""
 
-    def of(self, group: str) -> dict[str, float]:
+    def of(self, group: str) -> dict[str, float | None]:
         """The tolerances of a method, or of a classifier's file."""
         roles = {file: role for role, file in MODEL_FILES.items()}
         return getattr(self, roles.get(group, "methods"))
@@ -66,14 +70,17 @@ class Row:
 
 
 def read_tolerances(path: Path = TOLERANCES_FILE) -> Tolerances:
-    """tolerances.yaml, checked; a ValueError names the key that is wrong."""
+    """The metrics' default tolerances with what tolerances.yaml changes; a ValueError names the key that is wrong."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} not found: it holds the tolerances that the comparison judges by")
+        raise FileNotFoundError(f"{path} not found: it says which tolerances differ from the metrics' defaults")
     try:
-        return Tolerances.model_validate(yaml.safe_load(path.read_text()))
+        changed = Tolerances.model_validate(yaml.safe_load(path.read_text()))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{path}: `{'.'.join(map(str, first['loc']))}`: {first['msg']}") from None
+    of_classifiers = default_tolerances(CLASSIFIER_METRICS)
+    return Tolerances(methods={**default_tolerances(METRICS), **changed.methods},
+                      classifier={**of_classifiers, **changed.classifier}, judge={**of_classifiers, **changed.judge})
 
 
 def read_values(read: Callable[[str], str], where: str) -> Values:
@@ -144,13 +151,14 @@ def _check_names(tolerances: Tolerances, groups: list[str], before: Values, now:
         own = [group for group in groups if tolerances.of(group) is getattr(tolerances, section)]
         known = {metric for group in own for metric in {**before.get(group, {}), **now.get(group, {})}}
         for name in getattr(tolerances, section):
-            if name not in known and not (section == "methods" and name in METRICS):
+            if name not in known and name not in (METRICS if section == "methods" else CLASSIFIER_METRICS):
                 raise ValueError(f"{TOLERANCES_FILE}: `{section}.{name}` is no metric; there are: "
                                  f"{', '.join(sorted(known))}")
 
 
 def _n(values: dict[str, float], metric: str) -> int | None:
-    return values.get("n", count(values, metric)) if metric in values else None
+    n = values.get("n", count(values, metric)) if metric in values else None
+    return None if n is None else int(n)
 
 
 def failures(rows: list[Row]) -> list[str]:
@@ -160,6 +168,7 @@ def failures(rows: list[Row]) -> list[str]:
         if row.verdict == "gone":
             phrases.append(f"{row.group} has lost {row.metric}")
         elif row.verdict == "worse":
+            assert row.difference is not None  # the verdict compares two numbers
             phrases.append(f"{row.group} {row.metric} is worse by {abs(row.difference):.4g} "
                            f"(tolerance {row.tolerance:g})")
     return phrases

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from flipside.report import charts, glossary
+from flipside.metrics import registry
+from flipside.report import charts
 from flipside.report.inputs import ReportInputs, Result
 from flipside.report.tables import MISSING, interval, number
 
@@ -25,10 +26,10 @@ def metric_cell(result: Result, metric: str) -> Cell:
     """A method's metric; with a star where the stage that measured it has a caution."""
     value = result.metrics.get(metric)
     if value is None:
-        return Cell(MISSING, None, "", glossary.why_missing(metric, result.has_counterfactual, result.missing))
+        return Cell(MISSING, None, "", registry.why_missing(metric, result.has_counterfactual, result.missing))
     images = result.explanations.timing["images"]
-    n = images if metric == "seconds_per_image" else glossary.count(result.metrics, metric)
-    title = f"{glossary.label(metric)} of {result.name}"
+    n = images if metric == "seconds_per_image" else registry.count(result.metrics, metric)
+    title = f"{registry.label(metric)} of {result.name}"
     if n is not None and not metric.startswith("n_"):
         title += f", n = {n}"
     if bounds := interval(result.metrics, metric):

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from flipside.core.files import atomic_file
+from flipside.metrics.registry import label
 from flipside.report.cases import lesion_cases, shared_cases
-from flipside.report.glossary import label
 from flipside.report.inputs import ReportInputs
 from flipside.report.pictures import DIFFERENCE, MASK, case_pictures, compared_pictures
 from flipside.report.tables import interval

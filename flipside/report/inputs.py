@@ -15,13 +15,12 @@ from flipside.core.files import read_json
 from flipside.core.params import SECTIONS, read_params, value_at
 from flipside.core.store import SliceStore
 from flipside.metrics import populations, subgroups
+from flipside.metrics.registry import recorded_reasons
 from flipside.report.params import ReportParams
 from flipside.report.tables import Metrics, ranking
 
 MANIFESTS = ("data/extracted", "data/filtered", "data/slices")
 ROLES = ("classifier", "judge")
-RANDOMISATION = ("sanity_randomisation_passed", "randomisation_similarity", "randomisation_ssim",
-                 "randomisation_similarity_head")
 NOT_SHOWN = ("runtime", "datasets")  # `runtime` changes no result; of `datasets` only the block in use is shown
 
 
@@ -178,13 +177,11 @@ def _read_result(name: str, metrics: dict[str, float], params: ReportParams, cas
     if len(unknown):
         raise ValueError(f"reports/cases.csv scores {len(unknown)} slices that data/explanations/{name} lacks "
                          f"(first: {unknown.iloc[0]}): run `dvc repro evaluate`")
-    realism: dict[str, dict[str, str]] = {"missing": {}, "cautions": {}}
+    cautions: dict[str, str] = {}
     if explanations.counterfactual is not None:
-        realism = read_json(needed(f"data/realism/{name}.json", "measure_realism"))
-    sanity = read_json(needed(f"data/sanity/{name}.json", f"explain@{name}"))
-    unchecked = dict.fromkeys(RANDOMISATION, sanity["reason"]) if "reason" in sanity else {}
+        cautions = read_json(needed(f"data/realism/{name}.json", "measure_realism"))["cautions"]
     return Result(name, metrics, name in params.controls, explanations, masks, thresholds, row_of, own,
-                  realism["missing"] | unchecked, realism["cautions"], _read_attributes(needs))
+                  recorded_reasons(name), cautions, _read_attributes(needs))
 
 
 def _read_attributes(needs: str) -> FoundAttributes | None:

@@ -1,23 +1,17 @@
-"""The ranked table in its three dresses (terminal, Markdown, HTML) and the sentence that answers the question."""
+"""The ranked table for terminal, Markdown and HTML, and the sentences that answer the question."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from flipside.metrics.families.supervision import STRONG
+from flipside.metrics.registry import METRICS, count, higher_is_better, label, metrics_in
 from flipside.metrics.statistics import COVERAGE_OF_95
-from flipside.report.glossary import METRICS, count, higher_is_better, label
 
 Metrics = dict[str, dict[str, float]]  # {method: {metric: value}}, the content of reports/metrics.json
 MISSING = "–"
-STRONG = ("STRONGLY SUPERVISED: a classifier of this run was pre-trained on patches cut with lesion masks (see "
-          "strong_supervision in params.yaml). Its numbers do not compare with those of a run on image-level labels.")
 ONE_TRAINING = ("Intervals are over patients, of models that were trained once: another training, even the same one on "
                 "another machine, may come out further off than they say.")
 UNCHANGED = "†"  # stands behind a method whose map does not depend on the classifier's weights
-TABLE = ["iou_fixed", "iou_otsu", "iou_val", "iou_oracle", "dice_val", "pixel_ap", "per_fixed", "fp_area_healthy",
-         "success_rate", "cv", "judge_flip_rate", "l1", "ssim", "seconds_per_image"]
-TERMINAL = ["iou_fixed", "iou_otsu", "iou_oracle", "dice_val", "pixel_ap", "fp_area_healthy", "success_rate",
-            "judge_flip_rate", "seconds_per_image"]
+TABLE, TERMINAL = metrics_in("ranking"), metrics_in("terminal")
 
 
 def ranking(metrics: Metrics, rank_by: str) -> list[str]:
@@ -110,9 +104,9 @@ def warnings(metrics: Metrics) -> list[str]:
 def few_patients(metrics: Metrics) -> list[str]:
     """What intervals over patients are worth where there are few of them; nothing where there are enough."""
     patients = next((values["n_patients"] for values in metrics.values() if "n_patients" in values), None)
-    if patients not in COVERAGE_OF_95:
+    if patients is None or patients not in COVERAGE_OF_95:
         return []
-    low, high = COVERAGE_OF_95[patients]
+    low, high = COVERAGE_OF_95[int(patients)]
     return [f"The intervals over patients rest on only {patients}, and are too narrow: in simulations with so few "
             f"patients a nominal 95 % interval held the true mean in {100 * low:.0f} to {100 * high:.0f} % of cases."]
 
@@ -147,7 +141,7 @@ def plain_table(metrics: Metrics, rank_by: str, controls: list[str]) -> str:
 
 
 def leader(metrics: Metrics, rank_by: str, controls: list[str]) -> list[str]:
-    """Who is first of the methods that are no controls, or that none beats the controls, and who comes next."""
+    """Which method ranks first of those that are no controls, whether a control beats it, and which comes next."""
     order = _ranked(metrics, rank_by)
     methods = [method for method in order if method not in controls]
     if not methods:
@@ -180,7 +174,7 @@ def against_control(metrics: Metrics, rank_by: str, controls: list[str]) -> list
 
 
 def answer(metrics: Metrics, rank_by: str, controls: list[str]) -> list[str]:
-    """What came out, in a few sentences: who is first, who comes next, the best control, how sure that is."""
+    """The result in a few sentences: the best method, the next one, the best control, how sure the differences are."""
     return [*leader(metrics, rank_by, controls), *against_control(metrics, rank_by, controls)]
 
 
@@ -215,6 +209,6 @@ def _stated(values: dict[str, float], metric: str) -> str:
 
 
 def known_metrics(metrics: Metrics) -> list[str]:
-    """Every metric of any method: those of the table first, then the rest by name."""
-    found: dict[str, Any] = {name: None for values in metrics.values() for name in values}
+    """Every name that a method has: the registry's metrics in its order, then the rest by name."""
+    found = {name: None for values in metrics.values() for name in values}
     return [*(name for name in METRICS if name in found), *sorted(name for name in found if name not in METRICS)]

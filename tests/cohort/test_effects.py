@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from flipside.cohort.effects import EffectParams, draw_effect, draw_images, write_images
-from flipside.metrics.summary import cross_correlation
+from flipside.metrics.families.overlap import cross_correlation
 
 BOXES = EffectParams(images=8, size=112, blur=2.5, deviation=50, form="boxes", effect=100, extent=20, offset=32,
                      jitter=(-5, 4))

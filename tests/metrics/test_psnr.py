@@ -11,8 +11,8 @@ from skimage.metrics import peak_signal_noise_ratio
 from flipside.cli import profile
 from flipside.core.files import write_json
 from flipside.core.store import INDEX_COLUMNS, SliceStore, write_store
+from flipside.metrics.evaluation import EvaluationError
 from flipside.metrics.psnr import HIGHEST_DB, clean_metrics, open_clean, psnr
-from flipside.metrics.summary import EvaluationError
 from stages import draw_anomalies, extract_slices, simulate_effects, split_patients
 
 ROOT = Path(__file__).parents[2]

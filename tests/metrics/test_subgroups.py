@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flipside.metrics.evaluation import EvaluateParams
 from flipside.metrics.subgroups import COLUMNS, subgroups
-from flipside.metrics.summary import EvaluateParams
 
 PARAMS = EvaluateParams(cv_tau=0.8, bootstrap_samples=200, confidence=0.95, reference_method="a")
 

@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 from skimage.metrics import hausdorff_distance
 
-from flipside.metrics import summary as metrics
+from flipside.metrics import row_batches
 from flipside.metrics.surface import border, diagonal, hausdorff, surface_distances
 
 MASK = arrays.arrays(bool, (7, 9)).filter(np.any)
@@ -91,7 +91,7 @@ def test_surface_distances_do_not_depend_on_the_batches(monkeypatch):
     masks, truth = generator.random((2, 9, 8, 8)) < 0.3
     spacing = generator.uniform(0.5, 2, (9, 2))
     whole = surface_distances(masks, truth, spacing)
-    monkeypatch.setattr(metrics, "BATCH_PIXELS", 2 * 64)
+    monkeypatch.setattr(row_batches, "BATCH_PIXELS", 2 * 64)
     np.testing.assert_array_equal(surface_distances(masks, truth, spacing), whole)
 
 

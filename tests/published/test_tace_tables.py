@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flipside.metrics.summary import EvaluationError
+from flipside.metrics.evaluation import EvaluationError
 from flipside.published import tace_tables
 
 

@@ -32,7 +32,7 @@ def test_ranking_follows_each_metrics_own_direction_and_puts_missing_last():
     metrics = {"a": {"iou_val": 0.2, "l1": 0.5}, "b": {"iou_val": 0.6}, "c": {"iou_val": 0.4, "l1": 0.1}}
     assert tables.ranking(metrics, "iou_val") == ["b", "c", "a"]
     assert tables.ranking(metrics, "l1") == ["c", "a", "b"]
-    assert not glossary.higher_is_better("hd95_val") and not glossary.higher_is_better("kid_clf")
+    assert not glossary.higher_is_better("hd95_mm_val") and not glossary.higher_is_better("kid_clf")
     with pytest.raises(ValueError, match="rank_by.*'nonsense'.*iou_val"):
         tables.ranking(metrics, "nonsense")
 

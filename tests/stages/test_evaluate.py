@@ -10,7 +10,7 @@ from scipy import ndimage
 from skimage import measure
 
 from flipside.artifacts.truth import write_truth
-from flipside.report import glossary
+from flipside.metrics import registry
 from stages import evaluate, extract_masks
 from tests.stages.project_of_two import METHODS, POLICIES, SIZE, rewrite_index, run, run_all, slices, write_project
 
@@ -135,10 +135,10 @@ def test_distances_detection_and_change_tell_the_good_method_from_the_blind_one(
 def test_every_metric_is_explained(project_of_two):
     metrics = run_all()
     for values in metrics.values():
-        unknown = {name for name in values if not name.startswith("n_") and "_ci_" not in name} - set(glossary.METRICS)
+        unknown = {name for name in values if not name.startswith("n_") and "_ci_" not in name} - set(registry.METRICS)
         assert unknown <= {"iou_val_difference", "wilcoxon_p_holm"}
-        for name in set(values) & set(glossary.METRICS) - {"seconds_per_image", "seconds_training"}:
-            assert glossary.count(values, name) == values[glossary.METRICS[name].n] > 0
+        for name in set(values) & set(registry.METRICS) - {"seconds_per_image", "seconds_training"}:
+            assert registry.count(values, name) == values[registry.METRICS[name].n] > 0
 
 
 def test_the_published_ious_are_pooled_with_and_without_morphology_and_per_image_without(project_of_two):

@@ -6,7 +6,7 @@ import pytest
 
 from flipside.artifacts.explanations import Explanations, write_explanations
 from flipside.core.store import write_store
-from flipside.report import glossary
+from flipside.metrics import registry
 from stages import evaluate
 from tests.stages.project_of_two import SIZE, run, run_all, slices
 
@@ -60,7 +60,7 @@ def test_images_made_abnormal_are_measured_where_a_method_makes_them(project_of_
     assert after["blind"] == before["blind"]
     added = {name: value for name, value in after["good"].items() if name not in before["good"]}
     assert {name: value for name, value in after["good"].items() if name in before["good"]} == before["good"]
-    assert {name for name in added if not name.startswith("n_") and "_ci_" not in name} <= set(glossary.METRICS)
+    assert {name for name in added if not name.startswith("n_") and "_ci_" not in name} <= set(registry.METRICS)
     # 8 healthy test slices, every other one with a square in the organ, beginning with the one that doesn't convince
     assert added["n_success_rate_to_abnormal"] == added["n_cv_to_abnormal"] == 8
     assert added["success_rate_to_abnormal"] == added["cv_to_abnormal"] == 7 / 8

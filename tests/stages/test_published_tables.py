@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from flipside.artifacts.explanations import write_explanations
-from flipside.metrics.saliency import PERCENTILES
-from flipside.report.tables import STRONG
+from flipside.metrics.families.saliency import PERCENTILES
+from flipside.metrics.families.supervision import STRONG
 from stages import published_tables
 
 COUNT = 24

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from flipside.artifacts.explanations import CALLED_ABNORMAL
-from flipside.report import glossary
+from flipside.metrics import registry
 from flipside.report.cases import spread_cases, unranked_cases
 from flipside.report.extras.extra import Extra, Number
 from flipside.report.inputs import ReportInputs, Result
@@ -33,8 +33,8 @@ def show_abnormal(inputs: ReportInputs, result: Result) -> Extra | None:
         shown.append(ShownCase(PLACES.get(place, place), slice_id,
                                f"{where}f(x) {case['f_x']:.3f}, made abnormal {case['f_x_ab']:.3f}",
                                make_panels(abnormal_pictures(inputs, result, slice_id))))
-    numbers = [Number(glossary.label(name), glossary.meaning(name), number(result.metrics[name]),
-                      glossary.count(result.metrics, name)) for name in METRICS if name in result.metrics]
+    numbers = [Number(registry.label(name), registry.meaning(name), number(result.metrics[name]),
+                      registry.count(result.metrics, name)) for name in METRICS if name in result.metrics]
     return Extra("Slices called healthy, made abnormal", NOTE if shown else "", shown, numbers)
 
 

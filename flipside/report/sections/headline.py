@@ -9,7 +9,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from flipside.artifacts.explanations import CALLED_ABNORMAL
-from flipside.report import glossary, tables
+from flipside.metrics import registry
+from flipside.report import tables
 from flipside.report.cells import bounds_text, draw_ranked, ranked_scale
 from flipside.report.inputs import CaseCounts, ReportInputs, Result
 from flipside.report.pictures import data_uri, result_picture
@@ -67,7 +68,7 @@ class Headline:
         sure = tables.against_control(metrics, rank_by, controls)
         return cls(
             title=inputs.params.title, dataset=inputs.parameters["dataset"], profile=inputs.parameters["profile"],
-            counts=inputs.count_cases(), rank_label=glossary.label(rank_by), rank_meaning=glossary.meaning(rank_by),
+            counts=inputs.count_cases(), rank_label=registry.label(rank_by), rank_meaning=registry.meaning(rank_by),
             supervision=tables.STRONG if tables.is_strongly_supervised(metrics) else None, controls_lead=controls_lead,
             which=tables.leader(metrics, rank_by, controls)[1 if controls_lead else 0:],  # the first is the heading
             sure=sure + (describe_spread(inputs, methods[0]) if methods else []), rows=interval_rows(inputs, ranked),
@@ -159,7 +160,7 @@ def count_unflipped(result: Result) -> list[str]:
     """How many counterfactuals the classifier, and the judge, still call abnormal, of those called so before."""
     told = []
     for rate, role in (("success_rate", "classifier"), ("judge_flip_rate", "judge")):
-        n = glossary.count(result.metrics, rate)
+        n = registry.count(result.metrics, rate)
         if rate in result.metrics and n is not None:
             told.append(f"{n - round(result.metrics[rate] * n)} of {n} by the {role}")
     return [f"Counterfactuals still called abnormal: {', '.join(told)}."] if told else []

@@ -5,30 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from flipside.report import glossary
+from flipside.metrics import registry
 from flipside.report.cells import Cell, metric_cell
 from flipside.report.inputs import ReportInputs
 from flipside.report.sections.section import Section
 from flipside.report.tables import known_metrics
-
-# Where a metric stands in the table of all metrics: the first theme with a matching beginning of its name.
-THEMES = (
-    ("Overlap with the lesion", ("iou_", "dice_", "pixel_ap", "ncc", "per_")),
-    ("Borders, single lesions and false alarms", ("hd95", "asd", "lesion_", "fp_")),
-    ("D, H, A, O of Major et al.", ("centre_distance", "hausdorff", "area_to_organ", "overlap_reference")),
-    ("Does the counterfactual flip the classifiers?", ("success", "cv", "judge", "flip")),
-    ("Where does a lesion appear in a healthy slice?", ("added_",)),
-    ("How much is changed, and where?", ("l1", "ssim", "lpips", "perceptual", "change_", "psnr_", "cycle_",
-                                         "inversion_")),
-    ("Do counterfactuals look like real images?", ("fid", "kid", "fd_")),
-    ("Against the reference method", ("wilcoxon", "rank_biserial")),
-    ("Do the classifier's weights matter?", ("sanity_randomisation", "randomisation")),
-    ("Time", ("seconds", "peak_memory")),
-    ("Counts", ("n_",)),
-    ("Other", ("",)),
-)
-COMPARED = ("_difference",)  # endings of metrics that belong to the comparison with the reference
-BOUNDS = ("_ci_low", "_ci_high")
 
 
 @dataclass(frozen=True)
@@ -57,7 +38,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class MeaningOf:
-    """A metric's entry in the glossary."""
+    """A metric's entry in the registry."""
 
     name: str
     label: str
@@ -69,7 +50,7 @@ class MeaningOf:
 
 @dataclass(frozen=True)
 class AllMetrics(Section):
-    """Metrics down, by theme, methods across; an interval stands with its metric. Below it the glossary."""
+    """Metrics down, by theme, methods across; an interval stands with its metric. Below it the registry."""
 
     id = "metrics"
     link = "All metrics"
@@ -84,35 +65,27 @@ class AllMetrics(Section):
     @classmethod
     def build(cls, inputs: ReportInputs) -> Self:
         known = known_metrics(inputs.metrics)
-        bounds = {metric + end for metric in known for end in BOUNDS}
-        rows: dict[str, list[MetricRow]] = {title: [] for title, _ in THEMES}
+        rows: dict[str, list[MetricRow]] = {title: [] for title in registry.themes()}
         for metric in known:
-            if metric not in bounds:
+            if registry.base_name(metric) == metric:
                 cells = [metric_cell(result, metric) for result in inputs.results.values()]
-                rows[theme_of(metric)].append(MetricRow(metric, cells))
+                rows[registry.theme_of(metric)].append(MetricRow(metric, cells))
         return cls(
             methods=list(inputs.results), count=len(known),
             themes=[Theme(title, found) for title, found in rows.items() if found],
-            glossary=[explain_metric(inputs, name) for name in glossary.METRICS],
+            glossary=[explain_metric(inputs, name) for name in registry.METRICS],
             maps_only=[result.name for result in inputs.results.values() if not result.has_counterfactual])
-
-
-def theme_of(metric: str) -> str:
-    """The heading under which a metric stands in the table of all metrics."""
-    if metric.endswith(COMPARED):
-        return "Against the reference method"
-    return next(title for title, beginnings in THEMES if metric.startswith(beginnings))
 
 
 def explain_metric(inputs: ReportInputs, name: str) -> MeaningOf:
     """What a metric means, and why methods lack it; that maps alone give no counterfactual is said once, elsewhere."""
-    metric = glossary.METRICS[name]
+    metric = registry.METRICS[name]
     asked = [result for result in inputs.results.values()
              if result.has_counterfactual or not metric.needs_counterfactual]
     lacking: dict[str, list[str]] = {}  # reason -> methods
     for result in asked:
         if name not in result.metrics:
-            reason = glossary.why_missing(name, result.has_counterfactual, result.missing)
+            reason = registry.why_missing(name, result.has_counterfactual, result.missing)
             lacking.setdefault(reason, []).append(result.name)
     gaps = [Gap("every method" if len(who) == len(asked) else ", ".join(who), reason)
             for reason, who in lacking.items()]

@@ -8,7 +8,9 @@ from typing import Self
 from markupsafe import Markup
 
 from flipside.core.params import value_at
-from flipside.report import glossary, tables
+from flipside.masks.thresholds import POLICIES
+from flipside.metrics import registry
+from flipside.report import tables
 from flipside.report.cells import Cell, draw_ranked, metric_cell, ranked_scale
 from flipside.report.inputs import ReportInputs
 from flipside.report.sections.section import Section
@@ -59,16 +61,16 @@ class Ranking(Section):
         largest = ranked_scale(inputs)
         rows = []
         for place, result in enumerate(inputs.results.values(), start=1):
-            n = glossary.count(result.metrics, inputs.rank_by)
+            n = registry.count(result.metrics, inputs.rank_by)
             rows.append(RankedRow(
                 place, result.name, result.is_control, tables.is_unchanged(result.metrics),
                 draw_ranked(result.metrics, inputs.rank_by, largest),
                 [metric_cell(result, name) for name in names], tables.MISSING if n is None else str(n)))
         return cls(
-            rank_label=glossary.label(inputs.rank_by),
+            rank_label=registry.label(inputs.rank_by),
             confidence=100 * value_at(inputs.parameters, "evaluate.confidence"),
             controls=[result.name for result in inputs.results.values() if result.is_control],
-            columns=[Column(glossary.label(name), glossary.meaning(name), glossary.higher_is_better(name),
+            columns=[Column(registry.label(name), registry.meaning(name), registry.higher_is_better(name),
                             name.endswith("oracle")) for name in names],
             rows=rows, warnings=tables.warnings(inputs.metrics),
-            policies=glossary.POLICIES if inputs.has_lesion_masks else {})
+            policies=POLICIES if inputs.has_lesion_masks else {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from flipside.report import glossary
+from flipside.metrics import registry
 from flipside.report.cells import Cell, metric_cell
 from flipside.report.inputs import ReportInputs, Result
 from flipside.report.sections.section import Section
@@ -48,9 +48,7 @@ class Realism(Section):
         makers = inputs.with_counterfactual()
         if not makers:
             return None
-        names = ["l1", "ssim", "perceptual_clf", "lpips"]
-        names += [name for name in glossary.METRICS
-                  if name.removesuffix("_coin").removesuffix("_both_directions") in glossary.DISTANCES]
+        names = registry.metrics_in("distances")
         rows = [compare_distance(name, makers) for name in names if any(name in maker.metrics for maker in makers)]
         return cls([maker.name for maker in makers], rows, collect_remarks(names, makers))
 
@@ -59,7 +57,7 @@ def compare_distance(name: str, makers: list[Result]) -> DistanceRow:
     """One distance of all methods; that of the unchanged scans is the same for all of them."""
     unchanged = next((maker.metrics[f"{name}_unchanged"] for maker in makers if f"{name}_unchanged" in maker.metrics),
                      None)
-    return DistanceRow(glossary.label(name), glossary.meaning(name), glossary.higher_is_better(name),
+    return DistanceRow(registry.label(name), registry.meaning(name), registry.higher_is_better(name),
                        [metric_cell(maker, name) for maker in makers], number(unchanged))
 
 
@@ -69,5 +67,5 @@ def collect_remarks(names: list[str], makers: list[Result]) -> list[Remark]:
     for maker in makers:
         for start, about in (("not measured", maker.missing), ("* read with care", maker.cautions)):
             for name in (name for name in names if name in about):
-                labels.setdefault(f"{start}: {about[name]}", {})[glossary.label(name)] = None
+                labels.setdefault(f"{start}: {about[name]}", {})[registry.label(name)] = None
     return [Remark(list(found), text) for text, found in labels.items()]

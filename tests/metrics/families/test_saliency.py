@@ -1,20 +1,24 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
-from flipside.metrics import summary as metrics
-from flipside.metrics.saliency import (
+from flipside.metrics import row_batches
+from flipside.metrics.evaluation import EvaluateParams
+from flipside.metrics.families.saliency import (
     COLUMNS,
     PERCENTILES,
+    Saliency,
     centre_distance,
     measure_saliency,
     overlap_coefficient,
     percentile_masks,
 )
 
+PARAMS = EvaluateParams(cv_tau=0.8, bootstrap_samples=200, confidence=0.95, reference_method="a")
 MASK = arrays.arrays(bool, (6, 8)).filter(np.any)
 
 
@@ -25,7 +29,7 @@ def test_a_map_without_equal_pixels_is_cut_to_50_25_and_10_percent(monkeypatch):
         assert masks[percentile].sum(axis=(1, 2)).tolist() == [pixels, pixels]
     for mask in masks.values():
         assert (np.where(mask, values, 1).min(axis=(1, 2)) > np.where(mask, 0, values).max(axis=(1, 2))).all()
-    monkeypatch.setattr(metrics, "BATCH_PIXELS", 400)
+    monkeypatch.setattr(row_batches, "BATCH_PIXELS", 400)
     assert all(np.array_equal(mask, masks[p]) for p, mask in percentile_masks(values.astype(np.float16)).items())
 
 
@@ -101,3 +105,12 @@ def test_without_a_reference_there_is_no_overlap_and_without_an_organ_the_lesion
     found = measure_saliency(truth.astype(np.float16), truth, np.zeros_like(organ), np.ones((1, 2)), None)
     assert set(found) == {name for name in COLUMNS if not name.startswith("overlap")}
     assert found["area_to_organ_p50"] == 1
+
+
+def test_means_are_over_lesion_cases_and_the_reference_method_has_no_overlap_with_itself():
+    cases = pd.DataFrame({"label": [1, 1, 1, 0, 1], "lesion_px": [4, 9, 5, 0, 0]})
+    cases[list(COLUMNS)] = np.repeat([[1.0], [2.0], [6.0], [np.nan], [np.nan]], len(COLUMNS), axis=1)
+    assert Saliency().summarise(cases, PARAMS, 0) == dict.fromkeys(COLUMNS, 3)
+    overlaps = [name for name in COLUMNS if name.startswith("overlap")]
+    found = Saliency().summarise(cases.assign(**dict.fromkeys(overlaps, np.nan)), PARAMS, 0)
+    assert set(COLUMNS) - set(found) == set(overlaps) and len(overlaps) == 3

@@ -8,15 +8,56 @@ mammogram, so its numbers compare in their order alone. D and H of an empty mask
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from scipy.spatial.distance import cdist
 
 from flipside.metrics.components import centres, find_components, numbers_by_slice
-from flipside.metrics.summary import batches
+from flipside.metrics.evaluation import EvaluateParams, is_lesion_case
+from flipside.metrics.family import Family, Metric
+from flipside.metrics.method_artifacts import MethodArtifacts
+from flipside.metrics.row_batches import row_batches
 from flipside.metrics.surface import diagonal, hausdorff
 
 PERCENTILES = (50, 75, 90)
-MEASURES = ("centre_distance_mm", "hausdorff_mm", "area_to_organ", "overlap_reference")  # D, H, A, O
+# Measure -> its letter in the paper, meaning, and how the maps are cut; all but the last are better when smaller.
+MEASURES = {
+    "centre_distance_mm": ("D", "D of Major et al. (2020), there in pixels: distance between the centres of marked "
+                           "components and lesions, median per image; map cut at its"),
+    "hausdorff_mm": ("H", "H of Major et al. (2020), there in pixels: Hausdorff distance between marked area and "
+                     "lesion; map cut at its"),
+    "area_to_organ": ("A", "A of Major et al. (2020): marked area / area of the organ, above 1 where more is marked "
+                      "than the organ covers; map cut at its"),
+    "overlap_reference": ("O", "O of Major et al. (2020): overlap coefficient with the map of "
+                          "evaluate.reference_method, likeness and not quality; both cut at their"),
+}
 COLUMNS = tuple(f"{measure}_p{percentile}" for measure in MEASURES for percentile in PERCENTILES)
+
+
+class Saliency(Family):
+    """Means over lesion slices; the reference method has no overlap with itself."""
+
+    place = 40
+    theme = "D, H, A, O of Major et al."
+    needs = ("lesions",)
+    metrics = {
+        f"{measure}_p{percentile}": Metric(
+            f"{letter} p{percentile}", f"{meaning} {percentile}th percentile", letter == "O",
+            absent="this is the method that the others' maps are compared with" if letter == "O" else "")
+        for measure, (letter, meaning) in MEASURES.items() for percentile in PERCENTILES}
+    columns = COLUMNS
+
+    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+        lesion_cases, test = is_lesion_case(cases).to_numpy(), artifacts.test
+        reference = artifacts.of_reference()
+        measures = measure_saliency(
+            artifacts.attribution(lesion_cases), test.lesion[lesion_cases], test.organ[lesion_cases],
+            test.spacing[lesion_cases], None if reference is None else reference.attribution(lesion_cases))
+        cases.loc[lesion_cases, list(measures)] = np.stack(list(measures.values()), axis=1)
+        return {}
+
+    def summarise(self, cases: pd.DataFrame, params: EvaluateParams, seed: int) -> dict[str, float]:
+        lesion = cases[is_lesion_case(cases)]
+        return {name: lesion[name].mean() for name in COLUMNS if lesion[name].notna().all()}
 
 
 def measure_saliency(maps: np.ndarray, truth: np.ndarray, organ: np.ndarray, spacing: np.ndarray,
@@ -47,7 +88,7 @@ def percentile_masks(maps: np.ndarray) -> dict[int, np.ndarray]:
     marks nothing.
     """
     masks = {percentile: np.empty(maps.shape, bool) for percentile in PERCENTILES}
-    for part in batches(maps.shape):
+    for part in row_batches(maps.shape):
         values = np.asarray(maps[part], np.float32)  # (B,H,W)
         cuts = np.percentile(values, PERCENTILES, axis=(1, 2))[..., None, None]  # (3,B,1,1)
         low, high = values.min(axis=(1, 2), keepdims=True), values.max(axis=(1, 2), keepdims=True)

@@ -2,9 +2,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipside.metrics import saliency
-from flipside.metrics import summary as metrics
-from flipside.metrics.localisation import CHANGE, change_by_region, change_metrics, localisation_metrics
+from flipside.metrics import row_batches
+from flipside.metrics.evaluation import EvaluateParams
+from flipside.metrics.families.change_by_region import CHANGE, ChangeByRegion, change_by_region
+
+PARAMS = EvaluateParams(cv_tau=0.8, bootstrap_samples=200, confidence=0.95, reference_method="a")
+
+
+def change_metrics(cases):
+    return ChangeByRegion().summarise(cases, PARAMS, 0)
 
 
 def regions():
@@ -49,7 +55,7 @@ def test_regions_do_not_depend_on_the_batches(monkeypatch):
     images, counterfactuals = generator.uniform(-1, 1, (2, 7, 6, 6))
     lesion, organ = generator.integers(0, 2, (2, 7, 6, 6))
     whole = change_by_region(images, counterfactuals, lesion, organ)
-    monkeypatch.setattr(metrics, "BATCH_PIXELS", 2 * 36)
+    monkeypatch.setattr(row_batches, "BATCH_PIXELS", 2 * 36)
     for name, values in change_by_region(images, counterfactuals, lesion, organ).items():
         np.testing.assert_array_equal(values, whole[name])
 
@@ -74,44 +80,3 @@ def test_change_is_that_of_lesion_cases_called_abnormal_each_with_its_count():
 
 def test_over_no_case_there_is_no_change_but_the_counts():
     assert change_metrics(change_cases().assign(f_x=0.1)) == {f"n_{name}": 0 for name in CHANGE}
-
-
-def localisation_cases():
-    """Two lesion cases of patient p, one of q that is missed, a healthy case, one whose lesion vanished."""
-    cases = pd.DataFrame({
-        "patient_id": ["p", "p", "q", "q", "q"], "label": [1, 1, 1, 0, 1], "lesion_px": [4, 9, 5, 0, 0],
-        "iou_val": [0.4, 0.8, 0.0, np.nan, np.nan], "dice_val": [0.5, 0.9, 0.0, np.nan, np.nan],
-        "pixel_ap": [0.2, 0.4, 0.9, np.nan, np.nan], "per_raw": [0.1, 0.2, 0.6, 0.9, 0.9],
-        "hd95_mm_val": [2.0, 4.0, 30.0, np.nan, np.nan], "asd_mm_val": [1.0, 2.0, 30.0, np.nan, np.nan],
-        "missed": [0, 0, 1, np.nan, np.nan], "lesions": [1, 2, 1, np.nan, np.nan],
-        "lesions_detected": [1, 1, 0, np.nan, np.nan], "fp_components": [0, 1, 0, 2, np.nan]})
-    cases[list(saliency.COLUMNS)] = np.repeat([[1.0], [2.0], [6.0], [np.nan], [np.nan]], len(saliency.COLUMNS), axis=1)
-    return cases
-
-
-def test_localisation_is_over_lesion_cases_and_missed_lesions_count():
-    found = localisation_metrics(localisation_cases())
-    assert found["hd95_mm_val"] == 12 and found["asd_mm_val"] == 11 and found["n_missed_val"] == 1
-    assert found["per_fixed_raw"] == pytest.approx(0.3)
-    assert (found["n_lesions"], found["lesion_sensitivity"]) == (4, 0.5)
-    assert all(found[name] == 3 for name in saliency.COLUMNS)
-
-
-def test_false_components_are_counted_on_healthy_slices_too_but_not_where_the_lesion_vanished():
-    found = localisation_metrics(localisation_cases())
-    assert (found["n_lesion_fp_per_slice"], found["lesion_fp_per_slice"]) == (4, 0.75)
-
-
-def test_patients_weigh_the_same_however_many_cases_they_have():
-    found = localisation_metrics(localisation_cases())
-    assert found["iou_val_per_patient"] == pytest.approx((0.6 + 0) / 2)
-    assert found["dice_val_per_patient"] == pytest.approx((0.7 + 0) / 2)
-    assert found["pixel_ap_per_patient"] == pytest.approx((0.3 + 0.9) / 2)
-    assert found["hd95_mm_val_per_patient"] == pytest.approx((3 + 30) / 2)
-    assert found["asd_mm_val_per_patient"] == pytest.approx((1.5 + 30) / 2)
-
-
-def test_the_reference_method_has_no_overlap_with_itself():
-    overlaps = [name for name in saliency.COLUMNS if name.startswith("overlap")]
-    found = localisation_metrics(localisation_cases().assign(**dict.fromkeys(overlaps, np.nan)))
-    assert set(saliency.COLUMNS) - set(found) == set(overlaps) and len(overlaps) == 3

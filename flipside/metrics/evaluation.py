@@ -1,0 +1,31 @@
+"""Parameters, errors and populations that all metric families share."""
+
+from __future__ import annotations
+
+import pandas as pd
+from pydantic import Field
+
+from flipside.core.params import Params
+
+
+class EvaluateParams(Params):
+    """Section `evaluate`."""
+
+    cv_tau: float = Field(ge=0, lt=1)
+    """Threshold of the counterfactual validity: of the cases with f(x) above it, those count whose probability moves
+    by more than it."""
+    bootstrap_samples: int = Field(ge=100)
+    """Number of times that the patients are drawn anew for each bootstrap interval."""
+    confidence: float = Field(gt=0, lt=1)
+    """Confidence level of all intervals, such as 0.95."""
+    reference_method: str
+    """Method that the paired tests and the overlap of maps compare every other one with."""
+
+
+class EvaluationError(ValueError):
+    """Artifacts of the methods that can't be compared."""
+
+
+def is_lesion_case(cases: pd.DataFrame) -> pd.Series:
+    """Rows of cases.csv that segmentation is scored on: labelled abnormal, with a lesion left after the resize."""
+    return (cases["label"] == 1) & (cases["lesion_px"] > 0)

@@ -1,0 +1,53 @@
+"""Each method against the reference method, by paired tests on the same lesion slices."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from flipside.metrics.evaluation import EvaluateParams
+from flipside.metrics.family import Family, Metric
+from flipside.metrics.statistics import bootstrap_interval, cluster_means, holm, paired_p, rank_biserial
+
+
+class ReferenceComparison(Family):
+    """The IoU under the policy val of each method and of `evaluate.reference_method`."""
+
+    place = 110
+    theme = "Against the reference method"
+    needs = ("lesions",)
+    absent = "this is the reference method, or all lesion slices are of one patient"
+    metrics = {
+        "iou_val_difference": Metric("IoU val, difference", "mean difference to evaluate.reference_method on the same "
+                                     "slices, above 0 where this method is better; interval over patients", True,
+                                     interval=True),
+        "rank_biserial": Metric("rank-biserial", "effect size of the IoU's differences to the reference over slices: 1 "
+                                "where this method is better in every pair, -1 where it is worse", True),
+        "wilcoxon_patients_p_holm": Metric(
+            "p, patients", "Wilcoxon's paired test against the reference on the patients' mean differences of the IoU, "
+            "each patient once, Holm's correction; fewer than 6 patients cannot get below 0.05", False, "n_patients"),
+        "wilcoxon_p_holm": Metric("p, slices", "the same test over slices as if those of one patient were independent: "
+                                  "they are not, so it is too small", False),
+    }
+
+    def compare(self, tables: dict[str, pd.DataFrame], params: EvaluateParams,
+                seed: int) -> dict[str, dict[str, float]]:
+        """With a single patient there is no interval and no test over patients."""
+        base = tables[params.reference_method].dropna(subset="iou_val")
+        patients = base["patient_id"].to_numpy()
+        differences = {method: (cases["iou_val"].dropna() - base["iou_val"]).to_numpy()
+                       for method, cases in tables.items() if method != params.reference_method}
+        results = {method: {"iou_val_difference": float(values.mean()), "rank_biserial": rank_biserial(values)}
+                   for method, values in differences.items()}
+        tests = {"wilcoxon_p_holm": differences}
+        if len(np.unique(patients)) > 1:
+            tests["wilcoxon_patients_p_holm"] = {method: cluster_means(values, patients)
+                                                 for method, values in differences.items()}
+            for method, values in differences.items():
+                low, high = bootstrap_interval(values, patients, params.bootstrap_samples, params.confidence, seed)
+                results[method] |= {"iou_val_difference_ci_low": low, "iou_val_difference_ci_high": high}
+        for name, of_method in tests.items():
+            p_values = holm(np.array([paired_p(values) for values in of_method.values()]))
+            for method, p in zip(of_method, p_values, strict=True):
+                results[method][name] = float(p)
+        return results

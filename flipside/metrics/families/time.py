@@ -1,0 +1,54 @@
+"""How long a method explains, and how long what it explains with was trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from flipside.core.files import read_json
+from flipside.metrics.evaluation import EvaluationError
+from flipside.metrics.family import Family, Metric
+from flipside.metrics.method_artifacts import MethodArtifacts
+
+
+class Time(Family):
+    """As the stages measured it on the device of the run; it rests on no test slices."""
+
+    place = 130
+    theme = "Time"
+    n = ""
+    metrics = {
+        "seconds_per_image": Metric("s/image", "seconds for one explanation", False, tables=("ranking", "terminal")),
+        "seconds_training": Metric("training s", "seconds for which the method's own generator was trained, with its "
+                                   "encoder or the search for its attributes where it has these, on the device of the "
+                                   "run", False, absent="this method trains nothing of its own"),
+    }
+
+    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+        return {"seconds_per_image": artifacts.explanations.timing["seconds_per_image"],
+                **training_metrics(artifacts.model)}
+
+
+def training_metrics(model: str) -> dict[str, float]:
+    """How long what a method explains with was trained; nothing for one that uses the classifier alone.
+
+    For inverted slices (`data/latents/...`) that is their generator and its encoder, for found attributes
+    (`models/attributes/...`) their generator and the search for them.
+    """
+    name = Path(model).name
+    if model.startswith("models/generators/"):
+        trained = {name: f"train_generator@{name}"}
+    elif model.startswith("data/latents/"):
+        trained = {name: f"train_generator@{name}", f"{name}_encoder": f"train_encoder@{name}"}
+    elif model.startswith("models/attributes/"):
+        trained = {name: f"train_generator@{name}", f"{name}_attributes": f"find_attributes@{name}"}
+    else:
+        return {}
+    seconds = 0.0
+    for folder, stage in trained.items():
+        file = Path("reports/training") / folder / "timing.json"
+        if not file.is_file():
+            raise EvaluationError(f"{file} not found: run `dvc repro {stage}`")
+        seconds += read_json(file)["seconds"]
+    return {"seconds_training": seconds}

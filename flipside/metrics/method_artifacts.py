@@ -1,0 +1,178 @@
+"""What all methods are measured on, and one method's artifacts aligned with it."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from flipside.artifacts.explanations import Explanations
+from flipside.artifacts.truth import open_truth
+from flipside.core.store import SliceStore
+from flipside.metrics.evaluation import EvaluationError
+from flipside.metrics.psnr import open_clean
+
+# The first columns of cases.csv, which hold for every method alike.
+CASE_COLUMNS = ["method", "slice_id", "scan_id", "patient_id", "label",
+                "organ_px",  # on the native grid
+                "lesion_px",  # on the store's grid, which the masks have too
+                "lesion_mm2"]
+
+
+@dataclass(frozen=True)
+class TestSplit:
+    """The cases that every method is measured on."""
+
+    __test__ = False  # not a test, whatever pytest thinks of the name
+
+    store: SliceStore
+    rows: np.ndarray  # (N,) positions in the store
+    lesion: np.ndarray  # (N,H,W) uint8
+    annotated: bool  # whether the data set has lesion masks at all
+    spacing: np.ndarray  # (N,2) mm between rows and between columns
+
+    @classmethod
+    def open(cls) -> TestSplit:
+        """From data/slices and data/truth; refuses truth of another shape, no test slice, and impossible spacing."""
+        store = SliceStore.open("data/slices")
+        truth = open_truth("data/truth", store.images.shape)
+        rows = store.rows("test")
+        if len(rows) == 0:
+            raise EvaluationError("data/slices has no slice of the test split: give the data set more patients")
+        index = store.index.iloc[rows]
+        spacing = index[["spacing_row_mm", "spacing_col_mm"]].to_numpy(float)
+        wrong = np.flatnonzero(~(np.isfinite(spacing) & (spacing > 0)).all(axis=1))
+        if len(wrong):
+            raise EvaluationError(f"data/slices/index.csv: spacing_row_mm and spacing_col_mm of "
+                                  f"{index['slice_id'].iloc[wrong[0]]} are {spacing[wrong[0]].tolist()}, expected "
+                                  f"numbers above 0 ({len(wrong)} slices): run `dvc repro extract_slices`")
+        return cls(store, rows, truth[rows], any(lesion.any() for lesion in truth), spacing)
+
+    @functools.cached_property
+    def organ(self) -> np.ndarray:
+        """(N,H,W) uint8."""
+        return self.store.organ[self.rows]
+
+    @functools.cached_property
+    def images(self) -> np.ndarray:
+        """(N,H,W) float16 in [-1,1]."""
+        return self.store.images[self.rows]
+
+    @functools.cached_property
+    def clean(self) -> np.ndarray | None:
+        """The slices (N,H,W) without their synthetic anomalies, where they have such."""
+        return open_clean(self.store.index["slice_id"].iloc[self.rows])
+
+
+class MethodArtifacts:
+    """What earlier stages wrote of one method, aligned with the slices of the test split.
+
+    model: the artifact that the method explains with (`methods.<method>.needs`); reference: the method that the others'
+    maps are compared with; strongly_supervised: whether a classifier of the run was shown lesion masks.
+    Raises EvaluationError where the explanations are missing, or are not of exactly the test slices.
+    """
+
+    def __init__(self, method: str, test: TestSplit, model: str, reference: str, strongly_supervised: bool) -> None:
+        self.method, self.test, self.model, self.reference = method, test, model, reference
+        self.strongly_supervised = strongly_supervised
+        folder = Path("data/explanations") / method
+        if not folder.is_dir():
+            raise EvaluationError(f"{folder} not found, but `methods` in params.yaml names {method}: "
+                                  f"run `dvc repro explain@{method}`")
+        self.explanations = Explanations.open(folder)
+        self.slice_ids = test.store.index["slice_id"].iloc[test.rows].reset_index(drop=True)
+        # (N,) row in the explanations, and in the masks, of each test slice
+        self.at = self.positions(self.explanations.index["slice_id"], f"{folder}/index.csv", f"explain@{method}")
+
+    def cases(self, columns: list[str]) -> pd.DataFrame:
+        """The method's rows of cases.csv: CASE_COLUMNS, then `columns`, of which f_x is filled and the rest are NaN."""
+        test = self.test
+        index = test.store.index.iloc[test.rows].reset_index(drop=True)
+        lesion_px = (test.lesion > 0).sum(axis=(1, 2))
+        cases = index.reindex(columns=[*CASE_COLUMNS, *columns]).assign(
+            method=self.method, lesion_px=lesion_px, lesion_mm2=lesion_px * test.spacing.prod(axis=1))
+        cases = cases.astype(dict.fromkeys(["lesion_mm2", *columns], float))
+        cases["f_x"] = self.answers("f_x")
+        if cases["f_x"].isna().any():
+            raise EvaluationError(f"data/explanations/{self.method}/index.csv lacks f_x of "
+                                  f"{cases['f_x'].isna().sum()} test slices: run `dvc repro explain@{self.method}`")
+        return cases
+
+    def positions(self, have: pd.Series, file: str, stage: str) -> np.ndarray:
+        """Where each test slice (N,) stands among a file's; refuses a file with missing or repeated slices."""
+        wanted = self.slice_ids
+        at = pd.Index(have).get_indexer(wanted) if have.is_unique else np.full(len(wanted), -1)
+        if (at < 0).any():
+            problem = (f"has {(at >= 0).sum()} of the {len(wanted)} test slices (first missing: "
+                       f"{wanted[at < 0].iloc[0]})" if have.is_unique else "names a slice twice")
+            raise EvaluationError(f"method {self.method}: {file} {problem}, but all methods are compared on the same "
+                                  f"cases: run `dvc repro {stage}`")
+        return at
+
+    @property
+    def makes_counterfactuals(self) -> bool:
+        return self.explanations.counterfactual is not None
+
+    @property
+    def makes_abnormal(self) -> bool:
+        """Whether the method also makes images abnormal."""
+        return self.explanations.abnormal is not None
+
+    @functools.cached_property
+    def counterfactual(self) -> np.ndarray:
+        """(N,H,W) float16 in [-1,1], of a method that makes counterfactuals."""
+        assert self.explanations.counterfactual is not None
+        return self.explanations.counterfactual[self.at]
+
+    @functools.cached_property
+    def abnormal(self) -> np.ndarray:
+        """(N,H,W) float16 in [-1,1], of a method that also makes images abnormal."""
+        assert self.explanations.abnormal is not None
+        return self.explanations.abnormal[self.at]
+
+    def of_reference(self) -> MethodArtifacts | None:
+        """Those of the reference method; None for that method itself."""
+        if self.method == self.reference:
+            return None
+        return MethodArtifacts(self.reference, self.test, "", self.reference, self.strongly_supervised)
+
+    def attribution(self, chosen: np.ndarray) -> np.ndarray:
+        """Attribution maps (n,H,W) float16 in [0,1] of the n chosen (N,) bool test slices."""
+        return self.explanations.attribution[self.at[chosen]]
+
+    def answers(self, column: str) -> np.ndarray:
+        """A column (N,) float of the explanations' index, such as f_x."""
+        return self.explanations.index[column].to_numpy(float)[self.at]
+
+    def masks(self, name: str) -> np.ndarray:
+        """Masks (N,H,W) 0/1 under a threshold policy, `<policy>` cleaned or `<policy>_raw`."""
+        file = self._mask_folder / f"{name}.npy"
+        if not file.is_file():
+            raise EvaluationError(f"{file} not found: run `dvc repro extract_masks@{self.method}`")
+        masks = np.load(file, mmap_mode="r")
+        if masks.shape[1:] != self.test.lesion.shape[1:] or len(masks) <= self.at.max():
+            raise EvaluationError(f"{file} {masks.shape} doesn't fit truth of {self.test.lesion.shape[1:]} pixels: "
+                                  f"run `dvc repro extract_masks@{self.method}`")
+        return masks[self.at]
+
+    @functools.cached_property
+    def _mask_folder(self) -> Path:
+        folder = Path("data/masks") / self.method
+        if not (folder / "thresholds.json").is_file():
+            raise EvaluationError(f"{folder} not found or incomplete: run `dvc repro extract_masks@{self.method}`")
+        slice_ids = pd.read_csv(folder / "index.csv", dtype={"slice_id": str})["slice_id"]
+        if not slice_ids.equals(self.explanations.index["slice_id"]):
+            raise EvaluationError(f"method {self.method}: the slices of {folder}/index.csv are not those of its "
+                                  f"explanations: run `dvc repro extract_masks@{self.method}`")
+        return folder
+
+    def recorded(self, folder: str, columns: list[str], stage: str) -> np.ndarray:
+        """Columns (N,len(columns)) float of data/<folder>/<method>.csv, which `stage` writes, of the test slices."""
+        file = Path("data") / folder / f"{self.method}.csv"
+        if not file.is_file():
+            raise EvaluationError(f"{file} not found: run `dvc repro {stage}`")
+        found = pd.read_csv(file, dtype={"slice_id": str})
+        return found[columns].to_numpy(float)[self.positions(found["slice_id"], str(file), stage)]
