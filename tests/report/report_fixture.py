@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,13 @@ REPORT = {"title": "Flipside <b>& co</b>", "policy": "val", "rank_by": "iou_val"
 REALISM = {"metrics": {}, "missing": {name: f"weights {name[:3]}.pth not found" for name in
                                       ("fid_64", "fid_768", "fid_64_coin", "lpips")},
            "cautions": {"fd_clf": "5 counterfactuals for 96 features", "fd_clf_unchanged": "the same"}}
+
+
+def edit_json(path: Path, change: Callable[[dict], object]) -> None:
+    """Change a JSON file's content in place."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
 
 
 def size_groups(method: str, cases: pd.DataFrame) -> list[tuple]:
