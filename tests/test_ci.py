@@ -294,7 +294,8 @@ def drop_from_main(clone):
     ("HEAD", drop_from_main, "reports/judge.json not found at HEAD: choose a revision with a finished run"),
     ("main", lambda clone: change_metrics(lambda metrics: metrics["coin"].update(cv=float("nan"))),
      "reports/metrics.json (now): coin: `cv` is nan, expected a finite number"),
-    ("main", lambda clone: edit("tolerances.yaml", "pixel_ap:", "pixel_app:"), "`methods.pixel_app` is no metric"),
+    ("main", lambda clone: edit("tolerances.yaml", "methods: {}", "methods: {pixel_app: 0.1}"),
+     "`methods.pixel_app` is no metric"),
 ])
 def test_what_cannot_be_compared_is_an_error_not_a_pass(clone, rev, break_it, message):
     break_it(clone)

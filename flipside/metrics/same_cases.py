@@ -22,8 +22,9 @@ def check_same_cases(tables: dict[str, pd.DataFrame], reference: str) -> None:
         for name in SCORED:
             scored, expected = cases[name].notna(), base[name].notna()
             if not (cases["slice_id"].equals(base["slice_id"]) and scored.equals(expected)):
-                raise EvaluationError(f"method {method}: {name} of {scored.sum()} cases, of {reference} "
-                                      f"{expected.sum()} others: run `dvc repro extract_masks@{method}`")
+                raise EvaluationError(f"method {method} has {name} on {scored.sum()} cases, {reference} on "
+                                      f"{expected.sum()}, and they are not the same: "
+                                      f"run `dvc repro extract_masks@{method}`")
         for name in SHARED:
             difference = (cases[name] - base[name]).abs()  # NaN where one of the two makes no counterfactual
             if (difference > ROUNDING).any():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flipside.metrics.registry import METRICS
 from flipside.regression.comparison import (
     MODEL_FILES,
     Tolerances,
@@ -113,6 +114,16 @@ def test_wrong_tolerances_are_refused_by_name(tmp_path, text, message):
         read_tolerances(file)
     with pytest.raises(FileNotFoundError, match="absent.yaml not found"):
         read_tolerances(tmp_path / "absent.yaml")
+
+
+def test_tolerances_are_the_metrics_own_where_the_file_says_nothing_else(tmp_path):
+    file = tmp_path / "tolerances.yaml"
+    file.write_text("methods: {iou_val: 0.5, l1: null, hausdorff_mm_p50: 3}\nclassifier: {auc: 0.2}\njudge: {}")
+    limits = read_tolerances(file)
+    assert limits.methods["iou_val"] == 0.5 and limits.methods["hausdorff_mm_p50"] == 3
+    assert limits.methods["dice_val"] == METRICS["dice_val"].tolerance == 0.02
+    assert (limits.classifier, limits.judge) == ({"auc": 0.2, "ece": 0.02}, {"auc": 0.01, "ece": 0.02})
+    assert verdicts({"coin": {"l1": 0.1}}, {"coin": {"l1": 0.9}}, limits) == {("coin", "l1"): "not gated"}
 
 
 def test_the_committed_tolerances_judge_the_committed_metrics():
