@@ -7,9 +7,11 @@ from pathlib import Path
 
 from flipside.core.files import atomic_file
 from flipside.core.params import announce, load_section, stage_main
-from flipside.report.figures import ReportParams, rank_metric, write_figures
-from flipside.report.html import render, run_line
+from flipside.report.figures import write_figures
+from flipside.report.html import render_page
 from flipside.report.inputs import read_inputs
+from flipside.report.params import ReportParams
+from flipside.report.run import describe_run
 from flipside.report.tables import markdown_table, plain_table
 
 REPORTS = Path("reports")
@@ -21,18 +23,19 @@ def main() -> None:
     # Parameters and artifacts.
     params = load_section("report", ReportParams)
     announce("report", report=params)
-    inputs = read_inputs(params.policy, params.controls)
-    rank_by = rank_metric(inputs, params)
+    inputs = read_inputs(params)
+
+    # The page and the tables.
+    page = render_page(inputs)
+    markdown = markdown_table(inputs.metrics, inputs.rank_by, params.controls, describe_run(inputs))
+    plain = plain_table(inputs.metrics, inputs.rank_by, params.controls)
 
     # Outputs.
-    write_figures(REPORTS / "figures", inputs, params)
-    pages = {"report.html": render(inputs, params),
-             "metrics.md": markdown_table(inputs.metrics, rank_by, params.controls, run_line(inputs))}
-    for name, text in pages.items():
+    write_figures(REPORTS / "figures", inputs)
+    for name, text in (("report.html", page), ("metrics.md", markdown)):
         with atomic_file(REPORTS / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
-
-    print(f"\n{plain_table(inputs.metrics, rank_by, params.controls)}\n\nreport: {(REPORTS / 'report.html').resolve()}")
+    print(f"\n{plain}\n\nreport: {(REPORTS / 'report.html').resolve()}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import yaml
 
 from docs.generate.tables import cell, code, table
 from flipside.core.files import read_json
-from flipside.report.glossary import higher_is_better, label
+from flipside.metrics.registry import higher_is_better, label
 from flipside.report.tables import ONE_TRAINING, UNCHANGED, interval, is_unchanged, number, ranking, warnings
 
 RESULTS = Path("results")

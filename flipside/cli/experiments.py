@@ -27,8 +27,8 @@ def experiments(context: typer.Context) -> None:
     """
     from flipside.metrics.evaluation import EvaluateParams
     from flipside.regression.lockfile import DVC
-    from flipside.report.figures import ReportParams
     from flipside.report.inputs import needed
+    from flipside.report.params import ReportParams
 
     report = load_section("report", ReportParams)
     reference = load_section("evaluate", EvaluateParams).reference_method
@@ -43,7 +43,7 @@ def show_command(rank_by: str, reference: str) -> list[str]:
 
     `--drop` takes a regular expression that is matched from a column's start: here, one that no wanted column begins.
     """
-    from flipside.report.glossary import higher_is_better
+    from flipside.metrics.registry import higher_is_better
 
     wanted = ["Experiment$", "Created$", "State$", *(rf"{section}(\.|$)" for section in SECTIONS),
               rf"{reference}\.({'|'.join(COLUMNS)})$", rf"\w+\.{rank_by}$", OF_A_CLASSIFIER]

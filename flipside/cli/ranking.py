@@ -14,8 +14,8 @@ def ranking() -> None:
 
     Also says what leads and where the report is. Writes nothing.
     """
-    from flipside.report.figures import ReportParams
     from flipside.report.inputs import needed
+    from flipside.report.params import ReportParams
     from flipside.report.tables import answer, plain_table
 
     params = load_section("report", ReportParams)

@@ -55,7 +55,7 @@ SECTIONS: dict[str, Any] = {
     "masks": "flipside.masks.thresholds:MaskParams",
     "segment_scans": "flipside.masks.placing:SegmentScansParams",
     "evaluate": "flipside.metrics.evaluation:EvaluateParams",
-    "report": "flipside.report.figures:ReportParams",
+    "report": "flipside.report.params:ReportParams",
 }
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)

@@ -15,7 +15,7 @@ from flipside.core.params import load_section, read_params
 from flipside.regression.comparison import compare as compared
 from flipside.regression.comparison import failures, markdown_table, read_tolerances, read_values
 from flipside.regression.lockfile import DVC, LOCK, run, stale_stages
-from flipside.report.figures import ReportParams
+from flipside.report.params import ReportParams
 
 CASES = ("data/slices", "data/truth")  # what decides on which cases the methods are measured
 

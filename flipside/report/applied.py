@@ -11,10 +11,11 @@ from pathlib import Path
 from flipside.artifacts.explanations import CALLED_ABNORMAL
 from flipside.core.files import atomic_file, read_json
 from flipside.core.params import announce, load_section, stage_main
-from flipside.report.figures import ReportParams, draw_comparison, rank_metric, save_figure
-from flipside.report.glossary import POLICIES
+from flipside.masks.thresholds import POLICIES
+from flipside.report.figures import draw_comparison, save_figure
 from flipside.report.inputs import ReportInputs, needed, read_inputs
-from flipside.report.tables import MISSING, markdown_table, number, plain_table, ranking
+from flipside.report.params import ReportParams
+from flipside.report.tables import MISSING, markdown_table, number, plain_table
 
 REPORTS = Path("reports")
 
@@ -27,18 +28,16 @@ def main() -> None:
     # Parameters and artifacts.
     params = load_section("report", ReportParams)
     announce("report_applied", report=params)
-    inputs = read_inputs(params.policy, params.controls)
-    rank_by = rank_metric(inputs, params)
-    order = ranking(inputs.metrics, rank_by)
+    inputs = read_inputs(params)
 
     # Outputs.
     note = what_was_applied(inputs, source)
-    text = markdown_table(inputs.metrics, rank_by, params.controls, note) + "\n" + threshold_table(inputs, order)
+    text = markdown_table(inputs.metrics, inputs.rank_by, params.controls, note) + "\n" + threshold_table(inputs)
     with atomic_file(REPORTS / "metrics.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     if (inputs.cases["label"] == 1).any():
-        save_figure(REPORTS / "comparison.png", draw_comparison(inputs, params, order))
-    print(f"\n{note}\n\n{plain_table(inputs.metrics, rank_by, params.controls)}")
+        save_figure(REPORTS / "comparison.png", draw_comparison(inputs))
+    print(f"\n{note}\n\n{plain_table(inputs.metrics, inputs.rank_by, params.controls)}")
 
 
 def what_was_applied(inputs: ReportInputs, source: dict) -> str:
@@ -61,12 +60,11 @@ def what_was_applied(inputs: ReportInputs, source: dict) -> str:
             f"`{filtered['dataset']}`.")
 
 
-def threshold_table(inputs: ReportInputs, order: list[str]) -> str:
+def threshold_table(inputs: ReportInputs) -> str:
     """The thresholds behind the masks (after morphology) in Markdown."""
     lines = ["## Thresholds", "", f"| method | {' | '.join(POLICIES)} |", f"| --- |{' ---: |' * len(POLICIES)}"]
-    for name in order:
-        thresholds = inputs.results[name].thresholds
-        lines.append(f"| {name} | {' | '.join(number(thresholds.get(policy)) for policy in POLICIES)} |")
+    for name, result in inputs.results.items():
+        lines.append(f"| {name} | {' | '.join(number(result.thresholds.get(policy)) for policy in POLICIES)} |")
     return "\n".join([*lines, "", f"{MISSING}: no such threshold without lesion masks.", ""])
 
 

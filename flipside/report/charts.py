@@ -1,4 +1,4 @@
-"""Small inline SVG drawings for the HTML report. They take their colours from the page, so they follow dark mode."""
+"""Small inline SVG drawings for the HTML report, in the page's colours, so that they follow its dark mode."""
 
 from __future__ import annotations
 
@@ -25,9 +25,17 @@ class Chart:
     x_label: str
     y_label: str
     behind: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
-    marks: list[tuple[str, float, float]] = field(default_factory=list)  # what, x, y
+    marks: list[tuple[str, float, float]] = field(default_factory=list)  # name (a CSS class too), x, y
     x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class DrawnChart:
+    """A chart as SVG, and what stands above it."""
+
+    title: str
+    drawing: Markup
 
 
 def thin(table: pd.DataFrame) -> pd.DataFrame:

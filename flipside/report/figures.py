@@ -1,4 +1,4 @@
-"""The report's section of params.yaml and its PNG figures, for DVC's plots and for the README."""
+"""The report's PNG figures, for DVC's plots and for the README."""
 
 from __future__ import annotations
 
@@ -8,52 +8,26 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
-from pydantic import Field, PositiveInt
 
 from flipside.core.files import atomic_file
-from flipside.core.params import Params
-from flipside.report.glossary import label
+from flipside.metrics.registry import label
+from flipside.report.cases import lesion_cases, shared_cases
 from flipside.report.inputs import ReportInputs
-from flipside.report.pictures import MASK, case_panels, compared_pictures, lesion_cases, shared_cases
-from flipside.report.tables import interval, ranking
+from flipside.report.pictures import DIFFERENCE, MASK, case_pictures, compared_pictures
+from flipside.report.tables import interval
 
 INK, MUTED, ACCENT, UPPER = "#1f2933", "#8a94a0", "#2563a8", "#b3541e"
 GAP = 3  # pixels between the pictures of a montage, of MONTAGE_SIDE pixels each
 MONTAGE_SIDE = 96
 
 
-class ReportParams(Params):
-    """Section `report`: what is shown and how it is ordered. Nothing here changes a number."""
-
-    title: str = Field(min_length=1)
-    """Heading of the page."""
-    policy: str = Field(pattern="^(fixed|otsu|val|oracle)$")
-    """Threshold policy of the masks shown and of best .. worst."""
-    rank_by: str
-    """Metric that orders the methods."""
-    rank_by_without_masks: str
-    """The same for a data set that has no lesion masks, where there is no IoU."""
-    controls: list[str]
-    """Methods that any serious method must beat: marked, never called the winner."""
-    gallery_cases: PositiveInt
-    """Rows of the comparison of all methods: easiest .. hardest lesion slice."""
-    healthy_cases: PositiveInt
-    """Rows of healthy slices in it: least .. most falsely marked."""
-
-
-def rank_metric(inputs: ReportInputs, params: ReportParams) -> str:
-    """The metric that orders the methods for this data set."""
-    return params.rank_by if inputs.has_lesion_masks else params.rank_by_without_masks
-
-
-def write_figures(folder: Path | str, inputs: ReportInputs, params: ReportParams) -> None:
+def write_figures(folder: Path | str, inputs: ReportInputs) -> None:
     """ranking.png, thresholds.png, gallery.png, comparison.png and, where a method makes counterfactuals, changes.png:
     the same inputs give the same bytes."""
-    order = ranking(inputs.metrics, rank_metric(inputs, params))
-    figures = {"ranking": draw_ranking(inputs, params, order), "thresholds": draw_thresholds(inputs, order),
-               "gallery": draw_gallery(inputs, params, order), "comparison": draw_comparison(inputs, params, order)}
-    if makers := [name for name in order if inputs.results[name].has_counterfactual]:
-        figures["changes"] = draw_changes(inputs, params, makers)
+    figures = {"ranking": draw_ranking(inputs), "thresholds": draw_thresholds(inputs),
+               "gallery": draw_gallery(inputs), "comparison": draw_comparison(inputs)}
+    if inputs.with_counterfactual():
+        figures["changes"] = draw_changes(inputs)
     for name, figure in figures.items():
         save_figure(Path(folder) / f"{name}.png", figure)
 
@@ -64,14 +38,14 @@ def save_figure(file: Path | str, figure: Figure) -> None:
         figure.savefig(temporary, dpi=120, metadata={"Software": None}, facecolor="white")
 
 
-def draw_ranking(inputs: ReportInputs, params: ReportParams, order: list[str]) -> Figure:
+def draw_ranking(inputs: ReportInputs) -> Figure:
     """One line per method: value, interval, the cases behind it as faint dots, the oracle as a hollow diamond."""
-    rank_by = rank_metric(inputs, params)
-    order = [name for name in order if rank_by in inputs.metrics[name]]
-    figure = Figure(figsize=(8, 1.2 + 0.32 * len(order)), layout="constrained")
+    rank_by = inputs.rank_by
+    ranked = [result for result in inputs.results.values() if rank_by in result.metrics]
+    figure = Figure(figsize=(8, 1.2 + 0.32 * len(ranked)), layout="constrained")
     axes = figure.subplots()
-    for place, name in enumerate(order):
-        values, result = inputs.metrics[name], inputs.results[name]
+    for place, result in enumerate(ranked):
+        values = result.metrics
         colour = MUTED if result.is_control else ACCENT
         if rank_by in result.cases:
             scores = result.cases.loc[result.cases["label"] == 1, rank_by].dropna()
@@ -81,8 +55,8 @@ def draw_ranking(inputs: ReportInputs, params: ReportParams, order: list[str]) -
         axes.plot(values[rank_by], place, "o", color=colour, markersize=6)
         if rank_by.startswith("iou_") and "iou_oracle" in values:
             axes.plot(values["iou_oracle"], place, "D", markerfacecolor="none", markeredgecolor=UPPER, markersize=6)
-    axes.set_yticks(range(len(order)), [name + (" (control)" if inputs.results[name].is_control else "")
-                                        for name in order])
+    axes.set_yticks(range(len(ranked)), [result.name + (" (control)" if result.is_control else "")
+                                         for result in ranked])
     axes.invert_yaxis()
     oracle = ", oracle as a diamond (upper bound)" if rank_by.startswith("iou_") else ""
     axes.set_xlabel(f"{label(rank_by)}: mean with interval, each test slice as a tick{oracle}", color=INK, fontsize=9)
@@ -92,9 +66,9 @@ def draw_ranking(inputs: ReportInputs, params: ReportParams, order: list[str]) -
     return figure
 
 
-def draw_thresholds(inputs: ReportInputs, order: list[str]) -> Figure:
+def draw_thresholds(inputs: ReportInputs) -> Figure:
     """One small frame per method: IoU over the threshold, all methods behind, the chosen thresholds as points."""
-    names = [name for name in order if (inputs.curves["method"] == name).any()]
+    names = [name for name in inputs.results if (inputs.curves["method"] == name).any()]
     columns = 4
     rows = max(1, -(-len(names) // columns))
     figure = Figure(figsize=(9, 1.9 * rows + 0.3), layout="constrained")
@@ -118,33 +92,34 @@ def draw_thresholds(inputs: ReportInputs, order: list[str]) -> Figure:
     return figure
 
 
-def draw_gallery(inputs: ReportInputs, params: ReportParams, order: list[str]) -> Figure:
+def draw_gallery(inputs: ReportInputs) -> Figure:
     """Best, median and worst lesion slice of every method: scan, counterfactual or attribution, difference, mask."""
-    rows, cases = [], []
-    for name in order:
-        result = inputs.results[name]
-        cases = lesion_cases(result, params.policy, 3) or cases
-        rows.append([picture for _, slice_id in lesion_cases(result, params.policy, 3)
-                     for picture in case_panels(inputs, result, slice_id).values()])
+    rows: list[list[np.ndarray]] = []
+    places: list[str] = []
+    for result in inputs.results.values():
+        cases = lesion_cases(inputs, result)
+        places = [place for place, _ in cases] or places
+        rows.append([picture for _, slice_id in cases
+                     for picture in case_pictures(inputs, result, slice_id).values()])
     panels = ["scan", "counterfactual / overlay", "difference / map", *([MASK] if inputs.has_lesion_masks else [])]
-    heads = [f"{place}: {panel}" if i == 0 else panel for place, _ in cases for i, panel in enumerate(panels)]
-    return _montage(rows, order, heads, group=len(panels))
+    heads = [f"{place}: {panel}" if i == 0 else panel for place in places for i, panel in enumerate(panels)]
+    return _montage(rows, list(inputs.results), heads, group=len(panels))
 
 
-def draw_comparison(inputs: ReportInputs, params: ReportParams, order: list[str]) -> Figure:
+def draw_comparison(inputs: ReportInputs) -> Figure:
     """The same lesion slices for all methods: scan, truth where it is known, then one mask or map per method."""
-    cases = shared_cases(inputs, params.policy, params.gallery_cases)
-    rows = [compared_pictures(inputs, order, slice_id) for _, slice_id in cases]
+    cases = shared_cases(inputs)
+    rows = [compared_pictures(inputs, slice_id) for _, slice_id in cases]
     return _montage([list(row.values()) for row in rows], [place for place, _ in cases], list(rows[0]),
                     group=len(rows[0]))
 
 
-def draw_changes(inputs: ReportInputs, params: ReportParams, makers: list[str]) -> Figure:
+def draw_changes(inputs: ReportInputs) -> Figure:
     """What each counterfactual changes in the same slices, without the scans: for images that may not be passed on."""
-    cases = shared_cases(inputs, params.policy, params.gallery_cases)
-    rows = [[case_panels(inputs, inputs.results[name], slice_id)["difference"] for _, slice_id in cases]
-            for name in makers]
-    return _montage(rows, makers, [place for place, _ in cases], group=len(cases))
+    cases = shared_cases(inputs)
+    makers = inputs.with_counterfactual()
+    rows = [[case_pictures(inputs, maker, slice_id)[DIFFERENCE] for _, slice_id in cases] for maker in makers]
+    return _montage(rows, [maker.name for maker in makers], [place for place, _ in cases], group=len(cases))
 
 
 def _montage(rows: list[list[np.ndarray]], row_names: list[str], column_names: list[str], group: int) -> Figure:

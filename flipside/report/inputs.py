@@ -12,26 +12,21 @@ import pandas as pd
 from flipside.artifacts.explanations import Explanations
 from flipside.artifacts.truth import open_truth
 from flipside.core.files import read_json
-from flipside.core.params import read_datasets, read_params, value_at
+from flipside.core.params import SECTIONS, read_datasets, read_params, value_at
 from flipside.core.store import SliceStore
+from flipside.metrics import populations, subgroups
+from flipside.metrics.registry import recorded_reasons
+from flipside.report.params import ReportParams
+from flipside.report.tables import Metrics, ranking
 
 MANIFESTS = ("data/extracted", "data/filtered", "data/slices")
 ROLES = ("classifier", "judge")
-SUBGROUP_COLUMNS = ("method", "size_group", "low_mm2", "high_mm2", "n_cases", "n_patients", "iou_val",
-                    "iou_val_ci_low", "iou_val_ci_high", "pixel_ap")
-POPULATION_COLUMNS = ("population", "meaning", "n_slices", "n_patients", "dropped", "reason")
-RANDOMISATION = ("sanity_randomisation_passed", "randomisation_similarity", "randomisation_ssim",
-                 "randomisation_similarity_head")
-# What the report prints of params.yaml; `runtime` is left out, no result's meaning hangs on it.
-PARAMETERS = ("profile", "dataset", "seed", "image_size", "phantom", "synthetic_effect", "extract", "filter",
-              "anomalies", "offline_augmentation", "strong_supervision", "mass_patches", "classifiers", "generators",
-              "encoders", "inversions", "attributes", "explain", "methods", "realism", "sanity", "probe", "masks",
-              "segment_scans", "evaluate", "report")
+NOT_SHOWN = ("runtime", "datasets")  # `runtime` changes no result; of `datasets` only the block in use is shown
 
 
 @dataclass(frozen=True)
 class FoundAttributes:
-    """What StylEx' search found: a row for each attribute, and its pictures."""
+    """Attributes that a search found in a generator's style space."""
 
     table: pd.DataFrame  # attribute, layer, channel, toward, mean_effect, lowers, example, logit_before, logit_after,
     # n_images, n_called, n_stable
@@ -40,7 +35,7 @@ class FoundAttributes:
 
 @dataclass(frozen=True)
 class Result:
-    """One method's artifacts. `row_of` leads from a slice to its row in `explanations` and `masks`."""
+    """One method's artifacts. `row_of` maps a slice to its row in `explanations` and `masks`."""
 
     name: str
     metrics: dict[str, float]
@@ -51,8 +46,8 @@ class Result:
     row_of: dict[str, int]
     cases: pd.DataFrame  # this method's rows of reports/cases.csv
     missing: dict[str, str]  # metric -> why the stage that measures it did not
-    cautions: dict[str, str]  # the same -> what limits it
-    attributes: FoundAttributes | None = None  # of a method that moves found attributes
+    cautions: dict[str, str]  # metric -> what limits it
+    attributes: FoundAttributes | None = None  # of a method that explains with found attributes
 
     @property
     def has_counterfactual(self) -> bool:
@@ -60,13 +55,27 @@ class Result:
 
 
 @dataclass(frozen=True)
+class CaseCounts:
+    """On how many test slices and patients the numbers rest."""
+
+    lesion: int
+    lesion_patients: int
+    healthy: int
+    patients: int
+
+
+@dataclass(frozen=True)
 class ReportInputs:
-    metrics: dict[str, dict[str, float]]
+    """All that the figures and the page are made of."""
+
+    params: ReportParams
+    metrics: Metrics
+    rank_by: str  # the metric that orders the methods of this data set
     cases: pd.DataFrame  # reports/cases.csv
     curves: pd.DataFrame  # method, threshold, iou
-    subgroups: pd.DataFrame  # SUBGROUP_COLUMNS, by lesion size; no row without lesion masks
-    populations: pd.DataFrame  # POPULATION_COLUMNS: what each kind of number rests on, what was dropped and why
-    results: dict[str, Result]  # in the order of reports/metrics.json
+    subgroups: pd.DataFrame  # reports/subgroups.csv, by lesion size; no row without lesion masks
+    populations: pd.DataFrame  # reports/populations.csv: what each kind of number rests on, what was dropped and why
+    results: dict[str, Result]  # best method first
     store: SliceStore
     lesion: np.ndarray  # (N,H,W) uint8, aligned with the store
     row_of: dict[str, int]  # slice_id -> row of store and lesion
@@ -74,7 +83,7 @@ class ReportInputs:
     confusion: dict[str, pd.DataFrame]  # classifier and judge: actual, predicted of each test slice
     manifests: dict[str, Any]
     training: dict[str, dict[str, pd.DataFrame]]  # trained model -> curve -> table with the step in the first column
-    parameters: dict[str, Any]
+    parameters: dict[str, Any]  # what the page prints of params.yaml
     # What check_inpainter wrote: its metrics, and the curves (arm, draw, fpr, tpr). None where there are no curves.
     inpainter: tuple[dict[str, float], pd.DataFrame] | None
 
@@ -82,38 +91,56 @@ class ReportInputs:
     def has_lesion_masks(self) -> bool:
         return bool((self.cases["lesion_px"] > 0).any())
 
+    @property
+    def iou_column(self) -> str:
+        """The column of reports/cases.csv with the IoU under the shown threshold policy."""
+        return f"iou_{self.params.policy}"
 
-def read_inputs(policy: str, controls: list[str]) -> ReportInputs:
+    def with_counterfactual(self) -> list[Result]:
+        """The methods that make counterfactual images, best first."""
+        return [result for result in self.results.values() if result.has_counterfactual]
+
+    def count_cases(self) -> CaseCounts:
+        """On how many test cases everything rests."""
+        cases = self.cases.drop_duplicates("slice_id")
+        lesion = cases[(cases["label"] == 1) & ((cases["lesion_px"] > 0) | (not self.has_lesion_masks))]
+        return CaseCounts(len(lesion), lesion["patient_id"].nunique(), int((cases["label"] == 0).sum()),
+                          cases["patient_id"].nunique())
+
+
+def read_inputs(params: ReportParams) -> ReportInputs:
     """Read all artifacts, relative to the working folder, with the masks of one threshold policy.
 
-    Raises FileNotFoundError with the file and the stage that writes it, ValueError where tables don't fit together.
+    Raises FileNotFoundError with the file and the stage that writes it, ValueError where tables don't fit together or
+    no method has the metric that ranks.
     """
     parameters = read_params() | read_datasets()
-    metrics = read_json(needed("reports/metrics.json", "evaluate"))
+    metrics: Metrics = read_json(needed("reports/metrics.json", "evaluate"))
     cases = pd.read_csv(needed("reports/cases.csv", "evaluate"),
                         dtype={"method": str, "slice_id": str, "scan_id": str, "patient_id": str})
     store = SliceStore.open("data/slices")
-    lesion = open_truth("data/truth", store.images.shape)
     masked = bool((cases["lesion_px"] > 0).any())
-    results = {name: _read_result(name, values, policy if masked else None, name in controls, cases,
-                                  parameters["methods"].get(name, {}).get("needs", ""))
-               for name, values in metrics.items()}
-    training = {name: _read_training(Path("reports/training") / name)
-                for name in (*ROLES, *value_at(parameters, "generators"),
-                             *(f"{name}_encoder" for name in value_at(parameters, "encoders")))}
+    rank_by = params.rank_by if masked else params.rank_by_without_masks
     curves = pd.DataFrame(columns=["method", "threshold", "iou"])
     if masked:
         curves = pd.read_csv(needed("reports/curves/thresholds.csv", "evaluate"), dtype={"method": str})
+    results = {name: _read_result(name, metrics[name], params, cases, masked,
+                                  parameters["methods"].get(name, {}).get("needs", ""))
+               for name in ranking(metrics, rank_by)}
+    trained = (*ROLES, *value_at(parameters, "generators"),
+               *(f"{name}_encoder" for name in value_at(parameters, "encoders")))
     return ReportInputs(
-        metrics=metrics, cases=cases, results=results, store=store, lesion=lesion,
-        curves=curves, subgroups=_read_table("reports/subgroups.csv", SUBGROUP_COLUMNS),
-        populations=_read_table("reports/populations.csv", POPULATION_COLUMNS),
+        params=params, metrics=metrics, rank_by=rank_by, cases=cases, results=results, store=store,
+        lesion=open_truth("data/truth", store.images.shape), curves=curves,
+        subgroups=_read_table("reports/subgroups.csv", subgroups.COLUMNS, "evaluate"),
+        populations=_read_table("reports/populations.csv", populations.COLUMNS, "evaluate"),
         row_of={slice_id: row for row, slice_id in enumerate(store.index["slice_id"])},
         quality={role: read_json(needed(f"reports/{role}.json", f"train_classifier@{role}")) for role in ROLES},
-        confusion={role: _read_table(f"reports/training/{role}/confusion.csv", ("actual", "predicted"),
+        confusion={role: _read_table(f"reports/training/{role}/confusion.csv", ["actual", "predicted"],
                                      f"train_classifier@{role}") for role in ROLES},
         manifests={folder: read_json(needed(f"{folder}/manifest.json", "the prepare stages")) for folder in MANIFESTS},
-        training=training, parameters=shown_parameters(parameters), inpainter=_read_inpainter(),
+        training={name: _read_training(Path("reports/training") / name) for name in trained},
+        parameters=shown_parameters(parameters), inpainter=_read_inpainter(),
     )
 
 
@@ -125,39 +152,43 @@ def needed(path: str, stage: str) -> Path:
 
 
 def shown_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The sections that shape the results; of `datasets` only the block in use."""
-    shown = {name: value_at(parameters, name) for name in PARAMETERS}
+    """The sections of params.yaml that shape the results; of `datasets` only the block in use."""
+    shown = {name: value_at(parameters, name) for name in SECTIONS if name not in NOT_SHOWN}
     shown["datasets"] = {shown["dataset"]: value_at(parameters, f"datasets.{shown['dataset']}")}
     return shown
 
 
-def _read_result(name: str, metrics: dict, policy: str | None, is_control: bool, cases: pd.DataFrame,
+def _read_result(name: str, metrics: dict[str, float], params: ReportParams, cases: pd.DataFrame, masked: bool,
                  needs: str) -> Result:
+    """One method's artifacts; masked: the data set has lesion masks; needs: what the method explains with."""
     explanations = Explanations.open(f"data/explanations/{name}")
-    masks, thresholds = None, {}
-    if policy is not None:
-        masks = np.load(needed(f"data/masks/{name}/{policy}.npy", f"extract_masks@{name}"), mmap_mode="r")
+    masks: np.ndarray | None = None
+    thresholds: dict[str, float] = {}
+    if masked:
+        file = f"data/masks/{name}/{params.policy}.npy"
+        masks = np.load(needed(file, f"extract_masks@{name}"), mmap_mode="r")
         thresholds = read_json(needed(f"data/masks/{name}/thresholds.json", f"extract_masks@{name}"))
         if len(masks) != len(explanations.index):
-            raise ValueError(f"data/masks/{name}/{policy}.npy has {len(masks)} masks for {len(explanations.index)} "
-                             f"explained slices: run `dvc repro extract_masks@{name}`")
+            raise ValueError(f"{file} has {len(masks)} masks for {len(explanations.index)} explained slices: "
+                             f"run `dvc repro extract_masks@{name}`")
     row_of = {slice_id: row for row, slice_id in enumerate(explanations.index["slice_id"])}
     own = cases[cases["method"] == name].reset_index(drop=True)
-    strangers = own.loc[~own["slice_id"].isin(row_of), "slice_id"]
-    if len(strangers):
-        raise ValueError(f"reports/cases.csv scores {len(strangers)} slices that data/explanations/{name} lacks "
-                         f"(first: {strangers.iloc[0]}): run `dvc repro evaluate`")
-    realism = {"missing": {}, "cautions": {}}
+    unknown = own.loc[~own["slice_id"].isin(row_of), "slice_id"]
+    if len(unknown):
+        raise ValueError(f"reports/cases.csv scores {len(unknown)} slices that data/explanations/{name} lacks "
+                         f"(first: {unknown.iloc[0]}): run `dvc repro evaluate`")
+    cautions: dict[str, str] = {}
     if explanations.counterfactual is not None:
-        realism = read_json(needed(f"data/realism/{name}.json", "measure_realism"))
-    sanity = read_json(needed(f"data/sanity/{name}.json", f"explain@{name}"))
-    unchecked = dict.fromkeys(RANDOMISATION, sanity["reason"]) if "reason" in sanity else {}
-    attributes = _read_attributes(Path(needs).name) if needs.startswith("models/attributes/") else None
-    return Result(name, metrics, is_control, explanations, masks, thresholds, row_of, own,
-                  realism["missing"] | unchecked, realism["cautions"], attributes)
+        cautions = read_json(needed(f"data/realism/{name}.json", "measure_realism"))["cautions"]
+    return Result(name, metrics, name in params.controls, explanations, masks, thresholds, row_of, own,
+                  recorded_reasons(name), cautions, _read_attributes(needs))
 
 
-def _read_attributes(generator: str) -> FoundAttributes:
+def _read_attributes(needs: str) -> FoundAttributes | None:
+    """What find_attributes reports of the attributes that a method explains with; None for other methods."""
+    if not needs.startswith("models/attributes/"):
+        return None
+    generator = Path(needs).name
     folder, stage = f"reports/training/{generator}_attributes", f"find_attributes@{generator}"
     table = pd.read_csv(needed(f"{folder}/attributes.csv", stage), dtype={"example": str})
     return FoundAttributes(table, np.load(needed(f"{folder}/strip.npy", stage)))
@@ -171,7 +202,7 @@ def _read_inpainter() -> tuple[dict[str, float], pd.DataFrame] | None:
     return read_json(needed("reports/inpainter.json", "check_inpainter")), pd.read_csv(curves)
 
 
-def _read_table(path: str, columns: tuple[str, ...], stage: str = "evaluate") -> pd.DataFrame:
+def _read_table(path: str, columns: list[str], stage: str) -> pd.DataFrame:
     table = pd.read_csv(needed(path, stage), dtype={"method": str})
     if absent := [name for name in columns if name not in table]:
         raise ValueError(f"{path} has no column {', '.join(absent)}; found {', '.join(table)}: run `dvc repro {stage}`")

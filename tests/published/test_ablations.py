@@ -14,6 +14,7 @@ from dvc.utils.hydra import apply_overrides
 from flipside.cli.ablations import ablations
 from flipside.cli.profile import apply_profile
 from flipside.core.params import ParamsError, check_all, value_at
+from flipside.metrics.registry import METRICS
 from flipside.published.ablation_tables import (
     as_printed,
     besides,
@@ -24,7 +25,6 @@ from flipside.published.ablation_tables import (
     significant,
 )
 from flipside.published.ablations import Ablation, edited, edits, experiment_name, is_same, read_ablation, resolved
-from flipside.report.glossary import METRICS
 
 ROOT = Path(__file__).parents[2]
 ABLATIONS = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pandas as pd
 
 from flipside.artifacts.explanations import write_explanations
 from flipside.artifacts.truth import write_truth
+from flipside.core.params import SECTIONS
 from flipside.core.store import write_store
-from flipside.report.inputs import PARAMETERS, POPULATION_COLUMNS, SUBGROUP_COLUMNS
+from flipside.metrics import populations
+from flipside.metrics import subgroups as size_subgroups
 from tests.parameters import write_parameters
 
 METHODS = {"coin": 0.8, "rise": 0.3, "random": 0.05}  # how much of the lesion each fake method finds
@@ -20,6 +23,13 @@ REPORT = {"title": "Flipside <b>& co</b>", "policy": "val", "rank_by": "iou_val"
 REALISM = {"metrics": {}, "missing": {name: f"weights {name[:3]}.pth not found" for name in
                                       ("fid_64", "fid_768", "fid_64_coin", "lpips")},
            "cautions": {"fd_clf": "5 counterfactuals for 96 features", "fd_clf_unchanged": "the same"}}
+
+
+def edit_json(path: Path, change: Callable[[dict], object]) -> None:
+    """Change a JSON file's content in place."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
 
 
 def size_groups(method: str, cases: pd.DataFrame) -> list[tuple]:
@@ -106,12 +116,12 @@ def build_project(root: Path, images: np.ndarray, methods: dict[str, float], cou
     (reports / "metrics.json").write_text(json.dumps(metrics))
     pd.concat(cases).to_csv(reports / "cases.csv", index=False)
     pd.concat(curves).to_csv(reports / "curves/thresholds.csv", index=False)
-    pd.DataFrame(subgroups, columns=SUBGROUP_COLUMNS).to_csv(reports / "subgroups.csv", index=False)
+    pd.DataFrame(subgroups, columns=size_subgroups.COLUMNS).to_csv(reports / "subgroups.csv", index=False)
     half = count // 2
     pd.DataFrame([("test", "all slices of the test split", count, count // 4, 0, ""),
                   ("lesion", "a lesion left & scored", half, count // 4, 2, "the lesion vanished in the resize"),
                   ("healthy", "labelled healthy", count - half, count // 4, 0, "")],
-                 columns=POPULATION_COLUMNS).to_csv(reports / "populations.csv", index=False)
+                 columns=populations.COLUMNS).to_csv(reports / "populations.csv", index=False)
     for role in ("classifier", "judge"):
         (reports / f"{role}.json").write_text(json.dumps(
             {"auc": 0.97, "accuracy": 0.93, "f1": 0.92, "ece": 0.04, "n": count, "n_abnormal": int(labels.sum())}))
@@ -133,7 +143,7 @@ def build_project(root: Path, images: np.ndarray, methods: dict[str, float], cou
     for folder in ("extracted", "filtered", "slices"):
         (root / "data" / folder).mkdir(parents=True, exist_ok=True)
         (root / f"data/{folder}/manifest.json").write_text(json.dumps(manifest))
-    parameters = dict.fromkeys(PARAMETERS, {}) | {
+    parameters = dict.fromkeys(SECTIONS, {}) | {
         "profile": "cpu", "dataset": "phantom", "seed": 0, "image_size": size, "generators": {"coin": {"width": 8}},
         "evaluate": {"confidence": 0.95, "reference_method": next(iter(methods))},
         "datasets": {"phantom": {"root": "data/raw/phantom"}, "kits23": {"root": "UNUSED_BLOCK"}},

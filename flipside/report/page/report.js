@@ -1,5 +1,5 @@
 "use strict";
-// Sorting: best first, once more the other way round; rows without a value stay last in either order.
+// Sorting: best first, another click reverses it; rows without a value stay last in either order.
 document.querySelectorAll(".ranked button").forEach(button => button.addEventListener("click", () => {
   const head = button.closest("th"), body = head.closest("table").tBodies[0], column = head.cellIndex;
   const best = head.dataset.higher === "1" ? "descending" : "ascending";

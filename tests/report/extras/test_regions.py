@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from flipside.artifacts.explanations import BLOBS, ROI, Explanations, write_explanations
-from flipside.report import pictures
+from flipside.report.extras import regions
 from stages import report
 
 
@@ -36,10 +36,10 @@ def test_a_methods_blobs_and_region_are_shown_with_k_star(project):
 def test_an_outline_goes_round_its_blob_in_the_colour_of_its_part():
     scan = np.full((32, 32), -1, np.float16)
     blobs = np.array([[0.25, 0.25, 0.1, 0.1, 0, 0, 0], [0.75, 0.75, 0.1, 0.1, 0, 1, 1], [0.5, 0.5, 0, 0, 0, 1, 0]])
-    picture = pictures.outlined(scan, blobs)
+    picture = regions.outline_blobs(scan, blobs)
     assert picture.shape == (160, 160, 3)
-    for colour, centre in ((pictures.BLOB, 0.25), (pictures.MOST_CHANGED, 0.75)):
+    for colour, centre in ((regions.BLOB, 0.25), (regions.MOST_CHANGED, 0.75)):
         rows, columns = np.nonzero((picture == colour).all(axis=-1))
         radii = np.hypot(rows / 160 - centre - 0.5 / 32, columns / 160 - centre - 0.5 / 32)
         assert len(radii) > 30 and np.abs(radii - 0.1).max() < 0.015
-    assert not (picture == pictures.NEIGHBOUR).all(axis=-1).any()  # seen nowhere
+    assert not (picture == regions.NEIGHBOUR).all(axis=-1).any()  # seen nowhere

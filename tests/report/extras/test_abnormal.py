@@ -10,8 +10,11 @@ import pandas as pd
 
 from flipside.artifacts.explanations import ABNORMAL, Explanations, write_explanations
 from flipside.report import pictures
+from flipside.report.extras.abnormal import abnormal_pictures
 from flipside.report.inputs import read_inputs
+from flipside.report.params import ReportParams
 from stages import report
+from tests.report.report_fixture import REPORT
 
 
 def make_abnormal(project, organ_columns=12):
@@ -60,8 +63,8 @@ def test_healthy_slices_made_abnormal_are_shown_with_where_the_lesion_was_put(pr
 
 def test_what_is_added_is_shown_without_what_both_images_get_wrong(project):
     make_abnormal(project)
-    inputs = read_inputs("val", ["random"])
-    shown = pictures.abnormal_panels(inputs, inputs.results["coin"], inputs.store.index["slice_id"].iloc[1])
+    inputs = read_inputs(ReportParams.model_validate(REPORT))
+    shown = abnormal_pictures(inputs, inputs.results["coin"], inputs.store.index["slice_id"].iloc[1])
     assert shown["added"][:4, :4].any(axis=-1).all()
     shown["added"][:4, :4] = 0
     assert not shown["added"].any() and shown["made healthy"].any()
@@ -69,7 +72,7 @@ def test_what_is_added_is_shown_without_what_both_images_get_wrong(project):
 
 def test_the_organ_is_tinted_and_the_rest_of_the_scan_is_as_it_was():
     scan, organ = np.zeros((2, 2), np.float16), np.array([[1, 0], [0, 0]], np.uint8)
-    picture = pictures.organ_overlay(scan, organ)
+    picture = pictures.region_overlay(scan, organ)
     assert picture[0, 0, 2] > picture[0, 0, 0] and np.array_equal(picture[1], pictures.grey(scan)[1])
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from flipside.report import pictures
+from flipside.report.extras.attributes import attribute_pictures
 from stages import report
 
 FOLDER = Path("reports/training/stylegan_attributes")
@@ -39,7 +39,7 @@ def test_every_attribute_is_shown_with_its_effect_on_the_logit(project):
     assert "layer 4, map 17 toward its least value: lowers the logit by 2.5 in the mean of 40 training" in article
     assert "38 of them called abnormal" in article and "in 25% of them at all; here from 1.25 to 0.625" in article
     assert "s&lt;1&gt;" in article
-    for panel in pictures.ATTRIBUTE_PANELS:
+    for panel in ("encoded", "moved", "change", "mean change"):
         assert article.count(f"<figcaption>{panel}</figcaption>") == 2
     assert "toward its least value" not in page.replace(article, "")
 
@@ -51,7 +51,7 @@ def test_attributes_that_are_missing_are_named(project):
 
 def test_a_strip_shows_the_move_and_its_mean_change():
     strip = np.stack([np.full((8, 8), -0.5), np.full((8, 8), 0.25), np.full((8, 8), -0.5)]).astype(np.float16)
-    shown = pictures.attribute_panels(strip)
+    shown = attribute_pictures(strip)
     assert shown["encoded"][0, 0].tolist() == [64, 64, 64] and shown["moved"][0, 0].tolist() == [159, 159, 159]
     red, blue = shown["change"][0, 0].astype(int), shown["mean change"][0, 0].astype(int)
     assert red[0] > red[2] and blue[2] > blue[0]  # brighter, darker

@@ -1,0 +1,65 @@
+"""How good the explained classifier and the judge are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import pandas as pd
+
+from flipside.report.inputs import ReportInputs
+from flipside.report.sections.section import Section
+from flipside.report.tables import number
+
+
+@dataclass(frozen=True)
+class QualityRow:
+    """One classifier's own metrics."""
+
+    role: str
+    cells: list[str]
+
+
+@dataclass(frozen=True)
+class ConfusionRow:
+    """Test slices of one label."""
+
+    name: str
+    counts: list[int]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How many test slices a classifier calls what they are."""
+
+    role: str
+    names: list[str]
+    rows: list[ConfusionRow]
+
+
+@dataclass(frozen=True)
+class Classifiers(Section):
+    """The metrics of both classifiers, and their confusion matrices."""
+
+    id = "classifiers"
+    link = "Classifiers"
+    heading = "Classifier and judge"
+
+    metrics: list[str]
+    quality: list[QualityRow]
+    confusion: list[Confusion]
+
+    @classmethod
+    def build(cls, inputs: ReportInputs) -> Self:
+        metrics = list(dict.fromkeys(key for values in inputs.quality.values() for key in values))
+        quality = [QualityRow(role, [number(values.get(key)) for key in metrics])
+                   for role, values in inputs.quality.items()]
+        return cls(metrics, quality, [count_confusion(role, calls) for role, calls in inputs.confusion.items()])
+
+
+def count_confusion(role: str, calls: pd.DataFrame) -> Confusion:
+    """The confusion matrix of a classifier; calls: columns actual and predicted, a row for each test slice."""
+    counts = pd.crosstab(calls["actual"], calls["predicted"])
+    names = sorted({*counts.index, *counts.columns})
+    counts = counts.reindex(index=names, columns=names, fill_value=0)
+    return Confusion(role, names, [ConfusionRow(name, counts.loc[name].tolist()) for name in names])

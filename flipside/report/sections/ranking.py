@@ -1,0 +1,76 @@
+"""The ranked table of the most telling metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from markupsafe import Markup
+
+from flipside.core.params import value_at
+from flipside.masks.thresholds import POLICIES
+from flipside.metrics import registry
+from flipside.report import tables
+from flipside.report.cells import Cell, draw_ranked, metric_cell, ranked_scale
+from flipside.report.inputs import ReportInputs
+from flipside.report.sections.section import Section
+
+
+@dataclass(frozen=True)
+class Column:
+    """Head of one metric's column."""
+
+    label: str
+    meaning: str
+    higher: bool  # more is better
+    oracle: bool  # an upper bound
+
+
+@dataclass(frozen=True)
+class RankedRow:
+    """One method."""
+
+    place: int
+    name: str
+    control: bool
+    unchanged: bool  # the map stays the same when the classifier's weights are shuffled
+    drawing: Markup  # of the first cell
+    cells: list[Cell]
+    n: str  # test slices that the ranked metric rests on
+
+
+@dataclass(frozen=True)
+class Ranking(Section):
+    """Methods down, best first; metrics across, the one that ranks first."""
+
+    id = "ranking"
+    link = "Ranking"
+    heading = "Ranking"
+
+    rank_label: str
+    confidence: float  # of the intervals, in percent
+    controls: list[str]
+    columns: list[Column]
+    rows: list[RankedRow]
+    warnings: list[str]
+    policies: dict[str, str]  # threshold policies and what they mean; empty without lesion masks
+
+    @classmethod
+    def build(cls, inputs: ReportInputs) -> Self:
+        names = tables.columns(inputs.rank_by, tables.TABLE)
+        largest = ranked_scale(inputs)
+        rows = []
+        for place, result in enumerate(inputs.results.values(), start=1):
+            n = registry.count(result.metrics, inputs.rank_by)
+            rows.append(RankedRow(
+                place, result.name, result.is_control, tables.is_unchanged(result.metrics),
+                draw_ranked(result.metrics, inputs.rank_by, largest),
+                [metric_cell(result, name) for name in names], tables.MISSING if n is None else str(n)))
+        return cls(
+            rank_label=registry.label(inputs.rank_by),
+            confidence=100 * value_at(inputs.parameters, "evaluate.confidence"),
+            controls=[result.name for result in inputs.results.values() if result.is_control],
+            columns=[Column(registry.label(name), registry.meaning(name), registry.higher_is_better(name),
+                            name.endswith("oracle")) for name in names],
+            rows=rows, warnings=tables.warnings(inputs.metrics),
+            policies=POLICIES if inputs.has_lesion_masks else {})
