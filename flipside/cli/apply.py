@@ -129,7 +129,7 @@ def commands(methods: dict[str, Any]) -> list[tuple[str, ...]]:
         ("stages.judge_counterfactuals",), ("stages.measure_realism",),
         *(("stages.extract_masks", "--method", method, "--carry-from", str(Path(paths.MASKS).resolve()))
           for method in methods),
-        ("stages.evaluate",), ("flipside.report.applied", "--source", str(SOURCE.resolve())),
+        ("stages.evaluate",), ("flipside.cli.applied_report", "--source", str(SOURCE.resolve())),
     ]
 
 

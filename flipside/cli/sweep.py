@@ -20,9 +20,9 @@ def sweep(
     The points are a commit and the DVC experiments that start from it. For example: flipside sweep --param
     generators.coin.skips --metric coin.iou_val --out sweep.png
     """
+    from flipside.experiments.sweep import draw, points
     from flipside.regression.lockfile import DVC, run
     from flipside.report.figures import save_figure
-    from flipside.report.sweep import draw, points
 
     shown = json.loads(run(*DVC, "exp", "show", "--json", "--rev", rev, "--hide-workspace"))
     table, left_out = points(shown, param, metric)

@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 
 from flipside.core import paths
+from flipside.experiments.results import flat, parameters, results
 from flipside.metrics.registry import higher_is_better, label, meaning
 from flipside.published.ablations import Ablation, edited, edits, experiment_name, is_same, written
-from flipside.report.experiments import flat, parameters, results
 from flipside.report.tables import MISSING
 
 ALSO = ("iou_val", "pixel_ap", "fd_clf", "seconds_training")  # ours without a published counterpart, in every table

@@ -31,7 +31,7 @@ from flipside.generators.nn.encoding import build_encoder
 from flipside.generators.training.loading import load_generator
 from flipside.methods.checks.perceptual import classifier_features
 from flipside.methods.checks.realism import RealismParams, frechet_distance
-from flipside.report.markdown import markdown_rows
+from flipside.published.markdown import markdown_rows
 
 GENERATORS = {"stylegan": "StyleGAN", "blobgan": "BlobGAN"}
 # Steps, FID, LPIPS. The text says 105k steps for the brain and 108k for mammograms.

@@ -16,7 +16,7 @@ from flipside.core.files import read_json
 from flipside.core.params import ParamsError, read_params, value_at
 from flipside.metrics.evaluation import EvaluationError
 from flipside.metrics.statistics import paired_p, wilson_interval
-from flipside.report.markdown import markdown_rows
+from flipside.published.markdown import markdown_rows
 
 METHODS = {"stylex": "StylEx", "octet": "OCTET", "tace": "TACE"}
 LATENTS = Path("data/latents/blobgan/index.csv")

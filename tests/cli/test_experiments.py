@@ -15,7 +15,7 @@ import yaml
 
 from flipside.cli.experiments import COLUMNS, show_command
 from flipside.core.params import PARAMS_FILE, SECTIONS, file_of
-from flipside.report.experiments import parameters
+from flipside.experiments.results import parameters
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**{key: value for key, value in os.environ.items() if key != "PYTHONPATH"}, "DVC_NO_ANALYTICS": "true",

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from flipside.core import paths
+from flipside.experiments.results import flat, parameters, results
 from flipside.metrics.registry import higher_is_better, label
-from flipside.report.experiments import flat, parameters, results
 
 WIDE = 50  # a ratio of largest to smallest value from which the axis is logarithmic
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flipside.report.sweep import draw, points
+from flipside.experiments.sweep import draw, points
 
 PARAM, METRIC = "generators.coin.skips", "coin.iou_val"
 
