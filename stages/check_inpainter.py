@@ -10,7 +10,7 @@ from flipside.artifacts.truth import open_truth
 from flipside.core.files import atomic_folder, write_metrics
 from flipside.core.params import announce, load_section, load_value, stage_main
 from flipside.core.store import SliceStore
-from flipside.metrics.inpainting import draw_arms, draw_roc, inpainting_metrics, roc_curves
+from flipside.report.inpainter_roc import draw_arms, draw_roc, inpainting_metrics, roc_curves
 
 
 def main() -> None:

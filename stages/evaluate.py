@@ -12,10 +12,9 @@ from flipside.core.params import ParamsError, announce, load_section, load_value
 from flipside.core.progress import progress
 from flipside.metrics.evaluation import EvaluateParams
 from flipside.metrics.family import measure_method
-from flipside.metrics.method_artifacts import MethodArtifacts, TestSplit
+from flipside.metrics.method_artifacts import MethodArtifacts, TestSplit, check_same_cases
 from flipside.metrics.populations import population_table
 from flipside.metrics.registry import FAMILIES, METRICS, recorded_reasons
-from flipside.metrics.same_cases import check_same_cases
 from flipside.metrics.subgroups import subgroups
 
 

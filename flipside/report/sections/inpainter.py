@@ -7,8 +7,8 @@ from typing import Self
 
 import numpy as np
 
-from flipside.metrics.inpainting import ARMS
 from flipside.report.charts import Chart, DrawnChart, draw
+from flipside.report.inpainter_roc import ARMS
 from flipside.report.inputs import ReportInputs
 from flipside.report.sections.section import Section
 

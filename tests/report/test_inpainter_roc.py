@@ -6,7 +6,7 @@ import pytest
 
 from flipside.artifacts.probes import ProbeParams, Probes
 from flipside.methods.checks.inpainter_probe import choose_squares
-from flipside.metrics.inpainting import draw_arms, draw_roc, inpainting_metrics, lesion_shares, roc_curves
+from flipside.report.inpainter_roc import draw_arms, draw_roc, inpainting_metrics, lesion_shares, roc_curves
 
 PARAMS = ProbeParams(hole_fraction=0.25, stride_fraction=0.1, draws=10, covered=0.9)
 
