@@ -149,7 +149,8 @@ def test_wrong_arrays_and_numbers_are_refused():
 
 
 @pytest.mark.parametrize(("module", "unwanted"), [
-    ("flipside.scans.pixels", ("torch", "nibabel")), ("flipside.scans.geometry", ("torch",)), ("flipside.masks.placing", ("torch",)),
+    ("flipside.scans.pixels", ("torch", "nibabel")), ("flipside.scans.geometry", ("torch",)),
+    ("flipside.masks.placing", ("torch",)),
 ])
 def test_what_only_resizes_or_places_waits_for_no_large_library(module, unwanted):
     code = f"import sys, {module}; print(sorted(set(sys.modules) & set({unwanted!r})))"
