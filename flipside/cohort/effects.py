@@ -20,23 +20,23 @@ class EffectParams(Params):
     """Section `synthetic_effect`."""
 
     images: int = Field(ge=8)
-    """Half of them healthy (VA-GAN: 10000)."""
+    """Number of images, half of them healthy (VA-GAN: 10000)."""
     size: int = Field(ge=32)
-    """Side in pixels (VA-GAN: 112, CX-GAN: 128)."""
+    """Side of an image in pixels (VA-GAN: 112, CX-GAN: 128)."""
     blur: float = Field(gt=0)
-    """Sigma in pixels of the Gaussian that smooths the noise."""
+    """Standard deviation, in pixels, of the Gaussian that smooths the noise."""
     deviation: float = Field(gt=0)
-    """Of the smoothed noise."""
+    """Standard deviation of the smoothed noise's values."""
     form: Literal["boxes", "disc"]
-    """Boxes: VA-GAN, centre and one of two corners; disc: CX-GAN, one of the corners."""
+    """`boxes`: one in the centre and one in one of two corners (VA-GAN); `disc`: one in one of the corners (CX-GAN)."""
     effect: float
-    """What is added (VA-GAN: 100, CX-GAN: 500)."""
+    """Constant that is added where the effect is (VA-GAN: 100, CX-GAN: 500)."""
     extent: int = Field(ge=1)
-    """Side of a box (VA-GAN: 20) or radius of the disc (CX-GAN: 8)."""
+    """Side of a box (VA-GAN: 20) or radius of the disc (CX-GAN: 8), in pixels."""
     offset: int = Field(ge=0)
-    """Of a corner's place from the image's centre, on both axes (VA-GAN: 32, CX-GAN: 40)."""
+    """Distance of the effect in a corner from the image's centre on both axes, in pixels (VA-GAN: 32, CX-GAN: 40)."""
     jitter: tuple[int, int]
-    """Added to it, drawn for each axis, both ends included (VA-GAN: -5 to 4, CX-GAN: 0)."""
+    """Range of pixels, drawn for each axis and added to it, both ends included (VA-GAN: -5 to 4, CX-GAN: 0)."""
 
     @model_validator(mode="after")
     def _inside(self) -> EffectParams:

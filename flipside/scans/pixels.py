@@ -1,4 +1,4 @@
-"""Slices as grids of pixels: resized, and counted in squares. Only `resize_bilinear` imports torch, when called."""
+"""Slices as grids of pixels: resized, and counted in squares."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 
 def resize_bilinear(image: np.ndarray, size: int) -> np.ndarray:
     """(R,C) float32 -> (size,size) float32; shrinking averages over all pixels covered, so noise doesn't alias."""
-    import torch  # takes seconds, which the many stages that only place or count masks needn't wait for
+    import torch  # only here: it takes seconds, for which stages that place or count masks needn't wait
 
     resized = torch.nn.functional.interpolate(torch.from_numpy(image)[None, None], (size, size), mode="bilinear",
                                               align_corners=False, antialias=True)  # (1,1,H,W)

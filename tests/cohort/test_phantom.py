@@ -146,7 +146,7 @@ def test_parameters_that_make_no_scan_are_refused(wrong):
 def test_the_stage_writes_every_patient(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"seed": 3, "phantom": SMALL.model_dump(mode="json")}))
-    monkeypatch.setattr(simulate_scans, "check_all", lambda: None)  # the other rooms' sections are theirs to test
+    monkeypatch.setattr(simulate_scans, "check_all", lambda: None)  # the other sections are tested elsewhere
     simulate_scans.main()
     cases = sorted(entry.name for entry in (tmp_path / "data/raw/phantom/cases").iterdir())
     assert cases == ["case_0001", "case_0002", "case_0003", "case_0004"]

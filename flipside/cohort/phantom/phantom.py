@@ -27,14 +27,16 @@ PositiveInt = Annotated[int, pydantic.Field(ge=1)]
 
 
 class PhantomParams(Params):
+    """Section `phantom`."""
+
     patients: PositiveInt
-    """One scan each."""
+    """Number of patients, with one scan each."""
     slices_per_patient: tuple[int, int]
-    """Fewest, most; a scan always reaches past both kidneys, so fewer means thicker."""
+    """Fewest and most slices of a scan; it always reaches past both kidneys, so fewer slices are thicker."""
     rows_cols: Annotated[int, pydantic.Field(ge=32, le=512)]
-    """In-plane grid."""
+    """Rows and columns of a slice."""
     noise_hu: Annotated[float, pydantic.Field(ge=0, le=100)]
-    """Standard deviation in the middle of a patient."""
+    """Standard deviation of the noise in the middle of a patient, in HU."""
 
     @pydantic.field_validator("slices_per_patient")
     @classmethod
