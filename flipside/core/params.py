@@ -19,11 +19,12 @@ import pydantic
 import yaml
 
 from flipside.core.files import atomic_file
+from flipside.core.plugins import PluginError
 
 PARAMS_FILE = Path("params.yaml")
 
 # Top-level key of params.yaml -> "module:Model", or a plain type for single values.
-# `{key}` in a module name means: a mapping whose keys name the modules, one block each.
+# "module:find:{key}" means: a mapping of names to blocks; `find(name)` gives a class whose `Params` models its block.
 SECTIONS: dict[str, Any] = {
     "profile": str,
     "dataset": str,
@@ -147,14 +148,16 @@ def _check_supervision(values: dict[str, Any]) -> None:
 
 
 def _import_model(spec: str, key: str) -> type[pydantic.BaseModel]:
-    module_name, class_name = spec.split(":")
+    module_name, attribute, *name = spec.split(":")
     try:
-        module = importlib.import_module(module_name)
+        found = getattr(importlib.import_module(module_name), attribute)
+        return found(*name).Params if name else found
+    except PluginError as error:
+        raise ParamsError(f"params.yaml: `{key}` has no code: {error}") from None
     except ModuleNotFoundError as error:
         if error.name != module_name:
             raise
         raise ParamsError(f"params.yaml: `{key}` has no code: {module_name.replace('.', '/')}.py not found") from None
-    return getattr(module, class_name)
 
 
 def _scalar(key: str, value: Any, kind: type) -> Any:
