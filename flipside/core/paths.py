@@ -1,0 +1,66 @@
+"""Where the artifacts are that stages hand to each other, relative to the project's folder."""
+
+from __future__ import annotations
+
+EXTRACTED = "data/extracted"
+FILTERED, FILTERED_TRUTH = "data/filtered", "data/filtered_truth"
+SLICES, TRUTH = "data/slices", "data/truth"
+PATCHES = "data/patches"
+EXPLANATIONS = "data/explanations"
+MASKS = "data/masks"
+SEGMENTATIONS = "data/segmentations"
+JUDGEMENTS = "data/judgements"
+REALISM = "data/realism"
+SANITY = "data/sanity"
+PROBES = "data/probes"
+
+CLASSIFIER = "models/classifiers/classifier"
+JUDGE = "models/classifiers/judge"
+
+METRICS, CASES = "reports/metrics.json", "reports/cases.csv"
+TRAINING = "reports/training"
+
+
+def classifier(role: str) -> str:
+    """A classifier's model; `role`: classifier or judge."""
+    return f"models/classifiers/{role}"
+
+
+def generator(name: str) -> str:
+    """A trained generator's model."""
+    return f"models/generators/{name}"
+
+
+def encoder(name: str) -> str:
+    """The model of a generator's encoder."""
+    return f"models/encoders/{name}"
+
+
+def latents(name: str) -> str:
+    """The slices inverted to a generator's latent codes."""
+    return f"data/latents/{name}"
+
+
+def attributes(name: str) -> str:
+    """The attributes found in a generator's style space."""
+    return f"models/attributes/{name}"
+
+
+def explanations(method: str) -> str:
+    """A method's attribution maps and, where it makes them, counterfactuals."""
+    return f"{EXPLANATIONS}/{method}"
+
+
+def masks(method: str) -> str:
+    """The lesion masks made of a method's maps."""
+    return f"{MASKS}/{method}"
+
+
+def training_report(name: str) -> str:
+    """Learning curves and timing of a training: a classifier's role, a generator's name, `<generator>_encoder`."""
+    return f"{TRAINING}/{name}"
+
+
+def classifier_metrics(role: str) -> str:
+    """A classifier's scores on the test split."""
+    return f"reports/{role}.json"
