@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -182,7 +183,7 @@ AnyTransform = Annotated[
 ]
 
 
-def augment(images: Tensor, transforms: list[Transform], generator: Generator) -> Tensor:
+def augment(images: Tensor, transforms: Sequence[Transform], generator: Generator) -> Tensor:
     """Apply the transforms one after the other; (B,1,H,W) in [-1,1] in and out."""
     for transform in transforms:
         images = transform(images, generator)

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlparse
 
 import numpy as np
@@ -21,10 +22,12 @@ import torchvision
 from pytorch_fid.inception import FID_WEIGHTS_URL, InceptionV3
 from torch import nn
 
+from flipside.classifiers.perceptual import Lpips
 from flipside.core.files import file_digest
 from flipside.core.runtime import Runtime
 
 INCEPTION_DIMS = (64, 768, 2048)  # features of InceptionV3 that FID is measured in
+Network = TypeVar("Network", bound=nn.Module)
 FORCE_SAFE_LOADING = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
@@ -56,7 +59,7 @@ class Weights:
         return (f"made with weights that are not the published ones: {shown(self.file)} has the SHA-256 "
                 f"{found[:8]}..., its name says {published[1]}")
 
-    def load(self, build: Callable[[], nn.Module]) -> nn.Module:
+    def load(self, build: Callable[[], Network]) -> Network:
         """`build()`, which must read the file through torch hub: frozen, in eval mode.
 
         Raises FileNotFoundError where the file is absent, ValueError where it is damaged or of another network.
@@ -91,7 +94,7 @@ def load_lpips(runtime: Runtime) -> nn.Module:
     return runtime.place(ALEXNET.load(lambda: lpips.LPIPS(net="alex", version="0.1", verbose=False)))
 
 
-def find_lpips(device: torch.device) -> nn.Module | None:
+def find_lpips(device: torch.device) -> Lpips | None:
     """LPIPS as `load_lpips` has it where its weights are at hand, else None."""
     if ALEXNET.absence() is not None:
         return None

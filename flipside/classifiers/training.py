@@ -15,7 +15,7 @@ from flipside.classifiers.backbones import Classifier, predict_logits
 from flipside.core.checkpoint import Scratch, check_finite
 from flipside.core.params import Params
 from flipside.core.progress import Ticker
-from flipside.core.runtime import Runtime, draw_batch, generator_for
+from flipside.core.runtime import Runtime, draw_rows, generator_for
 
 
 class ClassifierParams(Params):
@@ -88,6 +88,7 @@ def train(classifier: Classifier, params: ClassifierParams, seed: int, train_set
                       "scheduler": scheduler.state_dict(), "history": history, "best": best_state, "step": epoch + 1})
         ticker.tick(epoch + 1, train_loss=history[-1]["train_loss"], val_loss=history[-1]["val_loss"],
                     images_per_s=steps * params.batch_size / (time.monotonic() - started))
+    assert best_state is not None, "the first epoch is always the best so far"
     classifier.load_state_dict(best_state)
     classifier.eval().requires_grad_(False)
     return {"history": history, "best": best_row(history)}
@@ -101,7 +102,7 @@ def train_epoch(classifier: Classifier, params: ClassifierParams, seed: int, epo
     torch.manual_seed(seed * 10_007 + epoch)  # dropout
     losses = []
     for _ in range(steps):
-        rows = draw_batch(labels, params.batch_size, params.balance, generator)
+        rows = draw_rows(labels, params.batch_size, params.balance, generator)
         batch = images[rows.to(images.device)].float().unsqueeze(1)  # (B,H,W) -> (B,1,H,W)
         with runtime.autocast():
             logits = classifier(augment(batch, params.augmentation, generator))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import pickle
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -17,6 +18,8 @@ from flipside.core.files import atomic_file, atomic_folder, content_digest, read
 
 SCHEMA_VERSION = 1  # raise when the meaning of a scratch checkpoint changes: older ones are then not resumed
 SCRATCH = Path(".scratch")
+
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 class CheckpointError(ValueError):
@@ -43,7 +46,7 @@ def read_description(path: Path | str) -> dict[str, Any]:
     return read_json(file)
 
 
-def load_weights(path: Path | str, module: torch.nn.Module) -> torch.nn.Module:
+def load_weights(path: Path | str, module: Network) -> Network:
     """Fill a module with a folder's weights; the module comes back frozen and in eval mode."""
     file = Path(path) / "model.safetensors"
     if not file.is_file():
@@ -105,7 +108,7 @@ class Scratch:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def check_finite(losses: dict[str, torch.Tensor | float], step: int, scratch: Scratch) -> None:
+def check_finite(losses: Mapping[str, torch.Tensor | float], step: int, scratch: Scratch) -> None:
     """Stop at the first loss that is NaN or infinite, naming loss and step; the last good checkpoint stays."""
     for name, value in losses.items():
         if not torch.isfinite(torch.as_tensor(value)):

@@ -82,6 +82,8 @@ class ModulatedConv(nn.Module):
     for each image. `up`: twice the size.
     """
 
+    noise: Tensor  # (1,1,side,side), the fixed one
+
     def __init__(self, inputs: int, outputs: int, side: int, up: bool = False):
         super().__init__()
         self.inputs, self.up = inputs, up
@@ -163,6 +165,7 @@ class Synthesis(nn.Module):
         """Images (B,1,side,side) of images before layer `first`."""
         for layer in range(first, len(self.layers)):
             state = self.advance(state, styles, layer, noise)
+        assert state.image is not None, "the last layer makes the image"
         return state.image
 
     def forward(self, styles: Styles, noise: Generator | None = None) -> Tensor:
