@@ -31,8 +31,7 @@ def main() -> None:
     store = SliceStore.open(paths.SLICES)
     sets = {split: labelled(store, split) for split in ("train", "val", "test")}
 
-    # Training (on patches first, where the classifier is a strongly supervised one), then the scores on slices that it
-    # never saw.
+    # Training (a strongly supervised classifier first on patches), then its scores on slices that it never saw.
     classifier = runtime.place(build_classifier(params.architecture, params.width, params.pretrained))
     fingerprint_of, scratches = [params.model_dump(), seed, store.fingerprint], []
     if params.pretraining == paths.PATCHES:

@@ -48,7 +48,7 @@ def map_distance(maps: list[Tensor], others: list[Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class View:
-    """Images as an `Observer` sees them; of fixed images it is made once."""
+    """What an `Observer` computes of images; for fixed images it is computed once."""
 
     maps: list[Tensor]  # (B,C,h,w) each: what the perceptual distance compares
     features: Tensor  # (B,F) the classifier's penultimate features

@@ -1,6 +1,6 @@
 """Published networks that FID, KID and LPIPS are defined by, from weights in torch hub's cache. Nothing is downloaded.
 
-Without its file a metric doesn't exist: nothing stands in for it under the same name.
+Without its file a metric is absent: nothing else is reported under its name.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Weights:
                 "`dvc repro -f -s measure_realism` and `dvc repro`")
 
     def doubt(self) -> str | None:
-        """What a reader must know where the file's SHA-256 isn't the one that its name ends in: not those weights."""
+        """A caution for readers where the file's SHA-256 isn't the one in its name: these are other weights."""
         published = re.search(r"-([0-9a-f]{8,})\.", self.file.name)
         found = file_digest(self.file)
         if published is None or found.startswith(published[1]):
@@ -95,7 +95,7 @@ def load_lpips(runtime: Runtime) -> nn.Module:
 
 
 def find_lpips(device: torch.device) -> Lpips | None:
-    """LPIPS as `load_lpips` has it where its weights are at hand, else None."""
+    """LPIPS as `load_lpips` gives it where its weights are in torch hub's cache, else None."""
     if ALEXNET.absence() is not None:
         return None
     import lpips  # slow to import
@@ -140,7 +140,7 @@ def shown(file: Path) -> str:
 
 @contextlib.contextmanager
 def _only_tensors() -> Iterator[None]:
-    """Both libraries load with a full pickle: this makes torch read tensors alone. It also hushes their old calls."""
+    """Make torch.load refuse anything but tensors, though both libraries ask for full pickles; without warnings."""
     before = os.environ.get(FORCE_SAFE_LOADING)
     os.environ[FORCE_SAFE_LOADING] = "1"
     try:

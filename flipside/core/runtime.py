@@ -102,7 +102,7 @@ def start(seed: int) -> Runtime:
 
 
 def now(runtime: Runtime) -> float:
-    """Seconds on a steady clock, once the device has done all that it was asked to do."""
+    """Seconds on a monotonic clock, after the device has finished its pending work."""
     if runtime.device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -116,7 +116,7 @@ def seed_everything(seed: int) -> None:
 
 
 def generator_for(*parts: int) -> torch.Generator:
-    """A CPU generator that depends on the given integers alone (seed, step, …): the same draw at the same step,
+    """A CPU generator that depends on the given integers alone (seed, step, ...), so that a step draws the same numbers
     whether or not the run was interrupted before it."""
     state = np.random.SeedSequence([part % 2**32 for part in parts]).generate_state(2)
     return torch.Generator().manual_seed(int(state[0]) << 31 ^ int(state[1]))

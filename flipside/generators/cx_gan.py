@@ -4,7 +4,7 @@ Murtaza 2026 (arXiv:2605.05283) and its twin Zia et al. 2023 (arXiv:2301.08939);
 abnormal, y healthy. Integrated model: G makes x healthy, F makes of a healthy image the map of an abnormality, so that
 G(x) + F(G(x)) is x again and y + F(y) is abnormal; the attribution is M(x) = -F(G(x)). Cascaded model: a CycleGAN,
 whose second generator makes the abnormal image itself, and a network M with x + M(x) = G(x). Published as two
-trainings; here M learns beside the CycleGAN from what G makes at that step, and gives nothing back to it.
+trainings; here M is trained along with the CycleGAN on what G makes at that step, without gradients into it.
 """
 
 from __future__ import annotations

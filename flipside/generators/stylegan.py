@@ -1,9 +1,9 @@
 """StylEx's generator (Lang et al. 2021): StyleGAN2 conditioned on the classifier, trained together with an encoder.
 
-The classifier's answer (1 - p, p) to an image stands beside w in what the styles are made of, so that the generator
-can draw what the classifier sees. Steps from an encoded slice and steps from z take turns; an encoded slice shall be
-given back, to the eye and to the classifier. Weights that the publication leaves open are those of its two
-reproductions (Atad et al. 2022; NoahVl/Explaining-In-Style-Reproducibility-Study).
+The styles are made of w and of the classifier's answer (1 - p, p) to an image, so that the generator can draw what the
+classifier sees. Steps from an encoded slice and steps from z alternate; an encoded slice is to be reconstructed, in
+pixels and for the classifier. Weights that the publication doesn't state are those of its two reproductions (Atad et
+al. 2022; NoahVl/Explaining-In-Style-Reproducibility-Study).
 """
 
 from __future__ import annotations

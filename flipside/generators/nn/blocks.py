@@ -30,7 +30,7 @@ def conv1(inputs: int, outputs: int, sigma: SpectralSigma | None) -> nn.Module:
 def spectral_norm(layer: nn.Conv2d | nn.Linear, sigma: SpectralSigma) -> nn.Module:
     """The layer with its weight divided by sigma, the greatest singular value (Miyato et al. 2018).
 
-    `differentiable`: gradients pass through sigma, the estimate rests in eval mode. `detached`: as in COIN's code.
+    `differentiable`: gradients pass through sigma, its estimate is fixed in eval mode. `detached`: as in COIN's code.
     """
     if sigma == "differentiable":
         return parametrizations.spectral_norm(layer)

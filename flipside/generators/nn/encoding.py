@@ -31,7 +31,7 @@ class ReconstructionWeights(Params):
 
 
 def observer_of(classifier: Classifier) -> Observer:
-    """The classifier as the losses see it, with LPIPS where its weights are at hand."""
+    """What compares images for the losses: the classifier, with LPIPS where its weights are in torch hub's cache."""
     tensors = itertools.chain(classifier.parameters(), classifier.buffers())
     device = next((tensor.device for tensor in tensors), torch.device("cpu"))
     return Observer(classifier, find_lpips(device))

@@ -1,8 +1,8 @@
-"""StyleGAN2's generator (Karras et al. 2020) with its StyleSpace laid open: styles, and synthesis layer by layer.
+"""StyleGAN2's generator (Karras et al. 2020) with access to its StyleSpace: styles, and synthesis layer by layer.
 
 A layer is a 3x3 convolution; layer 0 is at the smallest size, 2r - 1 doubles the size and 2r follows at size r. What
-scales the maps that enter the layers is the StyleSpace (Wu et al. 2021); the convolutions that make the image have
-scales of their own, which don't belong to it.
+scales the maps that enter the layers is the StyleSpace (Wu et al. 2021); the scales of the convolutions that make the
+image don't belong to it.
 """
 
 from __future__ import annotations
