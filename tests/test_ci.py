@@ -202,7 +202,8 @@ def test_this_projects_own_lock_needs_no_data(tmp_path, monkeypatch):
     """Whatever of it is stale while the project is worked on: an edit of RISE adds RISE's stages and no data."""
     for name in ("dvc.yaml", "dvc.lock", "params.yaml", "datasets.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, tmp_path / name)
-    shutil.copytree(ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("stages", "flipside"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "reports").mkdir()
     for name in ("metrics.json", "metrics.md", "classifier.json", "judge.json", "impact.md", "inpainter.json"):
         shutil.copy(ROOT / "reports" / name, tmp_path / "reports" / name)

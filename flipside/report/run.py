@@ -11,7 +11,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-image", 
             "torchmetrics", "pytorch-fid", "lpips", "nibabel", "pydicom", "pydantic", "safetensors", "dvc", "dvclive",
             "matplotlib", "jinja2")
 # Files that shape a run's results: where they are edited, the run is not its commit's.
-SHAPING = ("flipside", "stages", "params.yaml", "dvc.yaml", "requirements.txt")
+SHAPING = ("flipside", "stages", "params.yaml", "datasets.yaml", "dvc.yaml", "requirements.txt")
 
 
 def describe_run(inputs: ReportInputs) -> str:

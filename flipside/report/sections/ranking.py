@@ -73,4 +73,4 @@ class Ranking(Section):
             columns=[Column(registry.label(name), registry.meaning(name), registry.higher_is_better(name),
                             name.endswith("oracle")) for name in names],
             rows=rows, warnings=tables.warnings(inputs.metrics),
-            policies=POLICIES if inputs.has_lesion_masks else {})
+            policies={str(name): text for name, text in POLICIES.items()} if inputs.has_lesion_masks else {})
