@@ -13,7 +13,7 @@ from benchmarks.rise import median_seconds
 from flipside.classifiers.backbones import build_classifier
 from flipside.core.params import load_section, read_params
 from flipside.core.runtime import Runtime, RuntimeParams, seed_everything
-from flipside.generators import blobgan
+from flipside.generators.blobgan import BlobGAN, BlobGANParams
 from flipside.generators.nn.encoding import build_encoder, observer_of
 from flipside.methods.latent.inversion import InversionParams, invert
 
@@ -23,9 +23,9 @@ def inversion_rates(runtime: Runtime, images: int, steps: int, repeats: int) -> 
     explained, side = read_params()["classifiers"]["classifier"], read_params()["image_size"]
     classifier = runtime.place(build_classifier(explained["architecture"], explained["width"], pretrained=False))
     classifier.eval().requires_grad_(False)
-    architecture = blobgan.architecture_of(load_section("generators.blobgan", blobgan.GeneratorParams), classifier)
+    architecture = BlobGAN.architecture_of(load_section("generators.blobgan", BlobGANParams), classifier)
     generator, encoder = (runtime.place(network).eval().requires_grad_(False)
-                          for network in (blobgan.build(architecture), build_encoder(architecture)))
+                          for network in (BlobGAN.build(architecture), build_encoder(architecture)))
     params = load_section("inversions.blobgan", InversionParams).model_copy(update={"steps": steps})
     observer, scans = observer_of(classifier), torch.rand(images, 1, side, side, device=runtime.device) * 2 - 1
 

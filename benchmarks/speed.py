@@ -29,9 +29,8 @@ from flipside.cohort.extraction import ExtractParams, extract
 from flipside.core.checkpoint import Scratch
 from flipside.core.params import load_section, read_params
 from flipside.core.runtime import Runtime, RuntimeParams, generator_for, seed_everything
-from flipside.generators import coin
-from flipside.generators.training.adversarial import train_adversarial
-from flipside.generators.training.batches import TrainingSlices
+from flipside.generators.coin import Coin, CoinParams
+from flipside.generators.training.data import TrainingSlices
 from flipside.published.ablations import edited
 from flipside.scans.layouts import NiftiCases
 
@@ -59,10 +58,10 @@ def quiet_folder() -> Iterator[None]:
 # COIN's training.
 
 
-def coin_setting(runtime: Runtime, steps: int, changes: dict[str, Any]) -> tuple[coin.GeneratorParams, TrainingSlices]:
+def coin_setting(runtime: Runtime, steps: int, changes: dict[str, Any]) -> tuple[CoinParams, TrainingSlices]:
     """Parameters of params.yaml with dotted `changes`, and random slices (N,H,W) float16 with a random classifier."""
     values = edited(read_params(), changes)
-    params = coin.GeneratorParams(**values["generators"]["coin"] | {"steps": steps})
+    params = CoinParams(**values["generators"]["coin"] | {"steps": steps})
     explained = values["classifiers"]["classifier"]
     classifier = runtime.place(build_classifier(explained["architecture"], explained["width"], pretrained=False))
     images = torch.rand(SLICES, values["image_size"], values["image_size"]).mul(2).sub(1).half().to(runtime.device)
@@ -72,33 +71,33 @@ def coin_setting(runtime: Runtime, steps: int, changes: dict[str, Any]) -> tuple
     return params, data
 
 
-def full_training(params: coin.GeneratorParams, data: TrainingSlices) -> None:
+def full_training(params: CoinParams, data: TrainingSlices) -> None:
     with quiet_folder():
-        train_adversarial(coin, params, data, 0, Scratch("speed", 0))
+        Coin(params, data.classifier).train(data, 0, Scratch("speed", 0))
 
 
-def bare_training(params: coin.GeneratorParams, data: TrainingSlices) -> None:
+def bare_training(params: CoinParams, data: TrainingSlices) -> None:
     """The same networks, losses and updates on one batch over and over; nothing is drawn, checked or recorded."""
     runtime = data.runtime
-    networks = coin.build_networks(params, data.classifier)
+    coin = Coin(params, data.classifier)
     optimizers = [torch.optim.Adam(runtime.place(network).train().parameters(), params.learning_rate, params.betas,
                                    fused=runtime.device.type == "cuda")
-                  for network in (networks.generator, networks.discriminator)]
-    batch = coin.draw(params, data, generator_for(0))
+                  for network in (coin.network, coin.discriminator)]
+    batch = coin.draw(data, generator_for(0))
     for step in range(params.steps):
         updates_generator = step % params.generator_every == params.generator_every - 1
         with torch.set_grad_enabled(updates_generator), runtime.autocast():
-            counterfactual = coin.generate(networks, params, batch)
-        networks.discriminator.requires_grad_(True)
+            made = coin.generate(batch)
+        coin.discriminator.requires_grad_(True)
         with runtime.autocast():
-            loss = coin.discriminator_step(networks, params, batch, counterfactual.float())
+            loss = coin.discriminator_loss(batch, made.float())
         optimizers[1].zero_grad()
         loss.backward()
         optimizers[1].step()
         if updates_generator:
-            networks.discriminator.requires_grad_(False)
+            coin.discriminator.requires_grad_(False)
             with runtime.autocast():
-                terms = coin.generator_step(networks, params, batch, counterfactual.float())
+                terms = coin.generator_losses(batch, made.float())
             optimizers[0].zero_grad()
             sum(terms.values()).backward()
             optimizers[0].step()

@@ -9,14 +9,13 @@ import torch
 from flipside.classifiers.backbones import build_classifier, predict_logits
 from flipside.classifiers.scores import classification_metrics, confusion_table, roc_table
 from flipside.classifiers.training import ClassifierParams, train
+from flipside.core import paths
 from flipside.core import runtime as runtimes
 from flipside.core.checkpoint import Scratch, save_model
 from flipside.core.files import atomic_folder, write_metrics
 from flipside.core.history import write_history
 from flipside.core.params import announce, load_section, load_value, stage_main
 from flipside.core.store import SliceStore
-
-PATCHES = "data/patches"  # there alone where `strong_supervision` asks for it
 
 
 def main() -> None:
@@ -29,16 +28,14 @@ def main() -> None:
     seed = load_value("seed", int) + params.seed_offset
     announce(f"train_classifier {role}", seed=seed, **{role: params})
     runtime = runtimes.start(seed)
-    store = SliceStore.open("data/slices")
+    store = SliceStore.open(paths.SLICES)
     sets = {split: labelled(store, split) for split in ("train", "val", "test")}
 
-    # Training (on patches first, where the classifier is a strongly supervised one), then the scores on slices that it
-    # never saw.
-    architecture = {"architecture": params.architecture, "width": params.width}
-    classifier = runtime.place(build_classifier(**architecture, pretrained=params.pretrained))
+    # Training (a strongly supervised classifier first on patches), then its scores on slices that it never saw.
+    classifier = runtime.place(build_classifier(params.architecture, params.width, params.pretrained))
     fingerprint_of, scratches = [params.model_dump(), seed, store.fingerprint], []
-    if params.pretraining == PATCHES:
-        patches = SliceStore.open(PATCHES)
+    if params.pretraining == paths.PATCHES:
+        patches = SliceStore.open(paths.PATCHES)
         print(f"{role}: STRONG SUPERVISION, pre-trained on {len(patches.index)} patches cut with lesion masks")
         fingerprint_of.append(patches.fingerprint)
         scratches.append(Scratch(f"train_classifier/{role}_patches", fingerprint_of))
@@ -48,24 +45,25 @@ def main() -> None:
     result = train(classifier, params, seed, sets["train"], sets["val"], runtime, scratch)
     logits = {split: predict_logits(classifier, sets[split][0], runtime) for split in ("val", "test")}
     metrics = classification_metrics(logits["test"], sets["test"][1])
-    if params.pretraining == PATCHES:
+    if params.pretraining == paths.PATCHES:
         metrics["strongly_supervised"] = 1  # not to be compared with the AUC of one on image-level labels
     metrics["val_auc"] = classification_metrics(logits["val"], sets["val"][1])["auc"]
 
     # Outputs.
-    with atomic_folder(f"reports/training/{role}") as curves:
+    with atomic_folder(paths.training_report(role)) as curves:
         write_history(curves, result["history"], step="epoch")
         roc_table(logits["test"], sets["test"][1]).to_csv(curves / "roc.csv", index=False)
         confusion_table(logits["test"], sets["test"][1]).to_csv(curves / "confusion.csv", index=False)
-    write_metrics(f"reports/{role}.json", metrics)
-    save_model(f"models/classifiers/{role}", classifier, {
-        "architecture": architecture, "parameters": params.model_dump(), "seed": seed,
-        "data_fingerprint": store.fingerprint, "final": result["best"],
+    write_metrics(paths.classifier_metrics(role), metrics)
+    save_model(paths.classifier(role), classifier, {
+        "architecture": {"architecture": params.architecture, "width": params.width},
+        "parameters": params.model_dump(), "seed": seed, "data_fingerprint": store.fingerprint,
+        "final": result["best"],
     })
     for each in (scratch, *scratches):
         each.clear()
     print(f"{role}: AUC {metrics['auc']:.3f}, accuracy {metrics['accuracy']:.3f} on {metrics['n']} test slices; "
-          f"{runtime.describe()}, peak memory {runtime.peak_memory_gb():.2f} GB")
+          f"{runtime.describe()}, {runtime.describe_peak_memory()}")
 
 
 def labelled(store: SliceStore, split: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 
 from flipside.classifiers.backbones import load_classifier
+from flipside.core import paths
 from flipside.core import runtime as runtimes
 from flipside.core.checkpoint import Scratch, read_description, save_model
 from flipside.core.files import atomic_folder, file_digest, write_json
 from flipside.core.history import write_history
 from flipside.core.params import announce, load_section, load_value, stage_main
 from flipside.core.store import SliceStore
-from flipside.generators.nn.encoding import EncoderParams, EncoderTraining, build_encoder, observer_of, train_encoder
-from flipside.generators.training.batches import TrainingSlices
+from flipside.generators.nn.encoding import observer_of
+from flipside.generators.training.data import TrainingSlices
+from flipside.generators.training.encoder import EncoderParams, EncoderTraining, train_encoder
 from flipside.generators.training.loading import load_generator
-
-CLASSIFIER = "models/classifiers/classifier"
 
 
 def main() -> None:
@@ -28,35 +28,33 @@ def main() -> None:
     seed = load_value("seed", int)
     announce(f"train_encoder {name}", seed=seed, **{name: params})
     runtime = runtimes.start(seed)
-    store = SliceStore.open("data/slices")
-    classifier = load_classifier(CLASSIFIER, runtime)
-    source = f"models/generators/{name}"
+    store = SliceStore.open(paths.SLICES)
+    classifier = load_classifier(paths.CLASSIFIER, runtime)
+    source = paths.generator(name)
     generator, architecture = load_generator(source, runtime), read_description(source)["architecture"]
 
-    # Training: on from the encoder that learnt with the generator, where there is one.
-    encoder = build_encoder(architecture)
-    if architecture["joint"]:
-        encoder.load_state_dict(generator.encoder.state_dict())
-    training = EncoderTraining(encoder, generator, observer_of(classifier), params)
+    # Training.
+    training = EncoderTraining.of(generator, architecture, observer_of(classifier), params)
     scratch = Scratch(f"train_encoder/{name}", [params.model_dump(), seed, store.fingerprint, training.observer.name,
                                                 file_digest(f"{source}/model.safetensors"),
-                                                file_digest(f"{CLASSIFIER}/model.safetensors")])
+                                                file_digest(f"{paths.CLASSIFIER}/model.safetensors")])
     data = TrainingSlices.from_store(store, classifier, runtime)
-    encoder, history, seconds = train_encoder(training, data, seed, scratch)
+    trained = train_encoder(training, data, seed, scratch)
 
     # Outputs.
-    with atomic_folder(f"reports/training/{name}_encoder") as curves:
-        write_history(curves, history, step="step")
-        write_json(curves / "timing.json", {"seconds": seconds, "steps": params.pretrain.steps + params.finetune.steps,
-                                            "device": runtime.describe(), "perceptual": training.observer.name})
-    save_model(f"models/encoders/{name}", encoder, {
+    with atomic_folder(paths.training_report(f"{name}_encoder")) as report:
+        write_history(report, trained.history, step="step")
+        write_json(report / "timing.json", {
+            "seconds": trained.seconds, "steps": params.pretrain.steps + params.finetune.steps,
+            "device": runtime.describe(), "perceptual": training.observer.name})
+    save_model(paths.encoder(name), trained.network, {
         "architecture": architecture, "parameters": params.model_dump(), "seed": seed,
         "data_fingerprint": store.fingerprint, "perceptual": training.observer.name,
-        "final": history[-1] if history else {},
+        "final": trained.history[-1] if trained.history else {},
     })
     scratch.clear()
-    print(f"{name}: encoder trained in {seconds:.0f} s with {training.observer.name}; {runtime.describe()}, "
-          f"peak memory {runtime.peak_memory_gb():.2f} GB")
+    print(f"{name}: encoder trained in {trained.seconds:.0f} s with {training.observer.name}; {runtime.describe()}, "
+          f"{runtime.describe_peak_memory()}")
 
 
 if __name__ == "__main__":

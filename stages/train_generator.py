@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import functools
-import importlib
 
 from flipside.classifiers.backbones import load_classifier
+from flipside.core import paths
 from flipside.core import runtime as runtimes
 from flipside.core.checkpoint import Scratch, read_description, save_model
 from flipside.core.files import atomic_folder, write_json
 from flipside.core.history import write_history
 from flipside.core.params import announce, load_section, load_value, stage_main
 from flipside.core.store import SliceStore
-from flipside.generators.nn.encoding import perceptual_name
-from flipside.generators.nn.logistic_gan import LogisticParams
-from flipside.generators.training.adversarial import train_adversarial
-from flipside.generators.training.batches import TrainingSlices
-
-CLASSIFIER = "models/classifiers/classifier"
+from flipside.generators.training.data import TrainingSlices
+from flipside.generators.training.loading import find_generator
 
 
 def main() -> None:
@@ -27,36 +22,34 @@ def main() -> None:
     name = parser.parse_args().generator
 
     # Parameters.
-    method = importlib.import_module(f"flipside.generators.{name}")
-    params = load_section(f"generators.{name}", method.GeneratorParams)
+    kind = find_generator(name)
+    params = load_section(f"generators.{name}", kind.Params)
     seed = load_value("seed", int) + params.seed_offset
     announce(f"train_generator {name}", seed=seed, **{name: params})
     runtime = runtimes.start(seed)
-    store = SliceStore.open("data/slices")
-    classifier = load_classifier(CLASSIFIER, runtime)
 
     # Training on the training split's images.
+    store = SliceStore.open(paths.SLICES)
+    classifier = load_classifier(paths.CLASSIFIER, runtime)
     data = TrainingSlices.from_store(store, classifier, runtime)
-    classifier_fingerprint = read_description(CLASSIFIER)["data_fingerprint"], float(data.logits.cpu().sum())
-    perceptual = {"perceptual": perceptual_name()} if issubclass(method.GeneratorParams, LogisticParams) else {}
+    classifier_fingerprint = (read_description(paths.CLASSIFIER)["data_fingerprint"], float(data.logits.cpu().sum()))
+    generator = kind(params, classifier)
     scratch = Scratch(f"train_generator/{name}", [params.model_dump(), seed, store.fingerprint, classifier_fingerprint,
-                                                  perceptual])
-    # A method whose training is no game of generator and discriminator brings its own.
-    train = getattr(method, "train", functools.partial(train_adversarial, method))
-    generator, history, seconds = train(params, data, seed, scratch)
-    steps = int(history[-1]["step"])
+                                                  generator.details()])
+    trained = generator.train(data, seed, scratch)
+    steps = int(trained.history[-1]["step"])
 
     # Outputs.
-    with atomic_folder(f"reports/training/{name}") as curves:
-        write_history(curves, history, step="step")
-        write_json(curves / "timing.json", {"seconds": seconds, "steps": steps, "device": runtime.describe()})
-    save_model(f"models/generators/{name}", generator, {
-        "architecture": method.architecture_of(params, classifier), "parameters": params.model_dump(), "seed": seed,
-        "data_fingerprint": store.fingerprint, "final": history[-1], **perceptual,
+    with atomic_folder(paths.training_report(name)) as report:
+        write_history(report, trained.history, step="step")
+        write_json(report / "timing.json", {"seconds": trained.seconds, "steps": steps, "device": runtime.describe()})
+    save_model(paths.generator(name), trained.network, {
+        "architecture": kind.architecture_of(params, classifier), "parameters": params.model_dump(), "seed": seed,
+        "data_fingerprint": store.fingerprint, "final": trained.history[-1], **generator.details(),
     })
     scratch.clear()
-    print(f"{name}: {steps} steps of {params.batch_size} in {seconds:.0f} s; {runtime.describe()}, "
-          f"peak memory {runtime.peak_memory_gb():.2f} GB")
+    print(f"{name}: {steps} steps of {params.batch_size} in {trained.seconds:.0f} s; {runtime.describe()}, "
+          f"{runtime.describe_peak_memory()}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -19,12 +20,15 @@ from flipside.core.params import Params
 
 
 def uniform(count: int, low: float, high: float, generator: Generator) -> Tensor:
+    """Random numbers (count,) in [low,high), on the CPU."""
     return torch.rand(count, generator=generator) * (high - low) + low
 
 
 class Transform(Params, ABC):
+    """A random transform of training images."""
+
     probability: float = Field(ge=0, le=1)
-    """Of each image on its own."""
+    """Probability with which an image is transformed, of each image on its own."""
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """Transform a random part of the batch; the input stays as it is."""
@@ -38,6 +42,8 @@ class Transform(Params, ABC):
 
 
 class HorizontalFlip(Transform):
+    """Left and right exchanged."""
+
     name: Literal["horizontal_flip"]
 
     def apply(self, images: Tensor, generator: Generator) -> Tensor:
@@ -45,6 +51,8 @@ class HorizontalFlip(Transform):
 
 
 class VerticalFlip(Transform):
+    """Top and bottom exchanged."""
+
     name: Literal["vertical_flip"]
 
     def apply(self, images: Tensor, generator: Generator) -> Tensor:
@@ -56,7 +64,7 @@ class Crop(Transform):
 
     name: Literal["crop"]
     margin: float = Field(ge=0, lt=1)
-    """Largest move along each axis, as a fraction of the size; whole pixels."""
+    """Largest move along each axis, as a fraction of the size; rounded down to whole pixels."""
 
     def apply(self, images: Tensor, generator: Generator) -> Tensor:
         count, (height, width) = len(images), images.shape[2:]
@@ -74,8 +82,9 @@ class Affine(Transform):
     shift: float
     """Largest shift, as a fraction of the size."""
     scale: float
-    """Scale is drawn from 1 - scale .. 1 + scale."""
+    """Largest change of scale: it is drawn from 1 - scale .. 1 + scale."""
     rotate_degrees: float
+    """Largest rotation in degrees, either way."""
 
     def apply(self, images: Tensor, generator: Generator) -> Tensor:
         count = len(images)
@@ -89,9 +98,11 @@ class Affine(Transform):
 
 
 class Noise(Transform):
+    """Gaussian noise with one standard deviation per image, clamped to [-1,1]."""
+
     name: Literal["noise"]
     deviation: float
-    """Largest standard deviation, on the [-1,1] scale."""
+    """Largest standard deviation of the noise, on the [-1,1] scale."""
 
     def apply(self, images: Tensor, generator: Generator) -> Tensor:
         deviation = uniform(len(images), 0, self.deviation, generator)[:, None, None, None]
@@ -104,7 +115,7 @@ class Blur(Transform):
 
     name: Literal["blur"]
     sigma_px: float
-    """Largest standard deviation in pixels."""
+    """Largest standard deviation of the blur in pixels."""
 
     def apply(self, images: Tensor, generator: Generator) -> Tensor:
         radius = max(1, math.ceil(2 * self.sigma_px))
@@ -118,9 +129,11 @@ class Blur(Transform):
 
 
 class Gamma(Transform):
+    """Brightness in [0,1] raised to a random power per image."""
+
     name: Literal["gamma"]
     strength: float
-    """Log of the largest exponent."""
+    """Natural logarithm of the largest exponent; the smallest is its inverse."""
 
     def apply(self, images: Tensor, generator: Generator) -> Tensor:
         exponent = torch.exp(uniform(len(images), -self.strength, self.strength, generator))
@@ -130,8 +143,8 @@ class Gamma(Transform):
 class Tanh(Transform):
     """x -> tanh(x), the range that a generator's closing tanh leaves (COIN-Aligned, section 3.3).
 
-    Its code has it on every training image (probability 1) and on no other. A classifier that is also asked about
-    images as they are needs both: a probability below 1.
+    Its code applies it to every training image (probability 1) and to no other. A classifier that also sees images as
+    they are needs both: a probability below 1.
     """
 
     name: Literal["tanh"]
@@ -141,20 +154,20 @@ class Tanh(Transform):
 
 
 class BlackHoles(Transform):
-    """Darkened discs that may overlap, each by an amount of its own (COIN-Aligned, section 3.3).
+    """Discs that may overlap, each darkened by a random amount (COIN-Aligned, section 3.3).
 
-    A classifier trained with them is not led to "healthy" by a hole where the lesion was.
+    A classifier trained with them doesn't take a hole in place of the lesion for "healthy".
     """
 
     name: Literal["black_holes"]
     discs: tuple[int, int]
-    """Least and largest number in an image."""
+    """Least and largest number of discs in an image."""
     radius: tuple[float, float]
-    """Least and largest, as a fraction of the height; whole pixels, rounded down."""
+    """Least and largest radius as a fraction of the image's height; rounded down to whole pixels."""
     depth: float
-    """Largest amount, on the [-1,1] scale; what overlaps adds up."""
+    """Largest amount by which a disc is darkened, on the [-1,1] scale; overlapping discs add up."""
     margin: float = Field(ge=0, lt=0.5)
-    """No centre is nearer to an edge than this fraction of the size."""
+    """Least distance of a disc's centre from the image's edges, as a fraction of its size."""
 
     def apply(self, images: Tensor, generator: Generator) -> Tensor:
         count, (height, width) = len(images), images.shape[2:]
@@ -182,7 +195,7 @@ AnyTransform = Annotated[
 ]
 
 
-def augment(images: Tensor, transforms: list[Transform], generator: Generator) -> Tensor:
+def augment(images: Tensor, transforms: Sequence[Transform], generator: Generator) -> Tensor:
     """Apply the transforms one after the other; (B,1,H,W) in [-1,1] in and out."""
     for transform in transforms:
         images = transform(images, generator)

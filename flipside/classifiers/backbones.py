@@ -116,10 +116,12 @@ def _collapse_stem(trunk: nn.Module) -> None:
     for parent in trunk.modules():
         for name, child in parent.named_children():
             if isinstance(child, nn.Conv2d):
-                stem = nn.Conv2d(1, child.out_channels, child.kernel_size, child.stride, child.padding,
+                (height, width), (down, across), padding = child.kernel_size, child.stride, child.padding
+                assert not isinstance(padding, str)
+                stem = nn.Conv2d(1, child.out_channels, (height, width), (down, across), (padding[0], padding[1]),
                                  bias=child.bias is not None)
                 stem.weight.data = child.weight.data.sum(dim=1, keepdim=True)
-                if child.bias is not None:
+                if stem.bias is not None and child.bias is not None:
                     stem.bias.data = child.bias.data
                 setattr(parent, name, stem)
                 return

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +48,7 @@ def map_distance(maps: list[Tensor], others: list[Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class View:
-    """Images as an `Observer` sees them; of fixed images it is made once."""
+    """What an `Observer` computes of images; for fixed images it is computed once."""
 
     maps: list[Tensor]  # (B,C,h,w) each: what the perceptual distance compares
     features: Tensor  # (B,F) the classifier's penultimate features
@@ -55,13 +59,21 @@ class View:
         return View([each[chosen] for each in self.maps], self.features[chosen], self.logits[chosen])
 
 
+class Lpips(Protocol):
+    """What an `Observer` uses of the package lpips' network."""
+
+    scaling_layer: nn.Module
+    net: nn.Module
+    lins: Iterable[nn.Module]
+
+
 class Observer:
     """One pass of a frozen classifier, and of LPIPS' network where that is given, over images (B,1,H,W) in [-1,1].
 
     Without LPIPS the perceptual distance is that of the classifier's own maps, and `name` says so: `perceptual_clf`.
     """
 
-    def __init__(self, classifier: Classifier, lpips: nn.Module | None):
+    def __init__(self, classifier: Classifier, lpips: Lpips | None):
         self.classifier, self.lpips = classifier, lpips
         self.name = "perceptual_clf" if lpips is None else "lpips"
 
@@ -77,11 +89,9 @@ class Observer:
         """LPIPS (Zhang et al., 2018) or the distance of the classifier's maps, (B,)."""
         if self.lpips is None:
             return map_distance(one.maps, other.maps)
-        total = 0
-        for layer, first, second in zip(self.lpips.lins, one.maps, other.maps, strict=True):
-            difference = (unit_length(first) - unit_length(second)).square()
-            total = total + layer(difference).mean(dim=(1, 2, 3))  # (B,1,h,w) -> (B,)
-        return total
+        depths = [layer((unit_length(first) - unit_length(second)).square()).mean(dim=(1, 2, 3))  # (B,1,h,w) -> (B,)
+                  for layer, first, second in zip(self.lpips.lins, one.maps, other.maps, strict=True)]
+        return functools.reduce(operator.add, depths)
 
     def decision(self, one: View, other: View) -> Tensor:
         """Mean squared difference (B,) of the classifier's features (TACE, equations 2 and 3, third term)."""

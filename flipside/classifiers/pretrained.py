@@ -1,6 +1,6 @@
 """Published networks that FID, KID and LPIPS are defined by, from weights in torch hub's cache. Nothing is downloaded.
 
-Without its file a metric doesn't exist: nothing stands in for it under the same name.
+Without its file a metric is absent: nothing else is reported under its name.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlparse
 
 import numpy as np
@@ -21,10 +22,12 @@ import torchvision
 from pytorch_fid.inception import FID_WEIGHTS_URL, InceptionV3
 from torch import nn
 
+from flipside.classifiers.perceptual import Lpips
 from flipside.core.files import file_digest
 from flipside.core.runtime import Runtime
 
 INCEPTION_DIMS = (64, 768, 2048)  # features of InceptionV3 that FID is measured in
+Network = TypeVar("Network", bound=nn.Module)
 FORCE_SAFE_LOADING = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
@@ -48,7 +51,7 @@ class Weights:
                 "`dvc repro -f -s measure_realism` and `dvc repro`")
 
     def doubt(self) -> str | None:
-        """What a reader must know where the file's SHA-256 isn't the one that its name ends in: not those weights."""
+        """A caution for readers where the file's SHA-256 isn't the one in its name: these are other weights."""
         published = re.search(r"-([0-9a-f]{8,})\.", self.file.name)
         found = file_digest(self.file)
         if published is None or found.startswith(published[1]):
@@ -56,7 +59,7 @@ class Weights:
         return (f"made with weights that are not the published ones: {shown(self.file)} has the SHA-256 "
                 f"{found[:8]}..., its name says {published[1]}")
 
-    def load(self, build: Callable[[], nn.Module]) -> nn.Module:
+    def load(self, build: Callable[[], Network]) -> Network:
         """`build()`, which must read the file through torch hub: frozen, in eval mode.
 
         Raises FileNotFoundError where the file is absent, ValueError where it is damaged or of another network.
@@ -91,8 +94,8 @@ def load_lpips(runtime: Runtime) -> nn.Module:
     return runtime.place(ALEXNET.load(lambda: lpips.LPIPS(net="alex", version="0.1", verbose=False)))
 
 
-def find_lpips(device: torch.device) -> nn.Module | None:
-    """LPIPS as `load_lpips` has it where its weights are at hand, else None."""
+def find_lpips(device: torch.device) -> Lpips | None:
+    """LPIPS as `load_lpips` gives it where its weights are in torch hub's cache, else None."""
     if ALEXNET.absence() is not None:
         return None
     import lpips  # slow to import
@@ -137,7 +140,7 @@ def shown(file: Path) -> str:
 
 @contextlib.contextmanager
 def _only_tensors() -> Iterator[None]:
-    """Both libraries load with a full pickle: this makes torch read tensors alone. It also hushes their old calls."""
+    """Make torch.load refuse anything but tensors, though both libraries ask for full pickles; without warnings."""
     before = os.environ.get(FORCE_SAFE_LOADING)
     os.environ[FORCE_SAFE_LOADING] = "1"
     try:

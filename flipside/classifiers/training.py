@@ -15,35 +15,46 @@ from flipside.classifiers.backbones import Classifier, predict_logits
 from flipside.core.checkpoint import Scratch, check_finite
 from flipside.core.params import Params
 from flipside.core.progress import Ticker
-from flipside.core.runtime import Runtime, draw_batch, generator_for
+from flipside.core.runtime import Runtime, draw_rows, generator_for
 
 
 class ClassifierParams(Params):
+    """One of the section `classifiers`."""
+
     architecture: Literal["small_resnet", "resnet18", "densenet121", "efficientnet_v2_s", "mobilenet_v2"]
+    """The network: a small residual net for 64 x 64 pixels, or one of torchvision's."""
     width: int
-    """Channels of the small net's first stage; the other architectures have their own."""
+    """Channels of small_resnet's first stage; the other architectures have their own widths."""
     pretrained: bool
-    """ImageNet weights from torch hub's cache."""
+    """Start from ImageNet weights in torch hub's cache; not for small_resnet."""
     pretraining: Literal["data/slices", "data/patches"]
-    """data/slices: image-level labels alone. data/patches: first on patches cut with masks, STRONG SUPERVISION."""
+    """data/slices: image-level labels only. data/patches: first on patches cut with masks, STRONG SUPERVISION."""
     seed_offset: int
-    """Added to `seed`: the judge's draws are not the classifier's."""
+    """Added to `seed`, so that the judge's random numbers differ from the classifier's."""
     epochs: int
+    """Most epochs; training may stop earlier, see `patience`."""
     steps_per_epoch: int
-    """0: as many as the training split fills."""
+    """Training steps in an epoch; 0: as many as the training split fills."""
     batch_size: int
+    """Slices in a training step."""
     learning_rate: float
+    """AdamW's learning rate; with one_cycle its peak."""
     weight_decay: float
+    """AdamW's weight decay."""
     schedule: Literal["plateau", "one_cycle"]
+    """Of the learning rate. plateau: halved after `patience` / 3 epochs without a better validation loss. one_cycle: up
+    and down once over all epochs."""
     patience: int
-    """Epochs without a better validation loss before training stops; plateau halves the rate at a third."""
+    """Epochs without a better validation loss before training stops."""
     balance: Literal["sampler", "none"]
-    """Sampler: both classes equally often."""
+    """sampler: healthy and abnormal slices equally often. none: every slice equally often."""
     augmentation: list[AnyTransform]
+    """Random transforms of each training image, one after the other; []: none."""
 
 
 class ClassifiersParams(RootModel[dict[Literal["classifier", "judge"], ClassifierParams]]):
-    """`classifier` is the one that is explained; `judge` is trained apart and only asked for its opinion."""
+    """Section `classifiers`: `classifier` is the one that is explained; `judge` is trained independently of it, and
+    scores its counterfactuals."""
 
 
 def train(classifier: Classifier, params: ClassifierParams, seed: int, train_set: tuple[Tensor, Tensor],
@@ -88,6 +99,7 @@ def train(classifier: Classifier, params: ClassifierParams, seed: int, train_set
                       "scheduler": scheduler.state_dict(), "history": history, "best": best_state, "step": epoch + 1})
         ticker.tick(epoch + 1, train_loss=history[-1]["train_loss"], val_loss=history[-1]["val_loss"],
                     images_per_s=steps * params.batch_size / (time.monotonic() - started))
+    assert best_state is not None, "the first epoch is always the best so far"
     classifier.load_state_dict(best_state)
     classifier.eval().requires_grad_(False)
     return {"history": history, "best": best_row(history)}
@@ -101,7 +113,7 @@ def train_epoch(classifier: Classifier, params: ClassifierParams, seed: int, epo
     torch.manual_seed(seed * 10_007 + epoch)  # dropout
     losses = []
     for _ in range(steps):
-        rows = draw_batch(labels, params.batch_size, params.balance, generator)
+        rows = draw_rows(labels, params.batch_size, params.balance, generator)
         batch = images[rows.to(images.device)].float().unsqueeze(1)  # (B,H,W) -> (B,1,H,W)
         with runtime.autocast():
             logits = classifier(augment(batch, params.augmentation, generator))
@@ -116,6 +128,7 @@ def train_epoch(classifier: Classifier, params: ClassifierParams, seed: int, epo
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, params: ClassifierParams, steps: int) -> Any:
+    """The scheduler that `schedule` names; one_cycle is stepped at every step, plateau at every epoch."""
     if params.schedule == "one_cycle":
         return torch.optim.lr_scheduler.OneCycleLR(optimizer, params.learning_rate, params.epochs * steps)
     return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=max(1, params.patience // 3))
@@ -127,4 +140,5 @@ def best_row(history: list[dict[str, float]]) -> dict[str, float]:
 
 
 def stopped_early(history: list[dict[str, float]], patience: int) -> bool:
+    """Whether the validation loss hasn't improved for `patience` epochs."""
     return bool(history) and history[-1]["epoch"] - best_row(history)["epoch"] >= patience

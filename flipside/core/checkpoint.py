@@ -1,12 +1,13 @@
-"""Trained models on disk (safetensors + JSON, never a pickle) and the scratch space that lets a killed stage go on."""
+"""Trained models on disk (safetensors + JSON, never a pickle), and the scratch space from which a stage resumes."""
 
 from __future__ import annotations
 
 import io
 import pickle
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -15,9 +16,11 @@ from safetensors.torch import save as safetensors_bytes
 
 from flipside.core.files import atomic_file, atomic_folder, content_digest, read_json, write_json
 
-SCHEMA_VERSION = 1  # raise when the meaning of a scratch checkpoint changes: older ones are then not resumed
+SCHEMA_VERSION = 1  # raise it when the meaning of a scratch checkpoint changes: older ones are then not resumed
 SCRATCH = Path(".scratch")
 MODEL_FILES = ("model.safetensors", "model.json")  # of a trained model's folder
+
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 class CheckpointError(ValueError):
@@ -37,15 +40,18 @@ def save_model(path: Path | str, module: torch.nn.Module, description: dict[str,
 
 
 def read_description(path: Path | str) -> dict[str, Any]:
-    """What `model.json` says of a model."""
+    """`model.json` of a model; CheckpointError where there is none."""
     file = Path(path) / "model.json"
     if not file.is_file():
         raise CheckpointError(f"{file} not found: run the stage that trains it (`dvc repro`)")
     return read_json(file)
 
 
-def load_weights(path: Path | str, module: torch.nn.Module) -> torch.nn.Module:
-    """Fill a module with a folder's weights; the module comes back frozen and in eval mode."""
+def load_weights(path: Path | str, module: Network) -> Network:
+    """Load a folder's weights into a module, which is returned frozen and in eval mode.
+
+    Raises CheckpointError where they are missing, damaged or made for another architecture.
+    """
     file = Path(path) / "model.safetensors"
     if not file.is_file():
         raise CheckpointError(f"{file} not found: run the stage that trains it (`dvc repro`)")
@@ -61,8 +67,8 @@ def load_weights(path: Path | str, module: torch.nn.Module) -> torch.nn.Module:
 class Scratch:
     """A stage's resumable state in `.scratch/<stage>/<fingerprint>/state.pt`, git-ignored and undeclared to DVC.
 
-    The fingerprint covers the stage's parameters, its data and the schema version. State under another fingerprint
-    belongs to other parameters: it is left out, and the stage says so.
+    The fingerprint covers the stage's parameters, its data and the schema version. State with another fingerprint
+    belongs to other parameters: it is ignored, with a message.
     """
 
     def __init__(self, stage: str, fingerprint_of: Any):
@@ -71,7 +77,7 @@ class Scratch:
         self.file = self.folder / self.fingerprint / "state.pt"
 
     def load(self) -> dict[str, Any] | None:
-        """The last saved state of the same run, or None with a word on why it starts afresh."""
+        """The last saved state of the same run; None, with a message where it can't be used, to start again."""
         if self.file.is_file():
             try:
                 state = torch.load(self.file, map_location="cpu", weights_only=True)
@@ -85,10 +91,10 @@ class Scratch:
         return None
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write the state whole; `state["step"]` says how far the run is.
+        """Save the state atomically; `state["step"]` is the number of steps done.
 
-        Raises FloatingPointError for a state that holds NaN or infinity: a run could only go on to the same failure.
-        The state that was saved before stays, as it does on a DiskFullError.
+        Raises FloatingPointError for a state with NaN or infinity, which would only fail again, and DiskFullError.
+        Either way the state saved before is kept.
         """
         check_weights(state, f"the training failed before step {state['step']}; {self.kept}")
         written = io.BytesIO()  # torch's own writer doesn't say why it failed
@@ -98,16 +104,16 @@ class Scratch:
 
     @property
     def kept(self) -> str:
-        """What is left of a run that has to stop, for its message."""
+        """What a run that has to stop leaves, for its message."""
         return f"the last good state is kept in {self.file}" if self.file.is_file() else "no state was saved yet"
 
     def clear(self) -> None:
-        """Forget every unfinished run of this stage: it is done."""
+        """Delete every saved state of this stage."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def check_finite(losses: dict[str, torch.Tensor | float], step: int, scratch: Scratch) -> None:
-    """Stop at the first loss that is NaN or infinite, naming loss and step; the last good checkpoint stays."""
+def check_finite(losses: Mapping[str, torch.Tensor | float], step: int, scratch: Scratch) -> None:
+    """Stop at the first loss that is NaN or infinite, naming loss and step; the last good checkpoint is kept."""
     for name, value in losses.items():
         if not torch.isfinite(torch.as_tensor(value)):
             raise FloatingPointError(f"loss `{name}` became {float(value)} at step {step}; {scratch.kept}. "

@@ -10,7 +10,7 @@ from dvclive import Live
 def write_history(folder: Path | str, history: list[dict[str, float]], step: str) -> None:
     """One TSV per column of `history` in `folder/plots/metrics`, against the column named by `step`.
 
-    Written in one go at the end of a training: a resumed run leaves the same curves as an undisturbed one.
+    Written once, at the end of a training, so that a resumed run leaves the same curves as an uninterrupted one.
     """
     with Live(str(folder), dvcyaml=None, save_dvc_exp=False, report=None) as live:
         for row in history:

@@ -1,4 +1,4 @@
-"""Progress with ETA on a terminal; a line now and then elsewhere (CI logs, files)."""
+"""Progress with ETA on a terminal; elsewhere (CI logs, files) a line at intervals."""
 
 from __future__ import annotations
 

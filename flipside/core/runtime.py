@@ -1,27 +1,37 @@
-"""Device, seed, precision and threads; peak memory. No DVC stage declares it: no result's meaning hangs on it."""
+"""Device, seed, precision, threads, peak memory. No DVC stage declares section `runtime`: no result depends on it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import random
-import resource
 import sys
 import time
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 
 from flipside.core.params import Params, load_section
 
+resource: Any
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+Network = TypeVar("Network", bound=torch.nn.Module)
+
 
 class RuntimeParams(Params):
+    """Section `runtime`."""
+
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where tensors are computed. auto: on a GPU where torch finds one, else on the CPU."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Auto: bfloat16 autocast on a GPU, float32 on a CPU."""
+    """Of forward passes. auto: bfloat16 autocast on a GPU, float32 on a CPU."""
     threads: int = 0
-    """0: one per core."""
+    """Threads of a CPU; 0: one per core."""
 
 
 class Runtime:
@@ -38,63 +48,85 @@ class Runtime:
         if name == "cpu":
             # A saturated discriminator makes denormal gradients, which slow a CPU down up to twenty times.
             torch.set_flush_denormal(True)
-            torch.set_num_threads(params.threads or len(os.sched_getaffinity(0)))
+            torch.set_num_threads(params.threads or available_cores())
         else:
             torch.backends.cudnn.benchmark = True
             torch.backends.cuda.matmul.allow_tf32 = True
             torch.backends.cudnn.allow_tf32 = True
 
     def autocast(self) -> contextlib.AbstractContextManager:
+        """The context in which forward passes run: torch's autocast, or nothing at full precision."""
         if self.autocast_dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.autocast_dtype)
 
-    def place(self, module: torch.nn.Module) -> torch.nn.Module:
-        return module.to(self.device, memory_format=self.memory_format)
+    def place(self, module: Network) -> Network:
+        """The module itself, moved to the device."""
+        return module.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]  # not in stubs
 
     def describe(self) -> str:
+        """The device, in words."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name()
         return f"CPU, {torch.get_num_threads()} threads"
 
-    def peak_memory_gb(self) -> float:
-        """Peak of this process so far in GB: resident memory, and on a GPU its allocator's peak instead."""
+    def peak_memory_gb(self) -> float | None:
+        """Peak of this process so far in GB: resident memory, and on a GPU its allocator's peak instead.
+
+        None where the platform doesn't tell (Windows).
+        """
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated() / 1e9
-        scale = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e9
+        if resource is None:
+            return None
+        unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+    def describe_peak_memory(self) -> str:
+        """The same in words."""
+        peak = self.peak_memory_gb()
+        return "peak memory unknown on this platform" if peak is None else f"peak memory {peak:.2f} GB"
+
+
+def available_cores() -> int:
+    """Cores that this process may use; all of the machine's where the system has no affinity (macOS, Windows)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def start(seed: int) -> Runtime:
-    """Seed every generator and set the device up as `runtime` in params.yaml says."""
+    """Seed all global random numbers and set the device up as `runtime` in params.yaml says."""
     seed_everything(seed)
     return Runtime(load_section("runtime", RuntimeParams))
 
 
 def now(runtime: Runtime) -> float:
-    """Seconds on a steady clock, once the device has done all that it was asked to do."""
+    """Seconds on a monotonic clock, after the device has finished its pending work."""
     if runtime.device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def seed_everything(seed: int) -> None:
+    """Seed the global random numbers of Python, numpy and torch."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def generator_for(*parts: int) -> torch.Generator:
-    """A CPU generator that depends on the given integers alone (seed, step, …): the same draw at the same step,
+    """A CPU generator that depends on the given integers alone (seed, step, ...), so that a step draws the same numbers
     whether or not the run was interrupted before it."""
     state = np.random.SeedSequence([part % 2**32 for part in parts]).generate_state(2)
     return torch.Generator().manual_seed(int(state[0]) << 31 ^ int(state[1]))
 
 
-def draw_batch(labels: torch.Tensor, batch_size: int, balance: str, generator: torch.Generator) -> torch.Tensor:
-    """Positions (batch_size,) of a random batch with replacement from labels (N,), 0/1 or bool.
+def draw_rows(labels: torch.Tensor, batch_size: int, balance: Literal["sampler", "none"],
+              generator: torch.Generator) -> torch.Tensor:
+    """Rows (batch_size,) of a random batch, drawn with replacement from labels (N,), 0/1 or bool.
 
-    `sampler` draws both classes equally often (the one there is, where there is one); `none` draws every position.
+    sampler: both classes equally often (where only one occurs, that one); none: every row equally often.
     """
     if balance == "none":
         return torch.randint(len(labels), (batch_size,), generator=generator)

@@ -9,6 +9,8 @@ those `in_input_range` did not, so they look like the scan and suit a classifier
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -17,9 +19,9 @@ from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 from torch.nn.utils import parametrize
 
-from flipside.core.runtime import draw_batch
+from flipside.classifiers.backbones import Classifier
+from flipside.core.runtime import draw_rows
 from flipside.generators.nn.blocks import ConditionalBatchNorm, FeatureBatchNorm, ProjectionDiscriminator
-from flipside.generators.nn.inpainting import InpaintingParams, healthy_target, real_condition
 from flipside.generators.nn.losses import (
     AdversarialLoss,
     dilated_difference,
@@ -30,41 +32,47 @@ from flipside.generators.nn.losses import (
     squared_gradient_norms,
     total_variation,
 )
-from flipside.generators.nn.networks import Networks, PerturbationGenerator, clamped, fused
-from flipside.generators.training.batches import Batch, TrainingSlices, draw_pairs
+from flipside.generators.nn.networks import PerturbationNetwork, clamped, fused
+from flipside.generators.training.adversarial import AdversarialGenerator
+from flipside.generators.training.data import Batch, TrainingSlices, draw_pairs
+from flipside.generators.training.inpainting import InpaintingParams, healthy_target, real_condition
 
 Alignment = Literal["tanh", "none"]
+FeatureScale = Literal["one", "default"]
 
 
-class GeneratorParams(InpaintingParams):
-    """Section `generators.coin_aligned`: COIN's parameters and the thesis' switches. Numbers are its experiments."""
+class CoinAlignedParams(InpaintingParams):
+    """Section `generators.coin_aligned`: COIN's parameters and the thesis' switches, numbered as its experiments."""
 
     adversarial_loss: AdversarialLoss | Literal["relativistic"]
-    """4: relativistic."""
+    """Loss of discriminator and generator against each other; in the thesis relativistic from experiment 4 on."""
     discriminator_condition: Literal["predicted", "single", "none"]
-    """3: none."""
+    """Label of real images: 1[f(x) >= 0.5], one class for all, or no label at all (experiment 3)."""
     reconstruction: Literal["cycle", "dilated"]
-    """1: dilated; from 2 on lambda_reconstruction is 0."""
+    """COIN's cycle, or the change dilated by a square (experiment 1; from 2 on lambda_reconstruction is 0)."""
     dilation_px: int = Field(ge=1)
-    """Side of the square."""
+    """Side in pixels of the square that dilates the change."""
     alignment: Alignment
-    """2: tanh."""
+    """What the counterfactual is compared with: images put through tanh too (experiment 2), or as they are (none)."""
     classifier_sees: Literal["input_range", "aligned"]
-    """Of a counterfactual. Code: aligned, though f(x) is of the scan."""
+    """Form of a counterfactual that the classifier is asked about. The thesis' code: aligned, though f(x) is of the
+    scan as it is."""
     data: Literal["all", "paired"]
-    """3: abnormal slices only, the discriminator's real ones healthy, of the same height."""
+    """All slices, or abnormal ones only, while the discriminator's real images are healthy ones of about the same
+    height (paired, experiment 3)."""
     height_bins: int = Field(ge=1)
+    """Number of bins of the relative height within which slices are paired."""
     gamma: float = Field(ge=0)
-    """4: of the penalties R1 and R2."""
+    """Weight of the gradient penalties R1 and R2 (experiment 4); 0 leaves them out."""
     penalty_share: float = Field(gt=0, le=1)
-    """Of each batch on which these are taken; as published: 1."""
+    """Share of each batch on which R1 and R2 are taken; published: 1."""
     classifier_features: bool
-    """5: into the decoder's conditional norms."""
-    feature_scale: Literal["one", "default"]
-    """At which their scale starts. Code: default, about 0."""
+    """The classifier's features condition the decoder's norms (experiment 5)."""
+    feature_scale: FeatureScale
+    """Where the scale of these norms starts: at one, or at about 0 as a linear layer has it (default, the code)."""
 
     @model_validator(mode="after")
-    def _go_together(self) -> GeneratorParams:
+    def _go_together(self) -> CoinAlignedParams:
         if self.alignment == "tanh" and self.fuse == "clamp":
             raise ValueError("`alignment: tanh` compares with images that went through tanh, `fuse: clamp` has none: "
                              "set fuse to tanh or none, or alignment to none")
@@ -74,11 +82,11 @@ class GeneratorParams(InpaintingParams):
         return self
 
 
-class AlignedGenerator(PerturbationGenerator):
+class AlignedNetwork(PerturbationNetwork):
     """E(x), in either range. The condition is the classifier's features (B,F), or None where `features` is 0."""
 
-    def __init__(self, alignment: Alignment, features: int, feature_scale: Literal["one", "default"], **sizes: Any):
-        norm = partial(ConditionalBatchNorm, conditions=2)
+    def __init__(self, alignment: Alignment, features: int, feature_scale: FeatureScale, **sizes: Any):
+        norm: Callable[[int], nn.Module] = partial(ConditionalBatchNorm, conditions=2)
         if features:
             norm = partial(FeatureBatchNorm, features=features, initial_scale=feature_scale)
         super().__init__(**sizes, norm=norm)
@@ -100,114 +108,133 @@ class AlignedGenerator(PerturbationGenerator):
         return self.in_input_range(self.total(images, condition))
 
 
-def build(architecture: dict[str, Any]) -> AlignedGenerator:
-    """The generator from what `model.json` keeps as its architecture."""
-    return AlignedGenerator(**architecture)
+@dataclass(frozen=True, kw_only=True)
+class AlignedBatch(Batch):
+    """Slices with what the switches ask for."""
+
+    healthy: Tensor | None  # (B,1,H,W) for each image a healthy slice of about its height, where data are paired
+    features: Tensor | None  # (B,F) the classifier's penultimate features, where they condition the network
 
 
-def architecture_of(params: GeneratorParams, classifier: nn.Module) -> dict[str, Any]:
-    return {"channels": params.channels, "skips": params.skips, "fuse": params.fuse, "upsampling": params.upsampling,
-            "spectral_norm": params.spectral_norm, "spectral_sigma": params.spectral_sigma,
-            "alignment": params.alignment, "feature_scale": params.feature_scale,
-            "features": len(classifier.classifying_weights()) if params.classifier_features else 0}
+class CoinAligned(AdversarialGenerator[CoinAlignedParams, AlignedBatch]):
+    """COIN with the thesis' switches. What is made of a batch is the sum x + G, which each loss brings into the range
+    that it needs."""
 
+    Params = CoinAlignedParams
+    network: AlignedNetwork
 
-def build_networks(params: GeneratorParams, classifier: nn.Module) -> Networks:
-    discriminator = ProjectionDiscriminator(params.discriminator_channels, 2, params.discriminator_last_block,
-                                            params.spectral_sigma)
-    return Networks(build(architecture_of(params, classifier)), discriminator, classifier)
+    def __init__(self, params: CoinAlignedParams, classifier: Classifier):
+        super().__init__(params, classifier)
+        self.discriminator = ProjectionDiscriminator(params.discriminator_channels, 2, params.discriminator_last_block,
+                                                     params.spectral_sigma)
+        self.network = self.build(self.architecture_of(params, classifier))
 
+    @staticmethod
+    def architecture_of(params: CoinAlignedParams, classifier: Classifier) -> dict[str, Any]:
+        return {"channels": params.channels, "skips": params.skips, "fuse": params.fuse,
+                "upsampling": params.upsampling, "spectral_norm": params.spectral_norm,
+                "spectral_sigma": params.spectral_sigma, "alignment": params.alignment,
+                "feature_scale": params.feature_scale,
+                "features": len(classifier.classifying_weights()) if params.classifier_features else 0}
 
-def draw(params: GeneratorParams, data: TrainingSlices, generator: Generator) -> Batch:
-    """All slices as `balance` says, or pairs of an abnormal and a healthy slice."""
-    if params.data == "paired":
-        rows, partners = draw_pairs(data, params.batch_size, params.height_bins, generator)
-    else:
-        rows, partners = draw_batch(data.decisions, params.batch_size, params.balance, generator), None
-    return data.batch(rows, generator, partners, params.classifier_features)
+    @staticmethod
+    def build(architecture: dict[str, Any]) -> AlignedNetwork:
+        return AlignedNetwork(**architecture)
 
+    def draw(self, data: TrainingSlices, generator: Generator) -> AlignedBatch:
+        """All slices as `balance` says, or pairs of an abnormal and a healthy slice."""
+        params, healthy = self.params, None
+        if params.data == "paired":
+            rows, partners = draw_pairs(data, params.batch_size, params.height_bins, generator)
+            healthy = data.images_at(partners)
+        else:
+            rows = draw_rows(data.decisions, params.batch_size, params.balance, generator)
+        features = data.features[rows.to(data.features.device)] if params.classifier_features else None
+        return AlignedBatch(**vars(data.batch(rows, generator)), healthy=healthy, features=features)
 
-def generate(networks: Networks, params: GeneratorParams, batch: Batch) -> Tensor:
-    """The sum x + G (B,1,H,W), of which the two steps take the range that they need."""
-    return networks.generator.total(batch.images, batch.features)
+    def generate(self, batch: AlignedBatch) -> Tensor:
+        """The sum x + G (B,1,H,W)."""
+        return self.network.total(batch.images, batch.features)
 
+    def real_images(self, batch: AlignedBatch) -> Tensor:
+        """What the discriminator sees as real, (B,1,H,W): the healthy partners where there are any."""
+        return self.network.align(batch.images if batch.healthy is None else batch.healthy)
 
-def conditions(params: GeneratorParams, real: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """The discriminator's conditions of real and generated images; both None where it has none."""
-    if params.discriminator_condition == "none":
-        return None, None
-    return real, torch.zeros_like(real)
+    def conditions(self, batch: AlignedBatch) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """The discriminator's conditions (B,) of real and generated images; both None where it has none."""
+        kind = self.params.discriminator_condition
+        if kind == "none":
+            return None, None
+        real = real_condition(kind, batch.logits)
+        return real, torch.zeros_like(real)
 
+    def discriminator_loss(self, batch: AlignedBatch, made: Tensor) -> Tensor:
+        """On real images and detached counterfactuals, given as their sums (B,1,H,W)."""
+        params, real, fake = self.params, self.real_images(batch), self.network.aligned(made.detach())
+        real_labels, fake_labels = self.conditions(batch)
+        penalised = math.ceil(params.penalty_share * len(real)) if params.gamma else len(real)
+        scores: list[Tensor] = []
+        penalty: Tensor | float = 0.0
+        # Second derivatives need full precision; both parts of the batch see the same weights.
+        autocast = params.gamma == 0 and torch.is_autocast_enabled(real.device.type)
+        with torch.autocast(real.device.type, enabled=autocast), parametrize.cached():
+            for part in (slice(0, penalised), slice(penalised, len(real))):
+                if part.start == len(real):
+                    break
+                both = torch.cat([real[part], fake[part]]).requires_grad_(params.gamma > 0 and part.start == 0)
+                labels = None
+                if real_labels is not None and fake_labels is not None:
+                    labels = torch.cat([real_labels[part], fake_labels[part]])
+                scores.append(self.discriminator(both, labels))
+                if both.requires_grad:
+                    r1, r2 = squared_gradient_norms(scores[0], both).chunk(2)
+                    penalty = params.gamma / 2 * (r1.mean() + r2.mean())
+            real_scores, fake_scores = map(torch.cat, zip(*(part.chunk(2) for part in scores), strict=True))
+            if params.adversarial_loss == "relativistic":
+                return relativistic_loss(real_scores, fake_scores) + penalty
+            return discriminator_loss(real_scores, fake_scores, params.adversarial_loss) + penalty
 
-def discriminator_step(networks: Networks, params: GeneratorParams, batch: Batch, counterfactual: Tensor) -> Tensor:
-    """Discriminator's loss on real images and detached counterfactuals, given as their sums (B,1,H,W)."""
-    real = networks.generator.align(batch.images if batch.healthy is None else batch.healthy)
-    fake = networks.generator.aligned(counterfactual.detach())
-    real_label, fake_label = conditions(params, real_condition(params, batch.logits))
-    penalised = math.ceil(params.penalty_share * len(real)) if params.gamma else len(real)
-    scores, penalty = [], 0.0
-    # Second derivatives ask for full precision; both parts of the batch see the same weights.
-    with torch.autocast(real.device.type, enabled=params.gamma == 0 and torch.is_autocast_enabled(real.device.type)), \
-            parametrize.cached():
-        for part in (slice(0, penalised), slice(penalised, len(real))):
-            if part.start == len(real):
-                break
-            both = torch.cat([real[part], fake[part]]).requires_grad_(params.gamma > 0 and part.start == 0)
-            labels = None if real_label is None else torch.cat([real_label[part], fake_label[part]])
-            scores.append(networks.discriminator(both, labels))
-            if both.requires_grad:
-                r1, r2 = squared_gradient_norms(scores[0], both).chunk(2)
-                penalty = params.gamma / 2 * (r1.mean() + r2.mean())
-        real_scores, fake_scores = map(torch.cat, zip(*(part.chunk(2) for part in scores), strict=True))
-        if params.adversarial_loss == "relativistic":
-            return relativistic_loss(real_scores, fake_scores) + penalty
-        return discriminator_loss(real_scores, fake_scores, params.adversarial_loss) + penalty
+    def generator_losses(self, batch: AlignedBatch, made: Tensor) -> dict[str, Tensor]:
+        """The weighted terms of the thesis' equation 2."""
+        params, network = self.params, self.network
+        losses: dict[str, Tensor] = {}
+        images, result = network.align(batch.images), network.aligned(made)  # (B,1,H,W) each
+        in_input_range = network.in_input_range(made) if params.alignment == "tanh" else result
+        if params.lambda_adversarial:
+            losses["adversarial"] = params.lambda_adversarial * self.adversarial_term(batch, result)
+        if params.lambda_classifier:
+            seen = result if params.classifier_sees == "aligned" else in_input_range
+            target = healthy_target(params, batch.logits)
+            divergence = kl_to_target(self.classifier(seen).float(), target, params.kl)
+            losses["classifier"] = params.lambda_classifier * divergence
+        if params.lambda_reconstruction:
+            if params.reconstruction == "dilated":
+                reconstruction = dilated_difference(images, result, params.dilation_px)
+            else:  # COIN equation 4
+                cycled = network.aligned(network.total(in_input_range, self.features_of(in_input_range)))
+                cycle_target = images if params.cycle_target == "input" else result.detach()
+                reconstruction = (images - result).abs().mean() + (cycle_target - cycled).abs().mean()
+            losses["reconstruction"] = params.lambda_reconstruction * reconstruction
+        if params.lambda_total_variation:
+            variation = total_variation((images - result).abs(), params.total_variation_scale)
+            losses["total_variation"] = params.lambda_total_variation * variation
+        return losses
 
+    def adversarial_term(self, batch: AlignedBatch, result: Tensor) -> Tensor:
+        """The network's part of the adversarial loss, for counterfactuals (B,1,H,W) as the discriminator sees them."""
+        kind = self.params.adversarial_loss
+        real_labels, fake_labels = self.conditions(batch)
+        if kind != "relativistic":
+            return generator_loss(self.discriminator(result, fake_labels), kind)
+        with parametrize.cached():  # both under the same weights: a forward moves the spectral norm's estimate
+            fake = self.discriminator(result, fake_labels)
+            with torch.no_grad():
+                real_scores = self.discriminator(self.real_images(batch), real_labels)
+        return relativistic_loss(fake.float(), real_scores.float())
 
-def generator_step(networks: Networks, params: GeneratorParams, batch: Batch,
-                   counterfactual: Tensor) -> dict[str, Tensor]:
-    """The generator's weighted loss terms by name (thesis equation 2); their sum is what is minimised."""
-    generator, losses = networks.generator, {}
-    images, result = generator.align(batch.images), generator.aligned(counterfactual)  # (B,1,H,W) each
-    in_input_range = generator.in_input_range(counterfactual) if params.alignment == "tanh" else result
-    if params.lambda_adversarial:
-        losses["adversarial"] = params.lambda_adversarial * adversarial_term(networks, params, batch, result)
-    if params.lambda_classifier:
-        seen = result if params.classifier_sees == "aligned" else in_input_range
-        target = healthy_target(params, batch.logits)
-        divergence = kl_to_target(networks.classifier(seen).float(), target, params.kl)
-        losses["classifier"] = params.lambda_classifier * divergence
-    if params.lambda_reconstruction:
-        if params.reconstruction == "dilated":
-            reconstruction = dilated_difference(images, result, params.dilation_px)
-        else:  # COIN equation 4
-            features = features_of(networks, params, in_input_range)
-            cycled = generator.aligned(generator.total(in_input_range, features))
-            cycle_target = images if params.cycle_target == "input" else result.detach()
-            reconstruction = (images - result).abs().mean() + (cycle_target - cycled).abs().mean()
-        losses["reconstruction"] = params.lambda_reconstruction * reconstruction
-    if params.lambda_total_variation:
-        variation = total_variation((images - result).abs(), params.total_variation_scale)
-        losses["total_variation"] = params.lambda_total_variation * variation
-    return losses
-
-
-def adversarial_term(networks: Networks, params: GeneratorParams, batch: Batch, result: Tensor) -> Tensor:
-    """The generator's part of the adversarial loss, for counterfactuals (B,1,H,W) as the discriminator sees them."""
-    real_label, fake_label = conditions(params, real_condition(params, batch.logits))
-    if params.adversarial_loss != "relativistic":
-        return generator_loss(networks.discriminator(result, fake_label), params.adversarial_loss)
-    with parametrize.cached():  # both under the same weights: a forward moves the spectral norm's estimate
-        fake = networks.discriminator(result, fake_label)
-        with torch.no_grad():
-            real = networks.generator.align(batch.images if batch.healthy is None else batch.healthy)
-            real_scores = networks.discriminator(real, real_label)
-    return relativistic_loss(fake.float(), real_scores.float())
-
-
-@torch.no_grad()
-def features_of(networks: Networks, params: GeneratorParams, images: Tensor) -> Tensor | None:
-    """The classifier's penultimate features (B,F) of images (B,1,H,W), where the generator takes them."""
-    if not params.classifier_features:
-        return None
-    return networks.classifier.pooled(networks.classifier.features(images)).float()
+    @torch.no_grad()
+    def features_of(self, images: Tensor) -> Tensor | None:
+        """The classifier's penultimate features (B,F) of images (B,1,H,W), where the network takes them."""
+        if not self.params.classifier_features:
+            return None
+        return self.classifier.pooled(self.classifier.features(images)).float()

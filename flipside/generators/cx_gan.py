@@ -4,50 +4,59 @@ Murtaza 2026 (arXiv:2605.05283) and its twin Zia et al. 2023 (arXiv:2301.08939);
 abnormal, y healthy. Integrated model: G makes x healthy, F makes of a healthy image the map of an abnormality, so that
 G(x) + F(G(x)) is x again and y + F(y) is abnormal; the attribution is M(x) = -F(G(x)). Cascaded model: a CycleGAN,
 whose second generator makes the abnormal image itself, and a network M with x + M(x) = G(x). Published as two
-trainings; here M learns beside the CycleGAN from what G makes at that step, and gives nothing back to it.
+trainings; here M is trained along with the CycleGAN on what G makes at that step, without gradients into it.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
+from flipside.classifiers.backbones import Classifier
 from flipside.generators.nn.losses import discriminator_loss, generator_loss
-from flipside.generators.nn.networks import Networks, clamped
+from flipside.generators.nn.networks import clamped
 from flipside.generators.nn.patch_networks import InstanceUNet, PatchDiscriminator, ReplayPool
-from flipside.generators.training.batches import Batch, UnpairedParams, draw_unpaired
+from flipside.generators.training.adversarial import AdversarialGenerator
+from flipside.generators.training.data import TrainingSlices
+from flipside.generators.training.unpaired import UnpairedBatch, UnpairedParams, draw_unpaired
 
 Variant = Literal["integrated", "cascaded"]
-draw = draw_unpaired  # x and y: as many slices of either label
 
 
-class GeneratorParams(UnpairedParams):
+class CxGanParams(UnpairedParams):
     """Section `generators.cx_gan`."""
 
     variant: Variant
+    """integrated: one network makes healthy images, the other maps. cascaded: a CycleGAN, and a network for maps."""
     channels: list[int] = Field(min_length=1)
-    """Of each U-Net's encoder, one block (factor 2 in size) each."""
+    """Channels of each U-Net's encoder, one block (factor 2 in size) each."""
     discriminator_channels: list[int] = Field(min_length=1)
+    """Channels of each discriminator, one block (factor 2 in size) each."""
     fuse: Literal["tanh", "clamp"]
-    """G makes the whole image, tanh(G), as published; clamp: the image plus G."""
+    """tanh: G makes the whole image, tanh(G), as published. clamp: G is added to the image, clamped to [-1,1]."""
     replay: int = Field(ge=0)
-    """Generated images that a discriminator is shown again; 0: none."""
+    """Number of earlier generated images that a discriminator may be shown again; 0: none."""
     lambda_adversarial: float = Field(ge=0)
+    """Weight of the adversarial losses of healthy and abnormal images."""
     lambda_cycle: float = Field(ge=0)
+    """Weight of the difference after the way to the other label and back."""
     lambda_identity: float = Field(ge=0)
+    """Weight of the change to images that have the label already."""
     lambda_map: float = Field(ge=0)
-    """Mean |M|; published: 0."""
+    """Weight of the mean absolute map |M|; published: 0."""
     lambda_map_adversarial: float = Field(ge=0)
-    """Cascaded: of x + M(x)."""
+    """Weight of the adversarial loss of x + M(x) in the cascaded model."""
     lambda_map_distance: float = Field(ge=0)
-    """Cascaded: of x + M(x) to G(x)."""
+    """Weight of the distance between x + M(x) and G(x) in the cascaded model."""
 
 
-class CxGenerator(nn.Module):
-    """The generators of either variant; images (B,1,H,W) in [-1,1], maps in [-1,1]."""
+class CxNetwork(nn.Module):
+    """The networks of either variant; images (B,1,H,W) in [-1,1], maps in [-1,1]."""
 
     def __init__(self, variant: Variant, channels: list[int], fuse: Literal["tanh", "clamp"]):
         super().__init__()
@@ -84,7 +93,7 @@ class CxGenerator(nn.Module):
 
 
 class CxDiscriminator(nn.Module):
-    """One PatchGAN per kind of image, each with a pool of what it has seen of the generators."""
+    """One PatchGAN per kind of image, each with a pool of generated images that it has seen."""
 
     def __init__(self, variant: Variant, channels: list[int], replay: int):
         super().__init__()
@@ -93,63 +102,68 @@ class CxDiscriminator(nn.Module):
         self.pools = nn.ModuleDict({kind: ReplayPool(replay) for kind in kinds})
 
 
-def build(architecture: dict[str, Any]) -> CxGenerator:
-    """The generators from what `model.json` keeps as their architecture."""
-    return CxGenerator(**architecture)
+class CxGan(AdversarialGenerator[CxGanParams, UnpairedBatch]):
+    """G(x), F and, cascaded, M, each against a discriminator of its own."""
 
+    Params = CxGanParams
+    network: CxNetwork
+    discriminator: CxDiscriminator
 
-def architecture_of(params: GeneratorParams, classifier: nn.Module) -> dict[str, Any]:
-    return {"variant": params.variant, "channels": params.channels, "fuse": params.fuse}
+    def __init__(self, params: CxGanParams, classifier: Classifier):
+        super().__init__(params, classifier)
+        self.discriminator = CxDiscriminator(params.variant, params.discriminator_channels, params.replay)
+        self.network = self.build(self.architecture_of(params, classifier))
 
+    @staticmethod
+    def architecture_of(params: CxGanParams, classifier: Classifier) -> dict[str, Any]:
+        return {"variant": params.variant, "channels": params.channels, "fuse": params.fuse}
 
-def build_networks(params: GeneratorParams, classifier: nn.Module) -> Networks:
-    discriminator = CxDiscriminator(params.variant, params.discriminator_channels, params.replay)
-    return Networks(build(architecture_of(params, classifier)), discriminator, classifier)
+    @staticmethod
+    def build(architecture: dict[str, Any]) -> CxNetwork:
+        return CxNetwork(**architecture)
 
+    def draw(self, data: TrainingSlices, generator: Generator) -> UnpairedBatch:
+        return draw_unpaired(self.params, data, generator)
 
-def generate(networks: Networks, params: GeneratorParams, batch: Batch) -> Tensor:
-    """G(x) and abnormal images of y, one after the other; cascaded: then x + M(x). (2B,1,H,W) or (3B,1,H,W).
+    def generate(self, batch: UnpairedBatch) -> Tensor:
+        """G(x) and abnormal images of y, one after the other; cascaded: then x + M(x). (2B,1,H,W) or (3B,1,H,W).
 
-    Sums are left as they are: cut to the range, a map that points out of it, as it can in air, would be hidden from the
-    discriminator and cost nothing, and maps are the attribution.
-    """
-    generator = networks.generator
-    healthy = generator.healthy(batch.images)
-    made = [healthy, generator.total(batch.healthy)]
-    if params.variant == "cascaded":
-        made.append(batch.images + generator.change(batch.images, healthy))
-    return torch.cat(made)
+        Sums are left as they are: if they were cut to the range, a map that points out of it, as it can in air, would
+        be hidden from the discriminator and cost nothing, and maps are the attribution.
+        """
+        healthy = self.network.healthy(batch.images)
+        made = [healthy, self.network.total(batch.healthy)]
+        if self.params.variant == "cascaded":
+            made.append(batch.images + self.network.change(batch.images, healthy))
+        return torch.cat(made)
 
+    def discriminator_loss(self, batch: UnpairedBatch, made: Tensor) -> Tensor:
+        """The discriminators' least-squares losses, summed; generated images come out of their pools."""
+        networks, pools = self.discriminator.networks, self.discriminator.pools
+        reals = {"healthy": batch.healthy, "abnormal": batch.images, "mapped": batch.healthy}
+        losses = []
+        for kind, fake in zip(networks, made.detach().chunk(len(networks)), strict=True):
+            shown = pools[kind](fake, batch.uniform)
+            losses.append(discriminator_loss(networks[kind](reals[kind]), networks[kind](shown), "mse"))
+        return functools.reduce(operator.add, losses)
 
-def discriminator_step(networks: Networks, params: GeneratorParams, batch: Batch, made: Tensor) -> Tensor:
-    """The discriminators' least-squares losses, summed; generated images come out of their pools."""
-    discriminator, loss = networks.discriminator, 0.0
-    reals = {"healthy": batch.healthy, "abnormal": batch.images, "mapped": batch.healthy}
-    kinds = list(discriminator.networks)
-    for kind, fake in zip(kinds, made.detach().chunk(len(kinds)), strict=True):
-        network = discriminator.networks[kind]
-        shown = discriminator.pools[kind](fake, batch.uniform)
-        loss = loss + discriminator_loss(network(reals[kind]), network(shown), "mse")
-    return loss
-
-
-def generator_step(networks: Networks, params: GeneratorParams, batch: Batch, made: Tensor) -> dict[str, Tensor]:
-    """The generators' weighted loss terms by name; their sum is what is minimised."""
-    generator, discriminators = networks.generator, networks.discriminator.networks
-    x, y = batch.images, batch.healthy
-    healthy, abnormal, *mapped = made.chunk(len(discriminators))
-    losses = {
-        "adversarial": params.lambda_adversarial * (generator_loss(discriminators["healthy"](healthy), "mse")
-                                                    + generator_loss(discriminators["abnormal"](abnormal), "mse")),
-        "cycle": params.lambda_cycle * ((generator.total(healthy) - x).abs().mean()
-                                        + (generator.healthy(abnormal) - y).abs().mean()),
-        "identity": params.lambda_identity * ((generator.healthy(y) - y).abs().mean()
-                                              + (generator.total(x) - x).abs().mean()),
-    }
-    if params.lambda_map:
-        losses["map"] = params.lambda_map * generator.change(x, healthy).abs().mean()
-    if mapped:
-        losses["map_adversarial"] = (params.lambda_map_adversarial
-                                     * generator_loss(discriminators["mapped"](mapped[0]), "mse"))
-        losses["map_distance"] = params.lambda_map_distance * (mapped[0] - healthy.detach()).abs().mean()
-    return losses
+    def generator_losses(self, batch: UnpairedBatch, made: Tensor) -> dict[str, Tensor]:
+        """The networks' weighted terms."""
+        params, network, discriminators = self.params, self.network, self.discriminator.networks
+        x, y = batch.images, batch.healthy
+        healthy, abnormal, *mapped = made.chunk(len(discriminators))
+        losses = {
+            "adversarial": params.lambda_adversarial * (generator_loss(discriminators["healthy"](healthy), "mse")
+                                                        + generator_loss(discriminators["abnormal"](abnormal), "mse")),
+            "cycle": params.lambda_cycle * ((network.total(healthy) - x).abs().mean()
+                                            + (network.healthy(abnormal) - y).abs().mean()),
+            "identity": params.lambda_identity * ((network.healthy(y) - y).abs().mean()
+                                                  + (network.total(x) - x).abs().mean()),
+        }
+        if params.lambda_map:
+            losses["map"] = params.lambda_map * network.change(x, healthy).abs().mean()
+        if mapped:
+            losses["map_adversarial"] = (params.lambda_map_adversarial
+                                         * generator_loss(discriminators["mapped"](mapped[0]), "mse"))
+            losses["map_distance"] = params.lambda_map_distance * (mapped[0] - healthy.detach()).abs().mean()
+        return losses

@@ -11,54 +11,101 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
+from flipside.classifiers.backbones import Classifier
 from flipside.core.checkpoint import Scratch
-from flipside.core.params import Params
 from flipside.core.runtime import generator_for
 from flipside.generators.nn.partial_convolution import InpaintingUNet
 from flipside.generators.nn.vgg import VggFeatures, gram
-from flipside.generators.training.batches import TrainingSlices
-from flipside.generators.training.state import Course, update
+from flipside.generators.training.data import TrainingSlices
+from flipside.generators.training.generator import GeneratorParams, TrainedGenerator
+from flipside.generators.training.state import Trained, TrainingState, update
 
 
-class GeneratorParams(Params):
+class ImpactParams(GeneratorParams):
     """Section `generators.impact`."""
 
     channels: list[int] = Field(min_length=2)
-    """Of the encoder, one block (factor 2 in size) each."""
+    """Channels of the encoder, one block (factor 2 in size) each."""
     hole_size: int = Field(ge=1)
     """Side of one hole in pixels."""
     max_holes: int = Field(ge=1)
-    """Per image; each image has 1 to this many."""
+    """Most holes in an image; each image has 1 to this many."""
     learning_rate: float = Field(gt=0)
+    """Adam's learning rate in the first phase."""
     steps: int = Field(ge=1)
-    """Of the first phase."""
+    """Training steps of the first phase."""
     fine_tuning_learning_rate: float = Field(gt=0)
+    """Adam's learning rate in the second phase."""
     fine_tuning_steps: int = Field(ge=0)
-    """Of the second phase, the encoder's batch norm frozen."""
-    batch_size: int = Field(ge=1)
+    """Training steps of the second phase, in which the encoder's batch norm is frozen."""
     perceptual_features: Literal["vgg16", "none"]
-    """Vgg16: ImageNet weights from torch hub's cache."""
+    """Network of the perceptual and style losses: VGG16 with ImageNet weights from torch hub's cache, or none."""
     lambda_valid: float = Field(ge=0)
+    """Weight of the mean absolute difference outside the holes."""
     lambda_hole: float = Field(ge=0)
+    """Weight of the mean absolute difference in the holes."""
     lambda_perceptual: float = Field(ge=0)
+    """Weight of the difference of VGG16's maps."""
     lambda_style: float = Field(ge=0)
+    """Weight of the difference of their Gram matrices."""
     lambda_total_variation: float = Field(ge=0)
-    seed_offset: int = Field(ge=0)
-    """Added to `seed`: the same training once more with other random numbers."""
+    """Weight of the total variation in the holes and one pixel around them."""
 
 
-def build(architecture: dict[str, Any]) -> InpaintingUNet:
-    """The inpainter from what `model.json` keeps as its architecture."""
-    return InpaintingUNet(**architecture)
+class Impact(TrainedGenerator[ImpactParams]):
+    """The inpainter, trained in two phases on healthy slices."""
+
+    Params = ImpactParams
+    network: InpaintingUNet
+
+    def __init__(self, params: ImpactParams, classifier: Classifier):
+        super().__init__(params, classifier)
+        self.network = self.build(self.architecture_of(params, classifier))
+
+    @staticmethod
+    def architecture_of(params: ImpactParams, classifier: Classifier) -> dict[str, Any]:
+        return {"channels": params.channels}
+
+    @staticmethod
+    def build(architecture: dict[str, Any]) -> InpaintingUNet:
+        return InpaintingUNet(**architecture)
+
+    def train(self, data: TrainingSlices, seed: int, scratch: Scratch) -> Trained:
+        """Both phases; the slices are the training split's that are labelled healthy.
+
+        Raises ValueError where there is none, FileNotFoundError without VGG16's weights where they are asked for.
+        """
+        healthy = (~data.labels).nonzero().squeeze(1)
+        if len(healthy) == 0:
+            raise ValueError("the inpainter learns from healthy slices, and the training split has none: add scans, or "
+                             "take `impact` out of `generators` and `methods`")
+        params, runtime = self.params, data.runtime
+        network = runtime.place(self.network).train()
+        features = runtime.place(VggFeatures()) if params.perceptual_features == "vgg16" else None
+        optimizer = torch.optim.Adam(network.parameters(), params.learning_rate, fused=runtime.device.type == "cuda")
+        total = params.steps + params.fine_tuning_steps
+        state = TrainingState(scratch, total)
+        state.restore(network=network, optimizer=optimizer)
+        for step in range(state.step, total):
+            if step >= params.steps:
+                network.freeze_encoder_norms()
+            optimizer.param_groups[0]["lr"] = (params.learning_rate if step < params.steps
+                                               else params.fine_tuning_learning_rate)
+            generator = generator_for(seed, step)
+            rows = healthy[torch.randint(len(healthy), (params.batch_size,), generator=generator)]
+            images = data.batch(rows, generator).images
+            height, width = images.shape[2:]
+            holes = draw_holes(len(images), (height, width), params, generator).to(runtime.device)
+            with runtime.autocast():
+                losses = loss_terms(params, network, features, images, holes)
+            update(optimizer, *losses.values())
+            state.record(losses, network=network, optimizer=optimizer)
+        return state.finish(network)
 
 
-def architecture_of(params: GeneratorParams, classifier: nn.Module) -> dict[str, Any]:
-    return {"channels": params.channels}
-
-
-def draw_holes(count: int, size: tuple[int, int], params: GeneratorParams, generator: Generator) -> Tensor:
+def draw_holes(count: int, size: tuple[int, int], params: ImpactParams, generator: Generator) -> Tensor:
     """Holes (count,1,H,W), 1 in a hole, else 0: squares, alone or grown together, as an optimised mask may have them.
 
     Each image has 1 to `max_holes` squares, and a probability of its own (uniform) with which a square is put beside an
@@ -84,7 +131,7 @@ def draw_holes(count: int, size: tuple[int, int], params: GeneratorParams, gener
     return F.max_pool2d(F.pad(marks, (side - 1, 0, side - 1, 0)), side, stride=1)  # a corner becomes its square
 
 
-def loss_terms(params: GeneratorParams, network: InpaintingUNet, features: VggFeatures | None, images: Tensor,
+def loss_terms(params: ImpactParams, network: InpaintingUNet, features: VggFeatures | None, images: Tensor,
                holes: Tensor) -> dict[str, Tensor]:
     """The weighted loss terms by name, for images and holes (B,1,H,W); Liu et al. equations 2 to 7.
 
@@ -112,37 +159,3 @@ def loss_terms(params: GeneratorParams, network: InpaintingUNet, features: VggFe
                 style = style + F.l1_loss(gram(found), gram(target))
         terms |= {"perceptual": params.lambda_perceptual * perceptual, "style": params.lambda_style * style}
     return terms
-
-
-def train(params: GeneratorParams, data: TrainingSlices, seed: int,
-          scratch: Scratch) -> tuple[nn.Module, list[dict[str, float]], float]:
-    """Train the inpainter in both phases and return it, frozen, with the learning curves and the seconds.
-
-    The slices are the training split's that are labelled healthy. What is seen at a step depends on seed and step
-    alone; a killed training goes on where it was saved.
-    """
-    healthy = (~data.labels).nonzero().squeeze(1)
-    if len(healthy) == 0:
-        raise ValueError("the inpainter learns from healthy slices, and the training split has none: add scans, or "
-                         "take `impact` out of `generators` and `methods`")
-    runtime = data.runtime
-    network = runtime.place(build(architecture_of(params, data.classifier))).train()
-    features = runtime.place(VggFeatures()) if params.perceptual_features == "vgg16" else None
-    optimizer = torch.optim.Adam(network.parameters(), params.learning_rate, fused=runtime.device.type == "cuda")
-    total = params.steps + params.fine_tuning_steps
-    course = Course(scratch, total)
-    course.restore(network=network, optimizer=optimizer)
-    for step in range(course.step, total):
-        if step >= params.steps:
-            network.freeze_encoder_norms()
-        optimizer.param_groups[0]["lr"] = (params.learning_rate if step < params.steps
-                                           else params.fine_tuning_learning_rate)
-        generator = generator_for(seed, step)
-        rows = healthy[torch.randint(len(healthy), (params.batch_size,), generator=generator)]
-        images = data.batch(rows, generator).images
-        holes = draw_holes(len(images), tuple(images.shape[2:]), params, generator).to(runtime.device)
-        with runtime.autocast():
-            losses = loss_terms(params, network, features, images, holes)
-        update(optimizer, sum(losses.values()))
-        course.record(losses, network=network, optimizer=optimizer)
-    return network.eval().requires_grad_(False), course.history, course.seconds

@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Generator, Tensor
 
+from flipside.classifiers.backbones import Classifier
 from flipside.generators.nn.blocks import ConditionalBatchNorm, ProjectionDiscriminator
 from flipside.generators.nn.losses import (
     AdversarialLoss,
@@ -25,109 +26,123 @@ from flipside.generators.nn.losses import (
     masked_l1,
     total_variation,
 )
-from flipside.generators.nn.networks import NetworkParams, Networks, PerturbationGenerator
-from flipside.generators.training.batches import Batch, TrainingParams
-from flipside.generators.training.batches import draw as draw  # every slice, in both directions
+from flipside.generators.nn.networks import NetworkParams, PerturbationNetwork
+from flipside.generators.training.adversarial import AdversarialGenerator, TrainingParams
+from flipside.generators.training.data import Batch, TrainingSlices, draw_batch
 
 
-class GeneratorParams(NetworkParams, TrainingParams):
+class SinglaParams(NetworkParams, TrainingParams):
     """Section `generators.singla`."""
 
     bins: int = Field(ge=2)
-    """Conditions: equal parts of [0,1] (COIN's authors: 2, Singla et al.: 10)."""
+    """Conditions: how many equal parts the probability is cut into (COIN's authors: 2, Singla et al.: 10)."""
     target: Literal["opposite", "random"]
-    """Where to: bin(1 - f(x)), or a random bin (Singla et al.)."""
+    """Where an image is carried to: the bin of 1 - f(x) (opposite), or a random bin (random, Singla et al.)."""
     projection: Literal["nominal", "ordinal"]
-    """The discriminator's embedding of a bin (Singla et al.: ordinal)."""
+    """The discriminator's embedding of a bin: its own vector, or a sum that grows with the bin (Singla et al.)."""
     adversarial_loss: AdversarialLoss
-    """COIN's code: bce; Singla et al.: hinge."""
+    """Loss of discriminator and generator against each other; COIN's code: bce, Singla et al.: hinge."""
     kl: KullbackLeibler
+    """How the KL divergence is computed: of logits, or of probabilities clamped to [1e-5, 1 - 1e-5] (COIN's code)."""
     reconstruction: Literal["l1", "carl"]
-    """Carl: inside and outside of the organ mask, equally."""
+    """Distance of images: mean absolute difference (l1), or its means inside and outside the organ added (carl)."""
     lambda_adversarial: float = Field(ge=0)
+    """Weight of the adversarial loss; 0 leaves it out."""
     lambda_classifier: float = Field(ge=0)
+    """Weight of the classifier's KL divergence from its target; 0 leaves it out."""
     lambda_reconstruction: float = Field(ge=0)
-    """Of E(x, f(x)), the image as it is."""
+    """Weight of the distance between an image and the one made of it under its own bin; 0 leaves it out."""
     lambda_cycle: float = Field(ge=0)
-    """Of the way there and back."""
+    """Weight of the distance between an image and the one carried to the target and back; 0 leaves it out."""
     lambda_total_variation: float = Field(ge=0)
-    """Published: 0; COIN's term, for a comparison in the conditions alone."""
+    """Weight of COIN's total variation, for comparisons that differ in the conditions alone; published: 0."""
     total_variation_scale: float
+    """The change is multiplied by this before its total variation; 127.5: the 0..255 scale of COIN's code."""
 
 
-def build(architecture: dict[str, Any]) -> PerturbationGenerator:
-    """The generator from what `model.json` keeps as its architecture."""
-    sizes = {name: value for name, value in architecture.items() if name != "bins"}
-    return PerturbationGenerator(**sizes, norm=partial(ConditionalBatchNorm, conditions=architecture["bins"]))
+class Singla(AdversarialGenerator[SinglaParams, Batch]):
+    """E(x, c): the image as it would be if the classifier's probability lay in bin c."""
 
+    Params = SinglaParams
+    network: PerturbationNetwork
 
-def architecture_of(params: GeneratorParams, classifier: nn.Module) -> dict[str, Any]:
-    return {"channels": params.channels, "skips": params.skips, "fuse": params.fuse, "upsampling": params.upsampling,
-            "spectral_norm": params.spectral_norm, "spectral_sigma": params.spectral_sigma, "bins": params.bins}
+    def __init__(self, params: SinglaParams, classifier: Classifier):
+        super().__init__(params, classifier)
+        self.discriminator = ProjectionDiscriminator(
+            params.discriminator_channels, params.bins, params.discriminator_last_block, params.spectral_sigma,
+            params.projection == "ordinal")
+        self.network = self.build(self.architecture_of(params, classifier))
 
+    @staticmethod
+    def architecture_of(params: SinglaParams, classifier: Classifier) -> dict[str, Any]:
+        return {"channels": params.channels, "skips": params.skips, "fuse": params.fuse,
+                "upsampling": params.upsampling, "spectral_norm": params.spectral_norm,
+                "spectral_sigma": params.spectral_sigma, "bins": params.bins}
 
-def build_networks(params: GeneratorParams, classifier: nn.Module) -> Networks:
-    discriminator = ProjectionDiscriminator(params.discriminator_channels, params.bins,
-                                            params.discriminator_last_block, params.spectral_sigma,
-                                            params.projection == "ordinal")
-    return Networks(build(architecture_of(params, classifier)), discriminator, classifier)
+    @staticmethod
+    def build(architecture: dict[str, Any]) -> PerturbationNetwork:
+        sizes = {name: value for name, value in architecture.items() if name != "bins"}
+        return PerturbationNetwork(**sizes, norm=partial(ConditionalBatchNorm, conditions=architecture["bins"]))
+
+    def draw(self, data: TrainingSlices, generator: Generator) -> Batch:
+        return draw_batch(data, self.params.batch_size, self.params.balance, generator)
+
+    def target_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Where each image is to go: the condition (B,), and what the classifier should say there (B,) in [0,1].
+
+        For a random bin that is the bin's middle (Singla et al.'s code: its lower edge).
+        """
+        bins = self.params.bins
+        if self.params.target == "random":
+            condition = (batch.uniform * bins).long()
+            return condition, (condition + 0.5) / bins
+        probability = torch.sigmoid(-batch.logits)  # 1 - f(x)
+        return bin_of(probability, bins), probability
+
+    def own_bin(self, batch: Batch) -> Tensor:
+        """The condition (B,) of the images as they are."""
+        return bin_of(torch.sigmoid(batch.logits), self.params.bins)
+
+    def generate(self, batch: Batch) -> Tensor:
+        """E(x, target) (B,1,H,W)."""
+        return self.network(batch.images, self.target_of(batch)[0])
+
+    def discriminator_loss(self, batch: Batch, made: Tensor) -> Tensor:
+        """On images under their own bin and detached counterfactuals (B,1,H,W) under their target's."""
+        both = torch.cat([batch.images, made.detach()])  # (2B,1,H,W): one power iteration of the spectral norm
+        conditions = torch.cat([self.own_bin(batch), self.target_of(batch)[0]])
+        real, fake = self.discriminator(both, conditions).chunk(2)
+        return discriminator_loss(real, fake, self.params.adversarial_loss)
+
+    def generator_losses(self, batch: Batch, made: Tensor) -> dict[str, Tensor]:
+        """The weighted terms of COIN equations 9 and 10."""
+        params, images = self.params, batch.images
+        losses: dict[str, Tensor] = {}
+        own = self.own_bin(batch)
+        condition, probability = self.target_of(batch)
+        if params.lambda_adversarial:
+            fake = self.discriminator(made, condition)
+            losses["adversarial"] = params.lambda_adversarial * generator_loss(fake, params.adversarial_loss)
+        if params.lambda_classifier:  # equation 9
+            divergence = kl_to_target(self.classifier(made).float(), probability, params.kl)
+            losses["classifier"] = params.lambda_classifier * divergence
+        if params.lambda_reconstruction:  # equation 10, first term
+            same = self.distance(batch, self.network(images, own))
+            losses["reconstruction"] = params.lambda_reconstruction * same
+        if params.lambda_cycle:  # equation 10, second term
+            losses["cycle"] = params.lambda_cycle * self.distance(batch, self.network(made, own))
+        if params.lambda_total_variation:
+            variation = total_variation((images - made).abs(), params.total_variation_scale)
+            losses["total_variation"] = params.lambda_total_variation * variation
+        return losses
+
+    def distance(self, batch: Batch, others: Tensor) -> Tensor:
+        """Between the batch's images and others (B,1,H,W), as `reconstruction` says."""
+        if self.params.reconstruction == "carl":
+            return masked_l1(batch.images, others, batch.organ)
+        return (batch.images - others).abs().mean()
 
 
 def bin_of(probability: Tensor, bins: int) -> Tensor:
     """Condition (B,) of probabilities (B,): the part of [0,1] that holds it, 1 itself in the last."""
     return (probability * bins).long().clamp(max=bins - 1)
-
-
-def target_of(params: GeneratorParams, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Where each image is to go: the condition (B,), and what the classifier should say there (B,) in [0,1].
-
-    For a random bin that is the bin's middle (Singla et al.'s code: its lower edge).
-    """
-    if params.target == "random":
-        condition = (batch.uniform * params.bins).long()
-        return condition, (condition + 0.5) / params.bins
-    probability = torch.sigmoid(-batch.logits)  # 1 - f(x)
-    return bin_of(probability, params.bins), probability
-
-
-def generate(networks: Networks, params: GeneratorParams, batch: Batch) -> Tensor:
-    """E(x, target) (B,1,H,W)."""
-    return networks.generator(batch.images, target_of(params, batch)[0])
-
-
-def discriminator_step(networks: Networks, params: GeneratorParams, batch: Batch, counterfactual: Tensor) -> Tensor:
-    """Discriminator's loss: images under their own bin, detached counterfactuals (B,1,H,W) under their target's."""
-    both = torch.cat([batch.images, counterfactual.detach()])  # (2B,1,H,W): one power iteration of the spectral norm
-    own = bin_of(torch.sigmoid(batch.logits), params.bins)
-    real, fake = networks.discriminator(both, torch.cat([own, target_of(params, batch)[0]])).chunk(2)
-    return discriminator_loss(real, fake, params.adversarial_loss)
-
-
-def generator_step(networks: Networks, params: GeneratorParams, batch: Batch,
-                   counterfactual: Tensor) -> dict[str, Tensor]:
-    """The generator's weighted loss terms by name, COIN equations 9 and 10; their sum is what is minimised."""
-    images, losses = batch.images, {}
-    own = bin_of(torch.sigmoid(batch.logits), params.bins)
-    condition, probability = target_of(params, batch)
-    if params.lambda_adversarial:
-        fake = networks.discriminator(counterfactual, condition)
-        losses["adversarial"] = params.lambda_adversarial * generator_loss(fake, params.adversarial_loss)
-    if params.lambda_classifier:  # equation 9
-        divergence = kl_to_target(networks.classifier(counterfactual).float(), probability, params.kl)
-        losses["classifier"] = params.lambda_classifier * divergence
-    if params.lambda_reconstruction:  # equation 10, first term
-        same = distance(params, batch, networks.generator(images, own))
-        losses["reconstruction"] = params.lambda_reconstruction * same
-    if params.lambda_cycle:  # equation 10, second term
-        losses["cycle"] = params.lambda_cycle * distance(params, batch, networks.generator(counterfactual, own))
-    if params.lambda_total_variation:
-        variation = total_variation((images - counterfactual).abs(), params.total_variation_scale)
-        losses["total_variation"] = params.lambda_total_variation * variation
-    return losses
-
-
-def distance(params: GeneratorParams, batch: Batch, others: Tensor) -> Tensor:
-    """Between the batch's images and others (B,1,H,W), as `reconstruction` says."""
-    if params.reconstruction == "carl":
-        return masked_l1(batch.images, others, batch.organ)
-    return (batch.images - others).abs().mean()

@@ -1,9 +1,9 @@
 """StylEx's generator (Lang et al. 2021): StyleGAN2 conditioned on the classifier, trained together with an encoder.
 
-The classifier's answer (1 - p, p) to an image stands beside w in what the styles are made of, so that the generator
-can draw what the classifier sees. Steps from an encoded slice and steps from z take turns; an encoded slice shall be
-given back, to the eye and to the classifier. Weights that the publication leaves open are those of its two
-reproductions (Atad et al. 2022; NoahVl/Explaining-In-Style-Reproducibility-Study).
+The styles are made of w and of the classifier's answer (1 - p, p) to an image, so that the generator can draw what the
+classifier sees. Steps from an encoded slice and steps from z alternate; an encoded slice is to be reconstructed, in
+pixels and for the classifier. Weights that the publication doesn't state are those of its two reproductions (Atad et
+al. 2022; NoahVl/Explaining-In-Style-Reproducibility-Study).
 """
 
 from __future__ import annotations
@@ -15,54 +15,55 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from pydantic import Field, PositiveInt
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
-from flipside.classifiers.perceptual import Observer
+from flipside.classifiers.backbones import Classifier
 from flipside.generators.nn.encoding import observer_of
-from flipside.generators.nn.logistic_gan import LogisticParams, check_side, logistic_loss
 from flipside.generators.nn.losses import kl_to_target
-from flipside.generators.nn.networks import Networks, clamped
+from flipside.generators.nn.networks import clamped
+from flipside.generators.nn.style_network import StyleNetwork
 from flipside.generators.nn.stylegan_layers import ResidualTrunk
-from flipside.generators.nn.stylegan_synthesis import Mapping, Styles, Synthesis
-from flipside.generators.training import batches
-from flipside.generators.training.batches import Batch, TrainingSlices
+from flipside.generators.training.data import Batch, TrainingSlices, draw_batch
+from flipside.generators.training.logistic import LogisticGenerator, LogisticParams, check_side
 
-PATH_DECAY = 0.01  # of the mean path length that is kept, at each penalty
-CONDITION = 2  # numbers of the classifier's answer
+PATH_DECAY = 0.01  # weight of each new path length in the running mean
 
 
-class GeneratorParams(LogisticParams):
+class StyleGANParams(LogisticParams):
     """Section `generators.stylegan`."""
 
     latent: PositiveInt
-    """Numbers in z."""
+    """Length of the random vector z."""
     width: PositiveInt
-    """And in w."""
+    """Length of w, which z is mapped to."""
     mapping_layers: PositiveInt
+    """Layers of the mapping from z to w."""
     size_in: PositiveInt
-    """Side of the learnt constant that the synthesis starts with."""
+    """Side in pixels of the learnt constant that the synthesis starts with."""
     channels: list[int]
-    """Of the synthesis, from size_in up to the image's size."""
+    """Channels of the synthesis, from size_in up to the image's size, doubling it."""
     discriminator_channels: list[int]
-    """From the image's size down."""
+    """Channels of the discriminator, from the image's size down."""
     encoder_channels: list[int]
-    """The same, of the encoder."""
+    """Channels of the encoder, from the image's size down."""
     sampled_every: int = Field(ge=2)
-    """Every n-th step starts with z, the others with encoded slices."""
+    """Every n-th step starts from z, the others from encoded slices."""
     mixing: float = Field(ge=0, le=1)
-    """Share of the steps from z whose images have two z each."""
+    """Share of the steps from z whose images are made of two z each."""
     path_length_weight: float = Field(ge=0)
+    """Weight of the path length penalty; 0 leaves it out."""
     path_length_every: PositiveInt
-    """As r1_every, of the generator."""
+    """The path length penalty is taken at every n-th step, with n times the weight."""
     lambda_adversarial: float = Field(ge=0)
+    """Weight of the adversarial loss."""
     lambda_perceptual: float = Field(ge=0)
-    """Of the reconstruction: LPIPS, or the classifier's maps."""
+    """Weight of a reconstruction's perceptual distance: LPIPS, or that of the classifier's maps without its weights."""
     lambda_pixel: float = Field(ge=0)
-    """Mean absolute difference."""
+    """Weight of a reconstruction's mean absolute difference."""
     lambda_classifier: float = Field(ge=0)
-    """KL(f(x) || f(reconstruction))."""
+    """Weight of KL(f(x) || f(reconstruction))."""
     lambda_code: float = Field(ge=0)
-    """Of w, encoded again from the reconstruction."""
+    """Weight of the difference between w of a slice and w of its reconstruction."""
 
     def penalty_every(self, network: str) -> int:
         if network == "generator":
@@ -70,143 +71,104 @@ class GeneratorParams(LogisticParams):
         return super().penalty_every(network)
 
 
-class StyleGAN(nn.Module):
-    """z or a slice -> w, with the classifier's answer -> styles -> image."""
-
-    def __init__(self, latent: int, width: int, mapping_layers: int, size_in: int, channels: list[int],
-                 encoder_channels: list[int]):
-        super().__init__()
-        self.latent = latent
-        self.mapping = Mapping(latent, width, mapping_layers)
-        self.synthesis = Synthesis(size_in, channels, width + CONDITION)
-        self.encoder = ResidualTrunk(self.synthesis.side, encoder_channels, width, minibatch_std=False)
-        self.register_buffer("path_length", torch.zeros(()))
-
-    def codes(self, w: Tensor) -> Tensor:
-        """w (B,width) for every place that takes one: (B,codes,width)."""
-        return w[:, None].expand(-1, self.synthesis.codes, -1)
-
-    def styles(self, codes: Tensor, probability: Tensor) -> Styles:
-        """Of codes (B,codes,width) under the classifier's probability of abnormal (B,)."""
-        answer = torch.stack([1 - probability, probability], dim=1).to(codes.dtype)  # (B,2)
-        return self.synthesis.styles(torch.cat([codes, answer[:, None].expand(-1, codes.shape[1], -1)], dim=2))
-
-    def encoded(self, images: Tensor, probability: Tensor) -> Styles:
-        """Styles of images (B,1,side,side), of which the classifier says `probability` (B,)."""
-        return self.styles(self.codes(self.encoder(images)), probability)
-
-    def sampled(self, z: Tensor, probability: Tensor) -> Styles:
-        """Styles of z (B,latent)."""
-        return self.styles(self.codes(self.mapping(z)), probability)
-
-    def render(self, styles: Styles, noise: Generator | None = None) -> Tensor:
-        """Images (B,1,side,side), with fixed noise unless a source of noise is given."""
-        return self.synthesis(styles, noise)
-
-
 @dataclass(frozen=True, kw_only=True)
 class StyleBatch(Batch):
     """Slices, and all random numbers of a step."""
 
-    z: Tensor  # (2,B,latent): the second from place `crossover` on
+    z: Tensor  # (2,B,latent): the second one from layer `crossover` on
     crossover: int
     noise_seed: int
 
 
-@dataclass
-class StyleNetworks(Networks):
-    observer: Observer
+class StyleGAN(LogisticGenerator[StyleGANParams, StyleBatch]):
+    """StyleGAN2 under the classifier's answer, with its encoder."""
+
+    Params = StyleGANParams
+    network: StyleNetwork
+
+    def __init__(self, params: StyleGANParams, classifier: Classifier):
+        super().__init__(params, classifier)
+        self.network = self.build(self.architecture_of(params, classifier))
+        side = self.network.synthesis.side
+        self.discriminator = ResidualTrunk(side, params.discriminator_channels, 1, minibatch_std=True)
+        self.observer = observer_of(classifier)
+
+    @staticmethod
+    def architecture_of(params: StyleGANParams, classifier: Classifier) -> dict[str, Any]:
+        names = ("latent", "width", "mapping_layers", "size_in", "channels", "encoder_channels")
+        return {name: getattr(params, name) for name in names}
+
+    @staticmethod
+    def build(architecture: dict[str, Any]) -> StyleNetwork:
+        return StyleNetwork(**architecture)
+
+    def draw(self, data: TrainingSlices, generator: Generator) -> StyleBatch:
+        """Slices as `balance` says, fresh z, noise, and where the second z takes over."""
+        params = self.params
+        check_side("stylegan", params.size_in, params.channels, data.images)
+        batch, codes = draw_batch(data, params.batch_size, params.balance, generator), 2 * len(params.channels)
+        z = torch.randn(2, params.batch_size, params.latent, generator=generator)
+        crossover = int(torch.randint(1, codes, (), generator=generator))
+        if float(torch.rand((), generator=generator)) >= params.mixing:
+            crossover = codes
+        seed = int(torch.randint(2**31, (), generator=generator))
+        return StyleBatch(**vars(batch), z=z.to(batch.images.device), crossover=crossover, noise_seed=seed)
+
+    def starts_with_slices(self, step: int) -> bool:
+        """Whether a step's images are made of encoded slices, and not of z."""
+        return step % self.params.sampled_every != self.params.sampled_every - 1
+
+    def generate(self, batch: StyleBatch) -> Tensor:
+        """Images (B,1,H,W) of the step, under what the classifier says of its slices."""
+        network, probability = self.network, torch.sigmoid(batch.logits)
+        noise = Generator(batch.z.device).manual_seed(batch.noise_seed)
+        if self.starts_with_slices(batch.step):
+            return network.render(network.encoded(batch.images, probability), noise)
+        first, second = (network.codes(network.mapping(z)) for z in batch.z)  # (B,codes,width) each
+        codes = torch.cat([first[:, : batch.crossover], second[:, batch.crossover :]], dim=1)
+        return network.render(network.styles(codes, probability), noise)
+
+    def discriminator_loss(self, batch: StyleBatch, made: Tensor) -> Tensor:
+        """Logistic loss on slices and on the step's images, with the lazy gradient penalty."""
+        return self.logistic_loss(batch.images, made.detach(), batch.step)
+
+    def generator_losses(self, batch: StyleBatch, made: Tensor) -> dict[str, Tensor]:
+        """The weighted terms; those of the reconstruction where the step starts with slices."""
+        params = self.params
+        losses = {"adversarial": params.lambda_adversarial * F.softplus(-self.discriminator(made)).mean()}
+        if self.starts_with_slices(batch.step):
+            losses |= self.reconstruction_losses(batch, made)
+        if params.path_length_weight and batch.step % params.path_length_every == 0:
+            weight = params.path_length_weight * params.path_length_every
+            losses["path_length"] = weight * path_length_penalty(self.network, batch)
+        return losses
+
+    def reconstruction_losses(self, batch: StyleBatch, made: Tensor) -> dict[str, Tensor]:
+        """Lang et al. 2021, section 3.2, of the slices and what was made of them (B,1,H,W): L_rec in pixels, maps and
+        w, and L_cls, the classifier's own answer. The slices' w has no gradient, or both would shrink to nothing."""
+        params, observer, encoder = self.params, self.observer, self.network.encoder
+        with torch.no_grad():
+            view, w = observer(batch.images), encoder(batch.images)
+        seen = observer(clamped(made))
+        answer = torch.sigmoid(batch.logits)
+        return {
+            "perceptual": params.lambda_perceptual * observer.perceptual(seen, view).mean(),
+            "pixel": params.lambda_pixel * (made - batch.images).abs().mean(),
+            "classifier": params.lambda_classifier * kl_to_target(seen.logits.float(), answer, "logits"),
+            "code": params.lambda_code * (encoder(made) - w).abs().mean(),
+        }
 
 
-def architecture_of(params: GeneratorParams, classifier: nn.Module) -> dict[str, Any]:
-    names = ("latent", "width", "mapping_layers", "size_in", "channels", "encoder_channels")
-    return {name: getattr(params, name) for name in names}
-
-
-def build(architecture: dict[str, Any]) -> StyleGAN:
-    """The generator from what `model.json` keeps as its architecture."""
-    return StyleGAN(**architecture)
-
-
-def build_networks(params: GeneratorParams, classifier: nn.Module) -> StyleNetworks:
-    generator = build(architecture_of(params, classifier))
-    discriminator = ResidualTrunk(generator.synthesis.side, params.discriminator_channels, 1, minibatch_std=True)
-    return StyleNetworks(generator, discriminator, classifier, observer_of(classifier))
-
-
-def draw(params: GeneratorParams, data: TrainingSlices, generator: Generator) -> StyleBatch:
-    """Slices as `balance` says, fresh z, noise, and where the second z takes over."""
-    check_side("stylegan", params.size_in, params.channels, data.images)
-    batch, codes = batches.draw(params, data, generator), 2 * len(params.channels)
-    z = torch.randn(2, params.batch_size, params.latent, generator=generator)
-    crossover = int(torch.randint(1, codes, (), generator=generator))
-    if float(torch.rand((), generator=generator)) >= params.mixing:
-        crossover = codes
-    seed = int(torch.randint(2**31, (), generator=generator))
-    return StyleBatch(**vars(batch), z=z.to(batch.images.device), crossover=crossover, noise_seed=seed)
-
-
-def starts_with_slices(params: GeneratorParams, step: int) -> bool:
-    """Whether a step's images are made of encoded slices, and not of z."""
-    return step % params.sampled_every != params.sampled_every - 1
-
-
-def generate(networks: Networks, params: GeneratorParams, batch: StyleBatch) -> Tensor:
-    """Images (B,1,H,W) of the step, under what the classifier says of its slices."""
-    generator, probability = networks.generator, torch.sigmoid(batch.logits)
-    noise = Generator(batch.z.device).manual_seed(batch.noise_seed)
-    if starts_with_slices(params, batch.step):
-        return generator.render(generator.encoded(batch.images, probability), noise)
-    first, second = (generator.codes(generator.mapping(z)) for z in batch.z)  # (B,codes,width) each
-    codes = torch.cat([first[:, : batch.crossover], second[:, batch.crossover :]], dim=1)
-    return generator.render(generator.styles(codes, probability), noise)
-
-
-def discriminator_step(networks: Networks, params: GeneratorParams, batch: StyleBatch,
-                       counterfactual: Tensor) -> Tensor:
-    """Logistic loss on slices and on the step's images, with the lazy gradient penalty."""
-    return logistic_loss(networks.discriminator, batch.images, counterfactual.detach(), params, batch.step)
-
-
-def generator_step(networks: StyleNetworks, params: GeneratorParams, batch: StyleBatch,
-                   counterfactual: Tensor) -> dict[str, Tensor]:
-    """The generator's weighted loss terms by name; those of the reconstruction where the step starts with slices."""
-    losses = {"adversarial": params.lambda_adversarial * F.softplus(-networks.discriminator(counterfactual)).mean()}
-    if starts_with_slices(params, batch.step):
-        losses |= reconstruction_losses(networks, params, batch, counterfactual)
-    if params.path_length_weight and batch.step % params.path_length_every == 0:
-        weight = params.path_length_weight * params.path_length_every
-        losses["path_length"] = weight * path_length_penalty(networks.generator, batch)
-    return losses
-
-
-def reconstruction_losses(networks: StyleNetworks, params: GeneratorParams, batch: StyleBatch,
-                          made: Tensor) -> dict[str, Tensor]:
-    """Lang et al. 2021, section 3.2, of the slices and what was made of them (B,1,H,W): L_rec in pixels, maps and w,
-    and L_cls, the classifier's own answer. The w of the slices is a constant, or both would shrink to nothing."""
-    observer, encoder = networks.observer, networks.generator.encoder
-    with torch.no_grad():
-        view, w = observer(batch.images), encoder(batch.images)
-    seen = observer(clamped(made))
-    return {
-        "perceptual": params.lambda_perceptual * observer.perceptual(seen, view).mean(),
-        "pixel": params.lambda_pixel * (made - batch.images).abs().mean(),
-        "classifier": params.lambda_classifier * kl_to_target(seen.logits.float(), torch.sigmoid(batch.logits),
-                                                              "logits"),
-        "code": params.lambda_code * (encoder(made) - w).abs().mean(),
-    }
-
-
-def path_length_penalty(generator: StyleGAN, batch: StyleBatch) -> Tensor:
+def path_length_penalty(network: StyleNetwork, batch: StyleBatch) -> Tensor:
     """Karras et al. 2020, equation 4: squared distance of ||J_w^T y|| to its running mean, on half of the batch."""
     half = max(1, len(batch.images) // 2)
     source = Generator(batch.z.device).manual_seed(batch.noise_seed + 1)
     with torch.autocast(batch.z.device.type, enabled=False):
-        codes = generator.codes(generator.mapping(batch.z[0, :half]))  # (half,codes,width)
-        images = generator.render(generator.styles(codes, torch.sigmoid(batch.logits[:half])), source)
+        codes = network.codes(network.mapping(batch.z[0, :half]))  # (half,codes,width)
+        images = network.render(network.styles(codes, torch.sigmoid(batch.logits[:half])), source)
         y = torch.randn(images.shape, generator=source, device=images.device) / math.sqrt(images[0].numel())
         gradient, = torch.autograd.grad((images * y).sum(), codes, create_graph=True)
         lengths = (gradient.square().sum(dim=2).mean(dim=1) + 1e-8).sqrt()  # (half,)
-        mean = generator.path_length.lerp(lengths.detach().mean(), PATH_DECAY)
-        generator.path_length.copy_(mean)
+        mean = network.path_length.lerp(lengths.detach().mean(), PATH_DECAY)
+        network.path_length.copy_(mean)
         return (lengths - mean).square().mean()

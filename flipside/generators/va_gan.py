@@ -12,35 +12,39 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
+from flipside.classifiers.backbones import Classifier
 from flipside.generators.nn.losses import squared_gradient_norms
-from flipside.generators.nn.networks import Networks, fused
+from flipside.generators.nn.networks import fused
 from flipside.generators.nn.patch_networks import InstanceUNet, PatchDiscriminator
-from flipside.generators.training.batches import Batch, UnpairedParams, draw_unpaired
+from flipside.generators.training.adversarial import AdversarialGenerator
+from flipside.generators.training.data import TrainingSlices
+from flipside.generators.training.unpaired import UnpairedBatch, UnpairedParams, draw_unpaired
 
-draw = draw_unpaired  # as many slices of either label
 
-
-class GeneratorParams(UnpairedParams):
+class VaGanParams(UnpairedParams):
     """Section `generators.va_gan`."""
 
     channels: list[int] = Field(min_length=1)
-    """Of the U-Net's encoder, one block (factor 2 in size) each."""
+    """Channels of the U-Net's encoder, one block (factor 2 in size) each."""
     discriminator_channels: list[int] = Field(min_length=1)
+    """Channels of the critic, one block (factor 2 in size) each."""
     fuse: Literal["tanh", "clamp"]
-    """How x + M is brought into the range."""
+    """How x + M is brought into the range [-1,1]."""
     lambda_map: float = Field(ge=0)
-    """Of mean |y - x|."""
+    """Weight of the mean absolute change |y - x|; 0 leaves it out."""
     lambda_gradient_penalty: float = Field(ge=0)
+    """Weight of the critic's gradient penalty."""
 
 
-class AdditiveGenerator(nn.Module):
+class AdditiveNetwork(nn.Module):
     """y = fuse(x + M(x)): images (B,1,H,W) in [-1,1] in and out."""
 
     def __init__(self, channels: list[int], fuse: Literal["tanh", "clamp"]):
         super().__init__()
-        self.fuse, self.network = fuse, InstanceUNet(channels)
+        self.fuse: Literal["tanh", "clamp"] = fuse
+        self.network = InstanceUNet(channels)
 
     def forward(self, images: Tensor) -> Tensor:
         return fused(images + self.network(images), self.fuse)
@@ -57,42 +61,49 @@ class Critic(nn.Module):
         return self.network(images).mean(dim=(1, 2, 3))
 
 
-def build(architecture: dict[str, Any]) -> AdditiveGenerator:
-    """The generator from what `model.json` keeps as its architecture."""
-    return AdditiveGenerator(**architecture)
+class VaGan(AdversarialGenerator[VaGanParams, UnpairedBatch]):
+    """y = x + M(x), trained on image-level labels alone."""
 
+    Params = VaGanParams
+    network: AdditiveNetwork
 
-def architecture_of(params: GeneratorParams, classifier: nn.Module) -> dict[str, Any]:
-    return {"channels": params.channels, "fuse": params.fuse}
+    def __init__(self, params: VaGanParams, classifier: Classifier):
+        super().__init__(params, classifier)
+        self.network = self.build(self.architecture_of(params, classifier))
+        self.discriminator = Critic(params.discriminator_channels)
 
+    @staticmethod
+    def architecture_of(params: VaGanParams, classifier: Classifier) -> dict[str, Any]:
+        return {"channels": params.channels, "fuse": params.fuse}
 
-def build_networks(params: GeneratorParams, classifier: nn.Module) -> Networks:
-    return Networks(build(architecture_of(params, classifier)), Critic(params.discriminator_channels), classifier)
+    @staticmethod
+    def build(architecture: dict[str, Any]) -> AdditiveNetwork:
+        return AdditiveNetwork(**architecture)
 
+    def draw(self, data: TrainingSlices, generator: Generator) -> UnpairedBatch:
+        return draw_unpaired(self.params, data, generator)
 
-def generate(networks: Networks, params: GeneratorParams, batch: Batch) -> Tensor:
-    """y (B,1,H,W) of the abnormal images."""
-    return networks.generator(batch.images)
+    def generate(self, batch: UnpairedBatch) -> Tensor:
+        """y (B,1,H,W) of the abnormal images."""
+        return self.network(batch.images)
 
+    def discriminator_loss(self, batch: UnpairedBatch, made: Tensor) -> Tensor:
+        """The critic's: mean score of generated less that of healthy images, plus the gradient penalty.
 
-def discriminator_step(networks: Networks, params: GeneratorParams, batch: Batch, made: Tensor) -> Tensor:
-    """The critic's loss: mean score of generated less that of healthy images, plus the gradient penalty.
+        Penalty: lambda (|gradient| - 1)^2 in a random point between each healthy image and a generated one (Gulrajani
+        et al. 2017, equation 3); in full precision, for its second derivatives.
+        """
+        critic, real, fake = self.discriminator, batch.healthy, made.detach()
+        place = batch.uniform[:, None, None, None]
+        between = (place * real + (1 - place) * fake).requires_grad_()
+        with torch.autocast(real.device.type, enabled=False):
+            loss = critic(fake).mean() - critic(real).mean()
+            norms = (squared_gradient_norms(critic(between), between) + 1e-12).sqrt()  # (B,); sqrt has no slope at 0
+            return loss + self.params.lambda_gradient_penalty * ((norms - 1) ** 2).mean()
 
-    Penalty: lambda (|gradient| - 1)^2 in a random point between each healthy image and a generated one (Gulrajani et
-    al. 2017, equation 3); in full precision, for its second derivatives.
-    """
-    critic, real, fake = networks.discriminator, batch.healthy, made.detach()
-    place = batch.uniform[:, None, None, None]
-    between = (place * real + (1 - place) * fake).requires_grad_()
-    with torch.autocast(real.device.type, enabled=False):
-        loss = critic(fake).mean() - critic(real).mean()
-        norms = (squared_gradient_norms(critic(between), between) + 1e-12).sqrt()  # (B,); the root of 0 has no slope
-        return loss + params.lambda_gradient_penalty * ((norms - 1) ** 2).mean()
-
-
-def generator_step(networks: Networks, params: GeneratorParams, batch: Batch, made: Tensor) -> dict[str, Tensor]:
-    """The generator's weighted loss terms by name: less the critic's score, and the mean change."""
-    losses = {"adversarial": -networks.discriminator(made).mean()}
-    if params.lambda_map:
-        losses["map"] = params.lambda_map * (made - batch.images).abs().mean()
-    return losses
+    def generator_losses(self, batch: UnpairedBatch, made: Tensor) -> dict[str, Tensor]:
+        """The weighted terms: less the critic's score, and the mean change."""
+        losses = {"adversarial": -self.discriminator(made).mean()}
+        if self.params.lambda_map:
+            losses["map"] = self.params.lambda_map * (made - batch.images).abs().mean()
+        return losses

@@ -7,7 +7,7 @@ from flipside.classifiers import training
 from flipside.classifiers.backbones import build_classifier, predict_logits
 from flipside.classifiers.scores import classification_metrics, confusion_table, roc_table
 from flipside.core.checkpoint import Scratch
-from flipside.core.runtime import Runtime, RuntimeParams, draw_batch, generator_for
+from flipside.core.runtime import Runtime, RuntimeParams, draw_rows, generator_for
 from tests.killed import dies_at
 
 BASE = {
@@ -73,11 +73,11 @@ def test_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatch):
 def test_sampler_balances_the_classes():
     labels = torch.zeros(100)
     labels[:5] = 1
-    rows = draw_batch(labels, 2000, "sampler", generator_for(0))
+    rows = draw_rows(labels, 2000, "sampler", generator_for(0))
     assert labels[rows].mean().item() == pytest.approx(0.5, abs=0.05)
-    rows = draw_batch(labels, 2000, "none", generator_for(0))
+    rows = draw_rows(labels, 2000, "none", generator_for(0))
     assert labels[rows].mean().item() == pytest.approx(0.05, abs=0.03)
-    assert not labels[5:][draw_batch(labels[5:] > 0, 20, "sampler", generator_for(0))].any()  # one class alone
+    assert not labels[5:][draw_rows(labels[5:] > 0, 20, "sampler", generator_for(0))].any()  # one class alone
 
 
 def test_infinite_loss_is_named(tmp_path, monkeypatch):

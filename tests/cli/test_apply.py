@@ -16,7 +16,7 @@ from flipside.classifiers.backbones import build_classifier
 from flipside.cli import apply
 from flipside.core.checkpoint import save_model
 from flipside.core.params import ParamsError
-from flipside.generators import coin
+from flipside.generators.coin import Coin
 
 ROOT = Path(__file__).parents[1]
 METHODS = ("coin", "gradient", "intensity")
@@ -71,7 +71,7 @@ def project(tmp_path, monkeypatch):
         confusion.write_text("actual,predicted\nabnormal,abnormal\n")
     arguments = {"channels": [8, 16], "skips": 1, "fuse": "clamp", "upsampling": "nearest", "spectral_norm": True,
                  "spectral_sigma": "differentiable"}
-    save_model("models/generators/coin", coin.build(arguments), {"architecture": arguments})
+    save_model("models/generators/coin", Coin.build(arguments), {"architecture": arguments})
     write("reports/training/coin/timing.json", {"seconds": 3.5})
     for method in METHODS:
         write(f"data/masks/{method}/thresholds.json", CARRIED)

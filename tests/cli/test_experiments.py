@@ -26,12 +26,12 @@ import json
 from pathlib import Path
 from flipside.core.params import check_all, load_section, read_params
 from flipside.classifiers.training import ClassifiersParams
-from flipside.generators.coin import GeneratorParams
+from flipside.generators.coin import CoinParams
 from flipside.scans.layouts import DatasetsParams
 
 check_all()
 values = read_params()
-coin = load_section("generators.coin", GeneratorParams)
+coin = load_section("generators.coin", CoinParams)
 read = {"coin": coin.model_dump(), "methods": list(values["methods"]),
         "classifiers": load_section("classifiers", ClassifiersParams).model_dump(mode="json"),
         "datasets": load_section("datasets", DatasetsParams).model_dump(mode="json")}

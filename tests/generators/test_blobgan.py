@@ -12,25 +12,24 @@ from flipside.core.runtime import generator_for
 from flipside.generators import blobgan
 from flipside.generators.nn.blob_renderer import SpatialConv
 from flipside.generators.nn.encoding import build_encoder, layout_distance
-from flipside.generators.nn.logistic_gan import gradient_penalty
 from flipside.generators.nn.stylegan_layers import ResidualTrunk, blur, deviation_map
-from flipside.generators.training import state as course
+from flipside.generators.training import state
+from flipside.generators.training.logistic import gradient_penalty
 from tests.generators.toys import BLOBGAN, BlobClassifier, toy_data, train
 
 PROFILES = sorted((Path(__file__).parents[2] / "profiles").glob("*.yaml"))
 
 
 def params(**changes):
-    return blobgan.GeneratorParams(**{**BLOBGAN, **changes})
+    return blobgan.BlobGANParams(**{**BLOBGAN, **changes})
 
 
 @pytest.fixture
 def setting():
     def make(**changes):
         torch.manual_seed(0)
-        chosen = params(**changes)
-        networks = blobgan.build_networks(chosen, BlobClassifier())
-        return networks, chosen, blobgan.draw(chosen, toy_data(), generator_for(1))
+        gan = blobgan.BlobGAN(params(**changes), BlobClassifier())
+        return gan, gan.draw(toy_data(), generator_for(1))
 
     return make
 
@@ -48,25 +47,25 @@ def test_penalty_is_the_squared_gradient_of_each_image():
 
 
 def test_penalty_is_lazy_and_as_heavy_as_the_steps_without_it(setting):
-    networks, chosen, batch = setting(r1_weight=2.0, r1_every=4, sampled_every=1)
+    gan, batch = setting(r1_weight=2.0, r1_every=4, sampled_every=1)
     losses = []
     for step in range(5):
         object.__setattr__(batch, "step", step)
-        losses.append(float(blobgan.discriminator_step(networks, chosen, batch, None).detach()))
-    penalty = float(gradient_penalty(networks.discriminator, batch.images).detach())
+        losses.append(float(gan.discriminator_loss(batch, None).detach()))
+    penalty = float(gradient_penalty(gan.discriminator, batch.images).detach())
     assert losses[1] == losses[2] == losses[3] and losses[0] == losses[4]
     assert losses[0] - losses[1] == pytest.approx(2.0 * 4 * penalty, rel=1e-3)
 
 
 def test_the_penalty_counts_the_adversarial_steps_alone(setting):
-    networks, chosen, batch = setting(r1_weight=2.0, r1_every=2, sampled_every=3)
+    gan, batch = setting(r1_weight=2.0, r1_every=2, sampled_every=3)
     losses = []
     for step in range(7):
         object.__setattr__(batch, "step", step)
-        losses.append(blobgan.discriminator_step(networks, chosen, batch, None))
+        losses.append(gan.discriminator_loss(batch, None))
     assert [loss is None for loss in losses] == [False, True, True, False, True, True, False]
     first, second, third = (float(losses[step].detach()) for step in (0, 3, 6))
-    penalty = float(gradient_penalty(networks.discriminator, batch.images).detach())
+    penalty = float(gradient_penalty(gan.discriminator, batch.images).detach())
     assert first == third and first - second == pytest.approx(2.0 * 2 * penalty, rel=1e-3)
 
 
@@ -87,9 +86,9 @@ def test_networks_fit_the_images_of_every_profile(file):
     values = yaml.safe_load(file.read_text())
     base = yaml.safe_load((file.parents[1] / "params.yaml").read_text())["generators"]["blobgan"]
     base |= {key.rpartition(".")[2]: value for key, value in values.items() if key.startswith("generators.blobgan.")}
-    chosen, side = blobgan.GeneratorParams(**base), values["image_size"]
+    chosen, side = blobgan.BlobGANParams(**base), values["image_size"]
     with torch.device("meta"):  # shapes alone: the published widths would take gigabytes
-        architecture = blobgan.architecture_of(chosen, None)
+        architecture = blobgan.BlobGAN.architecture_of(chosen, None)
         encoder = build_encoder(architecture)
         discriminator = ResidualTrunk(side, chosen.discriminator_channels, 1, minibatch_std=True)
         images = torch.empty(2, 1, side, side)
@@ -99,8 +98,8 @@ def test_networks_fit_the_images_of_every_profile(file):
 
 
 def test_images_of_z(setting):
-    networks, chosen, batch = setting()
-    generator = networks.generator
+    gan, batch = setting()
+    generator = gan.network
     layout = generator.decode(generator.layout(batch.z[0]))
     assert layout.xy.shape == (8, 4, 2) and layout.feat.shape == (8, 5, 6) and layout.style.shape == (8, 5, 5)
     assert 0 <= layout.xy.min() and layout.xy.max() <= 1
@@ -112,8 +111,8 @@ def test_images_of_z(setting):
 
 
 def test_noise_maps_are_those_up_to_a_side(setting):
-    networks, _, batch = setting()
-    generator = networks.generator
+    gan, batch = setting()
+    generator = gan.network
     renderer = generator.renderer
     assert renderer.noise_sides == [4, 8, 8, 16, 16] and renderer.noise_numbers(8) == 16 + 64 + 64
     layout = generator.decode(generator.layout(batch.z[0]))
@@ -164,40 +163,40 @@ def test_the_deviation_map_is_that_of_groups():
 
 
 def test_joint_training_adds_equation_2(setting):
-    networks, chosen, batch = setting(sampled_every=2)
-    sampled = blobgan.generator_step(networks, chosen, batch, blobgan.generate(networks, chosen, batch))
+    gan, batch = setting(sampled_every=2)
+    sampled = gan.generator_losses(batch, gan.generate(batch))
     assert set(sampled) == {"adversarial", "latent"}
     object.__setattr__(batch, "step", 1)
-    terms = blobgan.generator_step(networks, chosen, batch, blobgan.generate(networks, chosen, batch))
+    terms = gan.generator_losses(batch, gan.generate(batch))
     assert set(terms) == {"perceptual", "pixel", "decision"}
-    generator = networks.generator
+    generator = gan.network
     made = generator.render(generator.decode(generator.encoder(batch.images)))
     assert float(terms["pixel"]) == pytest.approx(5.0 * float((made - batch.images).abs().mean()), rel=1e-4)
-    features = [networks.classifier.pooled(networks.classifier.features(one)) for one in (made, batch.images)]
+    features = [gan.classifier.pooled(gan.classifier.features(one)) for one in (made, batch.images)]
     assert float(terms["decision"]) == pytest.approx(0.1 * float(F.mse_loss(*features)), rel=1e-3)
-    layout = blobgan.sampled(networks, batch, 0)
-    found = generator.decode(generator.encoder(blobgan.rendered(networks, batch, 0)))
+    layout = gan.sample_layout(batch, 0)
+    found = generator.decode(generator.encoder(gan.sample_images(batch, 0)))
     assert float(sampled["latent"]) == pytest.approx(float(layout_distance(found, layout).mean()), rel=1e-3)
 
 
 def test_published_training_has_the_adversarial_term_alone_and_no_encoder(setting):
-    networks, chosen, batch = setting(training="adversarial", lambda_adversarial=1.0)
-    counterfactual = blobgan.generate(networks, chosen, batch)
-    terms = blobgan.generator_step(networks, chosen, batch, counterfactual)
-    expected = F.softplus(-networks.discriminator(counterfactual)).mean()
+    gan, batch = setting(training="adversarial", lambda_adversarial=1.0)
+    counterfactual = gan.generate(batch)
+    terms = gan.generator_losses(batch, counterfactual)
+    expected = F.softplus(-gan.discriminator(counterfactual)).mean()
     assert set(terms) == {"adversarial"} and float(terms["adversarial"]) == pytest.approx(float(expected), rel=1e-5)
-    assert networks.generator.encoder is None
+    assert gan.network.encoder is None
 
 
 def test_training_reconstructs_better(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(course, "RECORD_EVERY", 5)
-    _, history = train(blobgan, params(steps=30, ema_decay=0.5))
+    monkeypatch.setattr(state, "RECORD_EVERY", 5)
+    _, history = train(blobgan.BlobGAN, params(steps=30, ema_decay=0.5))
     assert history[-1]["pixel"] < history[0]["pixel"]
 
 
 def test_slices_of_another_size_are_refused():
     with pytest.raises(ValueError, match=r"`size_in` 8 and 3 `channels` make images of 32 x 32 pixels.*\(16, 16\)"):
-        blobgan.draw(params(size_in=8), toy_data(), generator_for(0))
+        blobgan.BlobGAN(params(size_in=8), BlobClassifier()).draw(toy_data(), generator_for(0))
     with pytest.raises(ValueError, match="halve 4 times"):
         ResidualTrunk(24, [4] * 5, 1, minibatch_std=True)

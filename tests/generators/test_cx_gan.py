@@ -6,11 +6,12 @@ import torch
 from flipside.core.runtime import generator_for
 from flipside.generators import cx_gan
 from flipside.generators.nn.patch_networks import InstanceUNet, PatchDiscriminator, ReplayPool
+from flipside.generators.training.unpaired import UnpairedBatch
 from tests.generators.toys import CX_GAN, batch_of, slices, toy_data, train
 
 
 def params(**changes):
-    return cx_gan.GeneratorParams(**{**CX_GAN, **changes})
+    return cx_gan.CxGanParams(**{**CX_GAN, **changes})
 
 
 @pytest.fixture
@@ -18,20 +19,19 @@ def setting():
     """Networks, a batch of two abnormal and two healthy slices, and what is made of them."""
     def make(**changes):
         torch.manual_seed(0)
-        chosen = params(**changes)
-        networks = cx_gan.build_networks(chosen, None)
+        gan = cx_gan.CxGan(params(**changes), None)
         images = slices()[:4, None]
-        batch = batch_of(images[::2], healthy=images[1::2])
-        return networks, chosen, batch, cx_gan.generate(networks, chosen, batch)
+        batch = batch_of(images[::2], healthy=images[1::2], kind=UnpairedBatch)
+        return gan, batch, gan.generate(batch)
 
     return make
 
 
 @pytest.mark.parametrize("fuse", ["tanh", "clamp"])
 def test_terms_of_the_integrated_model(setting, fuse):
-    networks, chosen, batch, made = setting(fuse=fuse, lambda_map=2.0)
-    x, y, generator = batch.images, batch.healthy, networks.generator
-    judges = networks.discriminator.networks
+    gan, batch, made = setting(fuse=fuse, lambda_map=2.0)
+    x, y, generator = batch.images, batch.healthy, gan.network
+    judges = gan.discriminator.networks
 
     def g(images):
         result = generator.to_healthy(images)
@@ -48,7 +48,7 @@ def test_terms_of_the_integrated_model(setting, fuse):
         "identity": (g(y) - y).abs().mean() + f(x).abs().mean(),
         "map": 2 * f(healed).abs().mean(),
     }
-    terms = cx_gan.generator_step(networks, chosen, batch, made)
+    terms = gan.generator_losses(batch, made)
     assert set(terms) == set(expected)
     for name, value in expected.items():
         assert terms[name].item() == pytest.approx(value.item(), rel=1e-4), name
@@ -56,15 +56,15 @@ def test_terms_of_the_integrated_model(setting, fuse):
 
 
 def test_terms_of_the_cascaded_model_and_what_its_map_learns_from(setting):
-    networks, chosen, batch, made = setting(variant="cascaded")
-    x, y, generator = batch.images, batch.healthy, networks.generator
+    gan, batch, made = setting(variant="cascaded")
+    x, y, generator = batch.images, batch.healthy, gan.network
     healed = (x + generator.to_healthy(x)).clamp(-1, 1)
     mapped = x + torch.tanh(generator.mapper(x))
     torch.testing.assert_close(made.chunk(3)[1], (y + generator.back(y)).clamp(-1, 1))  # an image, no sum
     torch.testing.assert_close(made.chunk(3)[2], mapped)
-    terms = cx_gan.generator_step(networks, chosen, batch, made)
+    terms = gan.generator_losses(batch, made)
     assert terms["map_distance"].item() == pytest.approx(100 * (mapped - healed).abs().mean().item(), rel=1e-4)
-    score = networks.discriminator.networks["mapped"](mapped)
+    score = gan.discriminator.networks["mapped"](mapped)
     assert terms["map_adversarial"].item() == pytest.approx(50 * ((score - 1) ** 2).mean().item(), rel=1e-4)
     (terms["map_distance"] + terms["map_adversarial"]).backward()
     assert all(weight.grad is None or weight.grad.eq(0).all() for weight in generator.to_healthy.parameters())
@@ -73,26 +73,26 @@ def test_terms_of_the_cascaded_model_and_what_its_map_learns_from(setting):
 
 @pytest.mark.parametrize(("variant", "kinds"), [("integrated", 2), ("cascaded", 3)])
 def test_discriminators_see_each_kind_against_its_own(setting, variant, kinds):
-    networks, chosen, batch, made = setting(variant=variant, replay=0)
-    judges = networks.discriminator.networks
+    gan, batch, made = setting(variant=variant, replay=0)
+    judges = gan.discriminator.networks
     reals = {"healthy": batch.healthy, "abnormal": batch.images, "mapped": batch.healthy}
     expected = sum(0.5 * (((judges[kind](reals[kind]) - 1) ** 2).mean() + (judges[kind](fake) ** 2).mean())
                    for kind, fake in zip(judges, made.chunk(kinds), strict=True))
-    loss = cx_gan.discriminator_step(networks, chosen, batch, made)
+    loss = gan.discriminator_loss(batch, made)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize(("variant", "network", "term"), [
     ("integrated", "back", "identity"), ("cascaded", "mapper", "map_distance")])
 def test_a_map_that_points_out_of_the_range_costs_something(setting, variant, network, term):
-    networks, chosen, _, _ = setting(variant=variant, lambda_map_distance=1.0)
-    last = getattr(networks.generator, network).decoder[-1][1]
+    gan, _, _ = setting(variant=variant, lambda_map_distance=1.0)
+    last = getattr(gan.network, network).decoder[-1][1]
     with torch.no_grad():
         last.weight.zero_()
         last.bias.fill_(-2.0)  # F and M are tanh(-2) everywhere
     air = torch.full((2, 1, 16, 16), -1.0)
-    batch = batch_of(air, healthy=air)
-    terms = cx_gan.generator_step(networks, chosen, batch, cx_gan.generate(networks, chosen, batch))
+    batch = batch_of(air, healthy=air, kind=UnpairedBatch)
+    terms = gan.generator_losses(batch, gan.generate(batch))
     assert terms[term].item() > 0.96
     terms[term].backward()
     assert last.bias.grad.item() < 0  # a higher bias costs less
@@ -100,33 +100,34 @@ def test_a_map_that_points_out_of_the_range_costs_something(setting, variant, ne
 
 @pytest.mark.parametrize(("variant", "kind"), [("integrated", "abnormal"), ("cascaded", "mapped")])
 def test_discriminators_see_how_far_out_of_the_range_a_map_points(setting, variant, kind):
-    networks, chosen, batch, made = setting(variant=variant, replay=0)
-    at = list(networks.discriminator.networks).index(kind)
+    gan, batch, made = setting(variant=variant, replay=0)
+    at = list(gan.discriminator.networks).index(kind)
     scores = []
     for low in (-1.0, -1.9):
-        sums = list(made.detach().chunk(len(networks.discriminator.networks)))
+        sums = list(made.detach().chunk(len(gan.discriminator.networks)))
         sums[at] = torch.full_like(sums[at], low)
-        losses = cx_gan.generator_step(networks, chosen, batch, torch.cat(sums))
-        scores.append((cx_gan.discriminator_step(networks, chosen, batch, torch.cat(sums)).item(),
+        losses = gan.generator_losses(batch, torch.cat(sums))
+        scores.append((gan.discriminator_loss(batch, torch.cat(sums)).item(),
                        losses["adversarial" if kind == "abnormal" else "map_adversarial"].item()))
     assert scores[0][0] != scores[1][0] and scores[0][1] != scores[1][1]
 
 
 def test_batches_have_as_many_slices_of_either_label():
     data = toy_data()
-    batch = cx_gan.draw(params(), data, generator_for(1))
+    gan = cx_gan.CxGan(params(), None)
+    batch = gan.draw(data, generator_for(1))
     assert batch.images.shape == batch.healthy.shape == (8, 1, 16, 16)
     assert (batch.images.amax(dim=(1, 2, 3)) > 0.5).all() and (batch.healthy.amax(dim=(1, 2, 3)) < 0.5).all()
     data.labels.fill_(True)
     with pytest.raises(ValueError, match="32 abnormal and 0 healthy"):
-        cx_gan.draw(params(), data, generator_for(1))
+        gan.draw(data, generator_for(1))
 
 
 def test_both_labels_images_are_augmented_and_each_image_in_its_own_way():
     data = toy_data()
     plain, mirrored, some = (
-        cx_gan.draw(params(augmentation=[{"name": "horizontal_flip", "probability": probability}]), data,
-                    generator_for(1)) for probability in (0, 1, 0.5))
+        cx_gan.CxGan(params(augmentation=[{"name": "horizontal_flip", "probability": probability}]), None).draw(
+            data, generator_for(1)) for probability in (0, 1, 0.5))
     for name in ("images", "healthy"):
         before, after, chosen = (getattr(batch, name) for batch in (plain, mirrored, some))
         assert torch.equal(after, before.flip(3)) and not torch.equal(after, before)
@@ -151,14 +152,14 @@ def test_a_pool_gives_back_what_went_in_and_keeps_its_size():
 def test_the_u_net_keeps_the_size_and_refuses_what_it_cannot_halve():
     assert InstanceUNet([4, 8, 8])(torch.zeros(2, 1, 16, 24)).shape == (2, 1, 16, 24)
     assert PatchDiscriminator([4, 8])(torch.zeros(2, 1, 16, 24)).shape == (2, 1, 4, 6)
-    with pytest.raises(ValueError, match=r"\(12, 16\).*halved 3 times.*multiple of 8.*of generators\.cx_gan"):
+    with pytest.raises(ValueError, match=r"\(12, 16\).*halved 3 times.*multiple of 8.*`channels`"):
         InstanceUNet([4, 8, 8])(torch.zeros(2, 1, 12, 16))
 
 
 @pytest.mark.parametrize("variant", ["integrated", "cascaded"])
 def test_a_blob_is_healed_and_mapped(tmp_path, monkeypatch, variant):
     monkeypatch.chdir(tmp_path)
-    generator, _ = train(cx_gan, params(variant=variant, steps=120, generator_every=1))
+    generator, _ = train(cx_gan.CxGan, params(variant=variant, steps=120, generator_every=1))
     images = slices()[::2, None]
     blob = images > 0.5
     with torch.no_grad():

@@ -8,8 +8,8 @@ from flipside.core.runtime import generator_for
 from flipside.generators import impact
 from flipside.generators.nn.partial_convolution import InpaintingUNet
 from flipside.generators.nn.vgg import gram
-from flipside.generators.training import state as course
-from tests.generators.toys import IMPACT, slices, toy_data
+from flipside.generators.training import state
+from tests.generators.toys import IMPACT, BlobClassifier, slices, toy_data
 from tests.killed import dies_at
 
 
@@ -19,12 +19,13 @@ def in_an_empty_folder(tmp_path, monkeypatch):
 
 
 def params(**changes):
-    return impact.GeneratorParams(**IMPACT | changes)
+    return impact.ImpactParams(**IMPACT | changes)
 
 
 def train(chosen, scratch="s", data=None):
     torch.manual_seed(0)
-    return impact.train(chosen, data or toy_data(), 3, Scratch(scratch, chosen.model_dump()))
+    data = data or toy_data()
+    return impact.Impact(chosen, data.classifier).train(data, 3, Scratch(scratch, chosen.model_dump()))
 
 
 def test_holes_are_squares_up_to_their_number_and_differ_between_images():
@@ -119,15 +120,15 @@ def test_the_second_phase_freezes_the_encoders_norms_and_lowers_the_rate(monkeyp
 
 
 def test_interrupted_training_ends_with_the_same_weights(monkeypatch):
-    monkeypatch.setattr(course, "RECORD_EVERY", 3)
-    monkeypatch.setattr(course, "SAVE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(state, "RECORD_EVERY", 3)
+    monkeypatch.setattr(state, "SAVE_EVERY_SECONDS", 0.0)
     chosen = params(steps=7, fine_tuning_steps=5)
     straight, straight_history, _ = train(chosen, "straight")
     with dies_at(10, impact, "draw_holes"):
         train(chosen, "killed")
     torch.manual_seed(99)
     scratch = Scratch("killed", chosen.model_dump())
-    resumed, resumed_history, _ = impact.train(chosen, toy_data(), 3, scratch)
+    resumed, resumed_history, _ = impact.Impact(chosen, BlobClassifier()).train(toy_data(), 3, scratch)
     assert resumed_history == straight_history
     for key, tensor in straight.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[key]), key

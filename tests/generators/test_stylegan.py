@@ -12,25 +12,24 @@ from flipside.generators import stylegan
 from flipside.generators.nn.losses import kl_to_target
 from flipside.generators.nn.stylegan_layers import ResidualTrunk
 from flipside.generators.nn.stylegan_synthesis import ModulatedConv, Styles
-from flipside.generators.training import state as course
+from flipside.generators.training import state
 from tests.generators.toys import STYLEGAN, BlobClassifier, toy_data, train
 
 PROFILES = sorted((Path(__file__).parents[2] / "profiles").glob("*.yaml"))
 
 
 def params(**changes):
-    return stylegan.GeneratorParams(**{**STYLEGAN, **changes})
+    return stylegan.StyleGANParams(**{**STYLEGAN, **changes})
 
 
 @pytest.fixture
 def setting():
     def make(step=0, **changes):
         torch.manual_seed(0)
-        chosen = params(**changes)
-        networks = stylegan.build_networks(chosen, BlobClassifier())
-        batch = stylegan.draw(chosen, toy_data(), generator_for(1))
+        gan = stylegan.StyleGAN(params(**changes), BlobClassifier())
+        batch = gan.draw(toy_data(), generator_for(1))
         object.__setattr__(batch, "step", step)
-        return networks, chosen, batch
+        return gan, batch
 
     return make
 
@@ -43,8 +42,8 @@ def test_networks_fit_the_images_of_every_profile(file):
     base |= {key.rpartition(".")[2]: value for key, value in values.items() if key.startswith("generators.stylegan.")}
     for name in ("channels", "discriminator_channels", "encoder_channels"):
         base[name] = [max(1, count // 32) for count in base[name]]
-    chosen, side = stylegan.GeneratorParams(**base | {"width": 8, "latent": 8}), values["image_size"]
-    generator = stylegan.build(stylegan.architecture_of(chosen, None))
+    chosen, side = stylegan.StyleGANParams(**base | {"width": 8, "latent": 8}), values["image_size"]
+    generator = stylegan.StyleGAN.build(stylegan.StyleGAN.architecture_of(chosen, None))
     discriminator = ResidualTrunk(side, chosen.discriminator_channels, 1, minibatch_std=True)
     images = torch.zeros(1, 1, side, side)
     with torch.no_grad():
@@ -75,8 +74,8 @@ def test_scaled_maps_are_scaled_and_normalised_weights(up):
 
 
 def test_layer_by_layer_is_the_whole(setting):
-    networks, _, batch = setting()
-    generator = networks.generator
+    gan, batch = setting()
+    generator = gan.network
     synthesis, styles = generator.synthesis, generator.encoded(batch.images, torch.sigmoid(batch.logits))
     whole, state = generator.render(styles), synthesis.begin(len(batch.images))
     assert len(styles.space) == len(synthesis.layers) == 5 and len(styles.images) == 3
@@ -90,40 +89,40 @@ def test_layer_by_layer_is_the_whole(setting):
 
 
 def test_the_classifiers_answer_reaches_the_image(setting):
-    networks, _, batch = setting()
-    generator = networks.generator
+    gan, batch = setting()
+    generator = gan.network
     w = generator.codes(generator.encoder(batch.images))
     healthy, abnormal = (generator.render(generator.styles(w, torch.full((8,), p))) for p in (0.0, 1.0))
     assert (healthy - abnormal).abs().mean() > 1e-3
     batch_of_another = stylegan.StyleBatch(**{**vars(batch), "logits": -batch.logits})
-    one, other = (stylegan.generate(networks, params(), each) for each in (batch, batch_of_another))
+    one, other = (gan.generate(each) for each in (batch, batch_of_another))
     assert not torch.allclose(one, other)
 
 
 @pytest.mark.parametrize(("every", "from_z"), [(2, [1, 3, 5, 7]), (4, [3, 7])])
 def test_every_nth_step_starts_with_z(every, from_z):
-    chosen = params(sampled_every=every)
-    assert [step for step in range(8) if not stylegan.starts_with_slices(chosen, step)] == from_z
+    gan = stylegan.StyleGAN(params(sampled_every=every), BlobClassifier())
+    assert [step for step in range(8) if not gan.starts_with_slices(step)] == from_z
 
 
 def test_a_step_from_z_has_no_reconstruction(setting):
-    networks, chosen, batch = setting(step=1)
-    made = stylegan.generate(networks, chosen, batch)
+    gan, batch = setting(step=1)
+    made = gan.generate(batch)
     assert made.shape == batch.images.shape
-    terms = stylegan.generator_step(networks, chosen, batch, made)
+    terms = gan.generator_losses(batch, made)
     assert set(terms) == {"adversarial"}
-    expected = 0.1 * F.softplus(-networks.discriminator(made)).mean()
+    expected = 0.1 * F.softplus(-gan.discriminator(made)).mean()
     assert float(terms["adversarial"]) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_the_second_z_rules_the_layers_from_the_crossover_on(setting):
-    networks, chosen, batch = setting(step=1)
-    generator = networks.generator
+    gan, batch = setting(step=1)
+    generator = gan.network
     first, second = (generator.sampled(z, torch.sigmoid(batch.logits)) for z in batch.z)
     seen = []
     generator.synthesis.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
     object.__setattr__(batch, "crossover", 3)
-    stylegan.generate(networks, chosen, batch)
+    gan.generate(batch)
     styles, = seen
     for layer, values in enumerate(styles.space):
         torch.testing.assert_close(values, (first if layer < 3 else second).space[layer])
@@ -132,16 +131,16 @@ def test_the_second_z_rules_the_layers_from_the_crossover_on(setting):
 
 
 def test_mixing_is_a_share_of_the_draws():
-    draws = [stylegan.draw(params(mixing=share), toy_data(), generator_for(seed)).crossover
+    draws = [stylegan.StyleGAN(params(mixing=share), BlobClassifier()).draw(toy_data(), generator_for(seed)).crossover
              for share in (0.0, 1.0) for seed in range(12)]
     assert set(draws[:12]) == {6} and max(draws[12:]) < 6 and min(draws[12:]) >= 1 and len(set(draws[12:])) > 1
 
 
 def test_a_step_from_slices_gives_them_back(setting):
-    networks, chosen, batch = setting(step=2)  # no path length, no penalty
-    generator, classifier = networks.generator, networks.classifier
-    made = stylegan.generate(networks, chosen, batch)
-    terms = stylegan.generator_step(networks, chosen, batch, made)
+    gan, batch = setting(step=2)  # no path length, no penalty
+    generator, classifier = gan.network, gan.classifier
+    made = gan.generate(batch)
+    terms = gan.generator_losses(batch, made)
     assert set(terms) == {"adversarial", "perceptual", "pixel", "classifier", "code"}
     assert float(terms["pixel"]) == pytest.approx(5.0 * float((made - batch.images).abs().mean()), rel=1e-4)
     answer = kl_to_target(classifier(made.clamp(-1, 1)), torch.sigmoid(batch.logits), "logits")
@@ -154,8 +153,8 @@ def test_a_step_from_slices_gives_them_back(setting):
 
 
 def test_path_length_is_the_norm_of_each_images_gradient(setting):
-    networks, chosen, batch = setting(step=4)
-    generator = networks.generator
+    gan, batch = setting(step=4)
+    generator = gan.network
     found = stylegan.path_length_penalty(generator, batch)
     source = torch.Generator().manual_seed(batch.noise_seed + 1)
     probability = torch.sigmoid(batch.logits[:4])
@@ -177,25 +176,25 @@ def test_path_length_is_the_norm_of_each_images_gradient(setting):
 
 
 def test_path_length_is_lazy_and_the_adams_know_of_it(setting):
-    networks, chosen, batch = setting()
+    gan, batch = setting()
     terms = []
     for step in range(5):
         object.__setattr__(batch, "step", step)
-        terms.append(stylegan.generator_step(networks, chosen, batch, stylegan.generate(networks, chosen, batch)))
+        terms.append(gan.generator_losses(batch, gan.generate(batch)))
     assert ["path_length" in each for each in terms] == [True, False, False, False, True]
-    assert chosen.adam("generator")["lr"] == pytest.approx(2e-3 * 4 / 5)
+    assert gan.params.adam("generator")["lr"] == pytest.approx(2e-3 * 4 / 5)
     assert params(path_length_weight=0.0).adam("generator")["lr"] == pytest.approx(2e-3)
     assert params(r1_every=16).adam("discriminator")["lr"] == pytest.approx(2e-3 * 16 / 17)
 
 
 def test_training_reconstructs_better(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(course, "RECORD_EVERY", 5)
-    trained, history = train(stylegan, params(steps=30, ema_decay=0.5))
+    monkeypatch.setattr(state, "RECORD_EVERY", 5)
+    trained, history = train(stylegan.StyleGAN, params(steps=30, ema_decay=0.5))
     assert history[-1]["pixel"] < history[0]["pixel"]
     assert float(trained.path_length) > 0
 
 
 def test_slices_of_another_size_are_refused():
     with pytest.raises(ValueError, match=r"generators.stylegan: `size_in` 8 and 3 `channels` make images of 32 x 32"):
-        stylegan.draw(params(size_in=8), toy_data(), generator_for(0))
+        stylegan.StyleGAN(params(size_in=8), BlobClassifier()).draw(toy_data(), generator_for(0))

@@ -4,53 +4,57 @@ import pytest
 import torch
 
 from flipside.generators import va_gan
+from flipside.generators.training.unpaired import UnpairedBatch
 from tests.generators.toys import VA_GAN, batch_of, slices, train
 
 
 def params(**changes):
-    return va_gan.GeneratorParams(**{**VA_GAN, **changes})
+    return va_gan.VaGanParams(**{**VA_GAN, **changes})
 
 
 @pytest.fixture
 def setting():
     torch.manual_seed(0)
-    networks = va_gan.build_networks(params(), None)
+    gan = va_gan.VaGan(params(), None)
     images = slices()[:4, None]
-    batch = batch_of(images[::2], healthy=images[1::2])
+    batch = batch_of(images[::2], healthy=images[1::2], kind=UnpairedBatch)
     object.__setattr__(batch, "uniform", torch.tensor([0.25, 1.0]))
-    return networks, batch, va_gan.generate(networks, params(), batch)
+    return gan, batch, gan.generate(batch)
 
 
 def test_critics_loss_and_gradient_penalty(setting):
-    networks, batch, made = setting
-    critic, penalties = networks.discriminator, []
+    gan, batch, made = setting
+    critic, penalties = gan.discriminator, []
     for number, place in enumerate((0.25, 1.0)):
         point = (place * batch.healthy + (1 - place) * made.detach())[number : number + 1].requires_grad_()
         (gradient,) = torch.autograd.grad(critic(point).sum(), point)
         penalties.append((gradient.flatten().norm() - 1) ** 2)
     expected = critic(made).mean() - critic(batch.healthy).mean() + 7.0 * sum(penalties) / 2
-    loss = va_gan.discriminator_step(networks, params(lambda_gradient_penalty=7.0), batch, made)
+    gan.params = params(lambda_gradient_penalty=7.0)
+    loss = gan.discriminator_loss(batch, made)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_the_penalty_teaches_the_critic(setting):
-    networks, batch, made = setting
-    va_gan.discriminator_step(networks, params(lambda_gradient_penalty=1000.0), batch, made).backward()
-    assert all(weight.grad.isfinite().all() for weight in networks.discriminator.parameters())
-    assert next(networks.discriminator.parameters()).grad.abs().sum() > 0
+    gan, batch, made = setting
+    gan.params = params(lambda_gradient_penalty=1000.0)
+    gan.discriminator_loss(batch, made).backward()
+    assert all(weight.grad.isfinite().all() for weight in gan.discriminator.parameters())
+    assert next(gan.discriminator.parameters()).grad.abs().sum() > 0
 
 
 def test_generators_terms(setting):
-    networks, batch, made = setting
-    terms = va_gan.generator_step(networks, params(lambda_map=3.0), batch, made)
-    assert terms["adversarial"].item() == pytest.approx(-networks.discriminator(made).mean().item())
+    gan, batch, made = setting
+    gan.params = params(lambda_map=3.0)
+    terms = gan.generator_losses(batch, made)
+    assert terms["adversarial"].item() == pytest.approx(-gan.discriminator(made).mean().item())
     assert terms["map"].item() == pytest.approx(3 * (made - batch.images).abs().mean().item())
 
 
 @pytest.mark.parametrize("fuse", ["tanh", "clamp"])
 def test_the_sum_is_brought_into_the_range(fuse):
     torch.manual_seed(0)
-    generator = va_gan.AdditiveGenerator([4, 8], fuse)
+    generator = va_gan.AdditiveNetwork([4, 8], fuse)
     images = slices()[:2, None]
     total = images + generator.network(images)
     torch.testing.assert_close(generator(images), total.tanh() if fuse == "tanh" else total.clamp(-1, 1))
@@ -58,7 +62,7 @@ def test_the_sum_is_brought_into_the_range(fuse):
 
 def test_a_blob_is_taken_away(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    generator, _ = train(va_gan, params(steps=300, generator_every=2))
+    generator, _ = train(va_gan.VaGan, params(steps=300, generator_every=2))
     images = slices()[::2, None]
     blob = images > 0.5
     with torch.no_grad():

@@ -7,8 +7,7 @@ import torch.nn.functional as F
 
 from flipside.core.checkpoint import Scratch
 from flipside.core.runtime import Runtime, RuntimeParams, generator_for
-from flipside.generators.training.adversarial import train_adversarial
-from flipside.generators.training.batches import Batch, TrainingSlices
+from flipside.generators.training.data import Batch, TrainingSlices
 
 COUNT, SIZE = 32, 16
 NETWORKS = {
@@ -121,23 +120,24 @@ def toy_data(classifier=None):
                           classifier or BlobClassifier(), Runtime(RuntimeParams(device="cpu", threads=1)))
 
 
-def batch_of(images, logits=0.0, **more):
+def batch_of(images, logits=0.0, kind=Batch, **more):
     """A batch of images (B,1,H,W) of which the classifier says `logits`; the organ is the upper half."""
     organ = torch.zeros_like(images, dtype=torch.bool)
     organ[:, :, : images.shape[2] // 2] = True
-    return Batch(images, torch.zeros(len(images)) + logits, organ, torch.zeros(len(images)), **more)
+    return kind(images, torch.zeros(len(images)) + logits, organ, torch.zeros(len(images)), **more)
 
 
-def networks_in_eval(method, params):
-    """A method's networks from a fixed start, before any training, in eval mode."""
+def in_eval(kind, params):
+    """A generator from a fixed start, before any training, its networks in eval mode."""
     torch.manual_seed(0)
-    networks = method.build_networks(params, BlobClassifier())
-    networks.generator.eval()
-    networks.discriminator.eval()
-    return networks
+    gan = kind(params, BlobClassifier())
+    gan.network.eval()
+    gan.discriminator.eval()
+    return gan
 
 
-def train(method, params, scratch="s"):
-    """A generator of the method, trained on the toy slices from a fixed start, and its learning curves."""
+def train(kind, params, scratch="s"):
+    """The network of a generator that was trained on the toy slices from a fixed start, and its learning curves."""
     torch.manual_seed(0)
-    return train_adversarial(method, params, toy_data(), 3, Scratch(scratch, params.model_dump()))[:2]
+    data = toy_data()
+    return kind(params, data.classifier).train(data, 3, Scratch(scratch, params.model_dump()))[:2]

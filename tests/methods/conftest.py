@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,9 +16,8 @@ from flipside.core.params import load_section
 from flipside.core.paths import CLASSIFIER
 from flipside.core.runtime import Runtime, RuntimeParams, generator_for, seed_everything
 from flipside.generators.nn.encoding import observer_of
-from flipside.generators.training.adversarial import train_adversarial
-from flipside.generators.training.batches import TrainingSlices
-from flipside.generators.training.loading import load_generator
+from flipside.generators.training.data import TrainingSlices
+from flipside.generators.training.loading import find_generator, load_generator
 from flipside.methods.base.method import Context
 from flipside.methods.latent.attributes import (
     AttributeParams,
@@ -151,8 +148,8 @@ def toy_models(tmp_path_factory) -> Callable[[str], Path]:
 
 def train_toy_generator(name: str, root: Path) -> None:
     """The generator `name` as params.yaml has it, but small and shortly trained, in `root`/models/generators/`name`."""
-    module = importlib.import_module(f"flipside.generators.{name}")
-    params = load_section(f"generators.{name}", module.GeneratorParams, PARAMS)
+    kind = find_generator(name)
+    params = load_section(f"generators.{name}", kind.Params, PARAMS)
     params = params.model_copy(update=TOY_GENERATORS.get(name, TOY_GENERATOR))
     images, lesions = planted_images(64)
     healthy = images.masked_fill(lesions[:, None], -0.3)
@@ -162,10 +159,9 @@ def train_toy_generator(name: str, root: Path) -> None:
     data = TrainingSlices(both, torch.ones_like(both, dtype=torch.uint8), torch.arange(len(both)) < len(images),
                           torch.linspace(0, 1, len(images)).repeat(2), classifier, runtime)
     seed_everything(0)
-    train = getattr(module, "train", functools.partial(train_adversarial, module))
-    generator, _, _ = train(params, data, 0, Scratch("toy", name))
-    architecture = module.architecture_of(params, classifier)
-    save_model(root / "models/generators" / name, generator, {"architecture": architecture})
+    trained = kind(params, classifier).train(data, 0, Scratch("toy", name))
+    architecture = kind.architecture_of(params, classifier)
+    save_model(root / "models/generators" / name, trained.network, {"architecture": architecture})
 
 
 def invert_planted(root: Path) -> None:

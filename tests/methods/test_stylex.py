@@ -12,8 +12,8 @@ from flipside.artifacts.explanations import F_RECONSTRUCTION, STEPS, Explanation
 from flipside.core.checkpoint import save_model
 from flipside.core.files import read_json
 from flipside.core.store import INDEX_COLUMNS, write_store
-from flipside.generators import stylegan
 from flipside.generators.nn.stylegan_synthesis import State, Styles
+from flipside.generators.stylegan import StyleGAN, StyleGANParams
 from flipside.generators.training.loading import load_generator
 from flipside.methods.latent import attributes as attributes_module
 from flipside.methods.latent.attributes import AttributeParams, Attributes, Extremes, measure_effects, select_moves
@@ -118,7 +118,7 @@ def test_layers_before_the_moved_one_are_computed_once(planted_styles, classifie
 
 def test_effects_in_a_real_generator_are_those_of_whole_images(classifier):
     torch.manual_seed(0)
-    generator = stylegan.build(stylegan.architecture_of(stylegan.GeneratorParams(**STYLEGAN), None)).eval()
+    generator = StyleGAN.build(StyleGAN.architecture_of(StyleGANParams(**STYLEGAN), None)).eval()
     with torch.no_grad():
         whole = generator.encoded(torch.rand(5, 1, 16, 16), torch.rand(5))
         extremes, one = Extremes.of(whole), whole.rows(torch.tensor([2]))
@@ -226,8 +226,8 @@ def folder(tmp_path, monkeypatch, planted_nine, classifier):
     write_store("data/slices", images, np.ones(images.shape, np.uint8),
                 index.assign(slice_id=[f"slice_{n}" for n in range(len(SPLITS))], split=SPLITS))
     torch.manual_seed(0)
-    architecture = stylegan.architecture_of(stylegan.GeneratorParams(**STYLEGAN | {"size_in": 8}), classifier)
-    save_model("models/generators/stylegan", stylegan.build(architecture), {"architecture": architecture})
+    architecture = StyleGAN.architecture_of(StyleGANParams(**STYLEGAN | {"size_in": 8}), classifier)
+    save_model("models/generators/stylegan", StyleGAN.build(architecture), {"architecture": architecture})
     save_model("models/classifiers/classifier", classifier, {})
     for stage in (find_attributes, explain):
         monkeypatch.setattr(stage, "load_classifier", lambda path, runtime: classifier)

@@ -10,9 +10,8 @@ import yaml
 
 from flipside.core.checkpoint import save_model
 from flipside.core.store import INDEX_COLUMNS, write_store
-from flipside.generators import blobgan, stylegan
 from flipside.generators.nn.encoding import build_encoder
-from flipside.generators.training.loading import load_generator
+from flipside.generators.training.loading import find_generator, load_generator
 from flipside.published import generator_table
 from tests.generators.toys import BLOBGAN, STYLEGAN
 from tests.methods.conftest import planted_images
@@ -32,9 +31,10 @@ def folder(tmp_path, monkeypatch, classifier):
     write_store("data/slices", images, np.ones(images.shape, np.uint8), index.assign(
         slice_id=[f"slice_{n}" for n in range(12)], split=["train"] * 3 + ["test"] * 9))
     torch.manual_seed(0)
-    for name, module, params in (("blobgan", blobgan, BLOBGAN), ("stylegan", stylegan, STYLEGAN)):
-        architecture = module.architecture_of(module.GeneratorParams(**params | {"size_in": 8}), classifier)
-        save_model(f"models/generators/{name}", module.build(architecture),
+    for name, params in (("blobgan", BLOBGAN), ("stylegan", STYLEGAN)):
+        kind = find_generator(name)
+        architecture = kind.architecture_of(kind.Params(**params | {"size_in": 8}), classifier)
+        save_model(f"models/generators/{name}", kind.build(architecture),
                    {"architecture": architecture, "parameters": {"steps": 1234}})
         if name == "blobgan":
             save_model("models/encoders/blobgan", build_encoder(architecture), {"architecture": architecture})

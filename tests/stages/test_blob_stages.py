@@ -13,7 +13,7 @@ from flipside.artifacts.explanations import Explanations
 from flipside.core.checkpoint import read_description, save_model
 from flipside.core.files import read_json
 from flipside.core.store import INDEX_COLUMNS, write_store
-from flipside.generators import blobgan
+from flipside.generators.blobgan import BlobGAN, BlobGANParams
 from flipside.methods.latent.latents import Latents
 from stages import explain, invert, train_encoder
 from tests.generators.toys import BLOBGAN, ENCODER
@@ -39,9 +39,9 @@ def folder(tmp_path, monkeypatch, planted_nine, classifier):
     write_store("data/slices", images, np.ones(images.shape, np.uint8),
                 index.assign(slice_id=[f"slice_{n}" for n in range(len(SPLITS))], split=SPLITS))
     torch.manual_seed(0)
-    chosen = blobgan.GeneratorParams(**BLOBGAN | {"size_in": 8})
-    architecture = blobgan.architecture_of(chosen, classifier)
-    save_model("models/generators/blobgan", blobgan.build(architecture), {"architecture": architecture})
+    chosen = BlobGANParams(**BLOBGAN | {"size_in": 8})
+    architecture = BlobGAN.architecture_of(chosen, classifier)
+    save_model("models/generators/blobgan", BlobGAN.build(architecture), {"architecture": architecture})
     save_model("models/classifiers/classifier", classifier, {})
     for stage in (train_encoder, invert, explain):
         monkeypatch.setattr(stage, "load_classifier", lambda path, runtime: classifier)
@@ -67,7 +67,7 @@ def test_the_branch_from_the_generator_to_a_counterfactual(folder, monkeypatch, 
         "val.safetensors", "test.safetensors", "model.safetensors", "model.json", "index.csv", "timing.json"}
     index = pd.read_csv("data/latents/blobgan/index.csv")
     assert sorted(index["row"]) == [1, 2, 3, 5, 6, 7]
-    generator = blobgan.build(read_description("models/generators/blobgan")["architecture"])
+    generator = BlobGAN.build(read_description("models/generators/blobgan")["architecture"])
     generator.load_state_dict(load_file("models/generators/blobgan/model.safetensors"))
     with torch.no_grad():
         made = generator.render(latents.of(torch.tensor([5]), torch.device("cpu")))

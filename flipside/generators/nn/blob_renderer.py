@@ -42,11 +42,13 @@ class LayoutNetwork(nn.Module):
 
 
 class SpatialConv(nn.Module):
-    """Convolution of maps that are scaled, pixel by pixel, as the styles of the blobs seen there say.
+    """Convolution of maps that are scaled, pixel by pixel, as the styles of the blobs visible there say.
 
     `demodulate`: the scales have unit root mean square at each pixel, and each filter unit length whatever the style.
     `up`: twice the size. Noise, bias and activation follow unless `to_image`.
     """
+
+    noise: Tensor  # (1,1,h,w), the fixed one
 
     def __init__(self, inputs: int, outputs: int, kernel: int, style: int, side: int, up: bool = False,
                  to_image: bool = False):

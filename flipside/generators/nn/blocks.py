@@ -17,18 +17,20 @@ SpectralSigma = Literal["differentiable", "detached"]
 
 
 def conv3(inputs: int, outputs: int) -> nn.Conv2d:
+    """A 3x3 convolution that keeps the size, without bias."""
     return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
 
 
 def conv1(inputs: int, outputs: int, sigma: SpectralSigma | None) -> nn.Module:
+    """A 1x1 convolution without bias, with spectral norm where `sigma` says how."""
     layer = nn.Conv2d(inputs, outputs, 1, bias=False)
     return spectral_norm(layer, sigma) if sigma else layer
 
 
-def spectral_norm(layer: nn.Module, sigma: SpectralSigma) -> nn.Module:
+def spectral_norm(layer: nn.Conv2d | nn.Linear, sigma: SpectralSigma) -> nn.Module:
     """The layer with its weight divided by sigma, the greatest singular value (Miyato et al. 2018).
 
-    `differentiable`: gradients pass through sigma, the estimate rests in eval mode. `detached`: as in COIN's code.
+    `differentiable`: gradients pass through sigma, its estimate is fixed in eval mode. `detached`: as in COIN's code.
     """
     if sigma == "differentiable":
         return parametrizations.spectral_norm(layer)
@@ -37,7 +39,9 @@ def spectral_norm(layer: nn.Module, sigma: SpectralSigma) -> nn.Module:
 
 class DetachedSpectralNorm(nn.Module):
     """Spectral norm as COIN's code has it: sigma is a constant to the gradient, and every forward improves its
-    estimate by one power iteration, in eval mode too, so that an answer hangs on how many came before it."""
+    estimate by one power iteration, in eval mode too, so that an answer depends on how many came before it."""
+
+    u: Tensor  # (out,) the estimate of the left singular vector
 
     def __init__(self, weight: Tensor):
         super().__init__()
@@ -234,5 +238,5 @@ def initialise_discriminator(discriminator: nn.Module) -> None:
     for name, module in discriminator.named_modules():
         if isinstance(module, nn.Conv2d):
             gain = 1.0 if "shortcut" in name else 2**0.5
-            nn.init.xavier_uniform_(module.parametrizations.weight.original, gain)
-            nn.init.zeros_(module.bias)
+            nn.init.xavier_uniform_(module.get_parameter("parametrizations.weight.original"), gain)
+            nn.init.zeros_(module.get_parameter("bias"))

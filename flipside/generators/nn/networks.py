@@ -1,9 +1,8 @@
-"""The generator that COIN, Singla* and COIN-Aligned share, and the parameters that size it and its discriminator."""
+"""The network that COIN, Singla* and COIN-Aligned share, and the parameters that size it and its discriminator."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,32 +15,28 @@ Fuse = Literal["tanh", "clamp", "none"]
 
 
 class NetworkParams(Params):
+    """Sizes of a perturbation network and its discriminator."""
+
     channels: list[int]
-    """Of encoder and decoder, one block (factor 2 in size) each."""
+    """Channels of encoder and decoder, one block (factor 2 in size) each."""
     discriminator_channels: list[int]
+    """Channels of the discriminator, one block (factor 2 in size) each."""
     discriminator_last_block: bool
-    """One more block without pooling (the authors' synthetic configuration)."""
+    """One more discriminator block, without pooling (the authors' configuration for synthetic anomalies)."""
     skips: int
-    """Encoder maps joined into the decoder, counted up from the bottleneck."""
+    """How many encoder maps are joined into the decoder, counted up from the bottleneck."""
     fuse: Fuse
-    """Tanh(x + G) as COIN's code; clamp(x + G) as its paper's sum, exact where G = 0; none: tanh(G)."""
+    """How image x and perturbation G are joined. tanh: tanh(x + G), COIN's code. clamp: x + G clamped to [-1,1], its
+    paper's sum, which leaves x exactly where G = 0. none: tanh(G)."""
     upsampling: Literal["nearest", "bilinear"]
+    """How the decoder doubles the size."""
     spectral_norm: bool
-    """On the generator's 1x1 shortcuts; the discriminator has it everywhere."""
+    """Spectral norm on the 1x1 shortcuts of encoder and decoder; the discriminator has it everywhere."""
     spectral_sigma: SpectralSigma
-    """In both. Code: detached."""
+    """Whether gradients pass through the spectral norm's sigma, in both networks; COIN's code: detached."""
 
 
-@dataclass
-class Networks:
-    """What is trained. `classifier` is frozen; gradients pass through it to the counterfactual."""
-
-    generator: nn.Module
-    discriminator: nn.Module
-    classifier: nn.Module
-
-
-class PerturbationGenerator(nn.Module):
+class PerturbationNetwork(nn.Module):
     """E(x, c) = fuse(x, G(encoder(x), c)): images (B,1,H,W) in [-1,1] in and out.
 
     `norm` makes the decoder's conditional normalisation of a number of channels; the condition is what that takes.
@@ -57,7 +52,10 @@ class PerturbationGenerator(nn.Module):
         self.decoder = Decoder(channels, skips, norm, upsampling, sigma)
 
     def total(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        """What the fuse brings into the range: x + G, or G alone with `fuse: none`; (B,1,H,W), unbounded."""
+        """The sum x + G, or G alone with `fuse: none`, before it is brought into the range: (B,1,H,W), unbounded.
+
+        Raises ValueError for images whose size the encoder's blocks can't halve.
+        """
         factor = 2 ** len(self.encoder.blocks)
         if images.shape[2] % factor or images.shape[3] % factor:
             raise ValueError(f"images of {tuple(images.shape[2:])} can't be halved {len(self.encoder.blocks)} times: "
@@ -77,5 +75,6 @@ def fused(total: Tensor, fuse: Fuse) -> Tensor:
 
 
 def clamped(total: Tensor) -> Tensor:
-    """Clamped to [-1,1]. Straight-through: a pixel that left the range keeps its gradient, or it never came back."""
+    """Clamped to [-1,1], with the gradient passed straight through: without one a pixel that left the range would never
+    come back."""
     return total + (total.clamp(-1, 1) - total).detach()

@@ -24,19 +24,21 @@ class PartialConv2d(nn.Module):
     `groups` are channel counts: maps that were concatenated bring a validity each. Padding counts as unknown.
     """
 
+    channels: Tensor  # (G,)
+
     def __init__(self, groups: Sequence[int], outputs: int, kernel: int, stride: int = 1):
         super().__init__()
         self.convolution = nn.Conv2d(sum(groups), outputs, kernel, stride, kernel // 2, bias=False)
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.window = float(kernel * kernel * sum(groups))
-        self.register_buffer("channels", torch.tensor(groups), persistent=False)  # (G,)
+        self.kernel, self.stride, self.window = kernel, stride, float(kernel * kernel * sum(groups))
+        self.register_buffer("channels", torch.tensor(groups), persistent=False)
         nn.init.kaiming_normal_(self.convolution.weight)
 
     def forward(self, x: Tensor, validity: Tensor) -> tuple[Tensor, Tensor]:
         """Maps (B,C,H,W) and validities (B,G,H,W) in [0,1] -> maps (B,outputs,h,w), validity (B,1,h,w)."""
-        kernel, stride, padding = (self.convolution.kernel_size, self.convolution.stride, self.convolution.padding)
         weighted = (validity * self.channels[:, None, None]).sum(dim=1, keepdim=True)  # (B,G,H,W) -> (B,1,H,W)
-        known = F.avg_pool2d(weighted, kernel, stride, padding, divisor_override=1)  # sum over the window, (B,1,h,w)
+        known = F.avg_pool2d(weighted, self.kernel, self.stride, self.kernel // 2,
+                             divisor_override=1)  # sum over the window, (B,1,h,w)
         updated = known.clamp(0, 1)
         result = self.convolution(x * validity.repeat_interleave(self.channels, dim=1)) * (
             self.window / (known + EPSILON))
@@ -119,9 +121,10 @@ class InpaintingUNet(nn.Module):
     def freeze_encoder_norms(self) -> None:
         """The second training phase (Liu et al. section 4.1): the encoder's batch norms are constants from here on.
 
-        Holes bias the statistics of a batch; those that were gathered in the first phase are kept. The decoder's stay
-        on. Call it after `train()`.
+        Holes bias the statistics of a batch, so those of the first phase are kept. The decoder's norms learn on. Call
+        it after `train()`.
         """
         for block in self.encoder:
+            assert isinstance(block, EncoderBlock)
             block.norm.eval()
             block.norm.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Networks of CX-GAN (Zia et al. 2023, as in their code), which VA-GAN has here too: U-Net, PatchGAN, image replay."""
+"""Networks of CX-GAN (Zia et al. 2023, as in their code), used for VA-GAN too: U-Net, PatchGAN, image replay."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class InstanceUNet(nn.Module):
         if images.shape[2] % factor or images.shape[3] % factor or min(images.shape[2:]) < 2 * factor:
             raise ValueError(f"images of {tuple(images.shape[2:])} can't be halved {len(self.encoder)} times to at "
                              f"least 2 pixels: make image_size a multiple of {factor}, {2 * factor} at the least, or "
-                             "shorten `channels` of generators.cx_gan and generators.va_gan")
+                             "shorten the generator's `channels`")
         maps, x = [], images
         for convolution in self.encoder:
             x = F.instance_norm(F.leaky_relu(convolution(x), 0.2))

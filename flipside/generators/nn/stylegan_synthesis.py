@@ -1,8 +1,8 @@
-"""StyleGAN2's generator (Karras et al. 2020) with its StyleSpace laid open: styles, and synthesis layer by layer.
+"""StyleGAN2's generator (Karras et al. 2020) with access to its StyleSpace: styles, and synthesis layer by layer.
 
 A layer is a 3x3 convolution; layer 0 is at the smallest size, 2r - 1 doubles the size and 2r follows at size r. What
-scales the maps that enter the layers is the StyleSpace (Wu et al. 2021); the convolutions that make the image have
-scales of their own, which don't belong to it.
+scales the maps that enter the layers is the StyleSpace (Wu et al. 2021); the scales of the convolutions that make the
+image don't belong to it.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ class ModulatedConv(nn.Module):
     Scaling the maps by the style and the results by 1/norm is the same as scaling the weights, without a convolution
     for each image. `up`: twice the size.
     """
+
+    noise: Tensor  # (1,1,side,side), the fixed one
 
     def __init__(self, inputs: int, outputs: int, side: int, up: bool = False):
         super().__init__()
@@ -163,6 +165,7 @@ class Synthesis(nn.Module):
         """Images (B,1,side,side) of images before layer `first`."""
         for layer in range(first, len(self.layers)):
             state = self.advance(state, styles, layer, noise)
+        assert state.image is not None, "the last layer makes the image"
         return state.image
 
     def forward(self, styles: Styles, noise: Generator | None = None) -> Tensor:

@@ -18,6 +18,9 @@ class VggFeatures(nn.Module):
     Raises FileNotFoundError where the weights are not in torch hub's cache; nothing is downloaded.
     """
 
+    mean: Tensor  # (1,3,1,1)
+    deviation: Tensor  # (1,3,1,1)
+
     def __init__(self) -> None:
         super().__init__()
         layers = torchvision.models.vgg16(weights=None).features

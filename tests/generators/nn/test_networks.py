@@ -13,14 +13,14 @@ from flipside.generators.nn.blocks import (
     ProjectionDiscriminator,
     spectral_norm,
 )
-from flipside.generators.nn.networks import PerturbationGenerator
+from flipside.generators.nn.networks import PerturbationNetwork
 
 PUBLISHED = [64, 128, 256, 512, 1024]
 TWO_CONDITIONS = partial(ConditionalBatchNorm, conditions=2)
 
 
 def build_generator(channels, skips, fuse, upsampling="nearest", spectral_norm=False):
-    return PerturbationGenerator(channels, skips, fuse, upsampling, spectral_norm, "differentiable", TWO_CONDITIONS)
+    return PerturbationNetwork(channels, skips, fuse, upsampling, spectral_norm, "differentiable", TWO_CONDITIONS)
 
 
 def millions(module):

@@ -5,18 +5,18 @@ import torch
 import yaml
 
 from flipside.generators import coin
-from flipside.generators.nn.inpainting import healthy_target, real_condition
+from flipside.generators.training.inpainting import healthy_target, real_condition
 from tests.generators.toys import COIN, BlobClassifier, batch_of, slices, train
 
 
 def params(**changes):
-    return coin.GeneratorParams(**{**COIN, **changes})
+    return coin.CoinParams(**{**COIN, **changes})
 
 
 def test_learns_to_remove_the_blob_and_leaves_healthy_slices_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     images, classifier = slices(), BlobClassifier()
-    generator, history = train(coin, params(steps=300))
+    generator, history = train(coin.Coin, params(steps=300))
     with torch.no_grad():
         counterfactual = generator(images[:, None])[:, 0]
     abnormal = torch.arange(0, 32, 2)
@@ -29,8 +29,8 @@ def test_learns_to_remove_the_blob_and_leaves_healthy_slices_alone(tmp_path, mon
 
 def test_switches_change_exactly_what_they_name():
     logits = torch.tensor([-1.0, 2.0])
-    assert real_condition(params(), logits).tolist() == [0, 1]
-    assert real_condition(params(discriminator_condition="single"), logits).tolist() == [0, 0]
+    assert real_condition("predicted", logits).tolist() == [0, 1]
+    assert real_condition("single", logits).tolist() == [0, 0]
     own = torch.sigmoid(logits)
     assert healthy_target(params(), logits).tolist() == pytest.approx([own[0].item(), 0.0])
     assert healthy_target(params(kl_target="always_healthy"), logits).tolist() == [0.0, 0.0]
@@ -39,13 +39,12 @@ def test_switches_change_exactly_what_they_name():
 @pytest.mark.parametrize("cycle_target", ["input", "counterfactual"])
 def test_reconstruction_is_equation_4(cycle_target):
     torch.manual_seed(0)
-    chosen = params(cycle_target=cycle_target, lambda_reconstruction=2.0)
-    networks = coin.build_networks(chosen, BlobClassifier())
-    networks.generator.eval()
+    gan = coin.Coin(params(cycle_target=cycle_target, lambda_reconstruction=2.0), BlobClassifier())
+    gan.network.eval()
     images = torch.rand(2, 1, 16, 16)
-    counterfactual = networks.generator(images)
-    losses = coin.generator_step(networks, chosen, batch_of(images), counterfactual)
-    cycled = networks.generator(counterfactual)
+    counterfactual = gan.network(images)
+    losses = gan.generator_losses(batch_of(images), counterfactual)
+    cycled = gan.network(counterfactual)
     target = images if cycle_target == "input" else counterfactual
     expected = 2 * ((images - counterfactual).abs().mean() + (target - cycled).abs().mean())
     assert losses["reconstruction"].item() == pytest.approx(expected.item(), rel=1e-5)
@@ -53,13 +52,12 @@ def test_reconstruction_is_equation_4(cycle_target):
 
 
 def test_zero_weight_leaves_the_term_out():
-    chosen = params(lambda_adversarial=0, lambda_reconstruction=0)
-    networks = coin.build_networks(chosen, BlobClassifier())
+    gan = coin.Coin(params(lambda_adversarial=0, lambda_reconstruction=0), BlobClassifier())
     images = torch.rand(2, 1, 16, 16)
-    losses = coin.generator_step(networks, chosen, batch_of(images), networks.generator(images))
+    losses = gan.generator_losses(batch_of(images), gan.network(images))
     assert set(losses) == {"classifier", "total_variation"}
 
 
 def test_parameters_survive_yaml_with_scientific_notation():
     written = yaml.safe_dump({**COIN, "learning_rate": "1e-06"})
-    assert coin.GeneratorParams(**yaml.safe_load(written)).learning_rate == 1e-6
+    assert coin.CoinParams(**yaml.safe_load(written)).learning_rate == 1e-6

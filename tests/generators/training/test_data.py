@@ -1,4 +1,4 @@
-"""What a step sees: pairs by height, everything at its row, nothing that hangs on more than seed and step."""
+"""What a step sees: pairs by height, everything at its row, nothing that depends on more than seed and step."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ import torch
 
 from flipside.core.runtime import Runtime, RuntimeParams, generator_for
 from flipside.core.store import INDEX_COLUMNS, SliceStore, write_store
-from flipside.generators.training.batches import TrainingSlices, draw_pairs
+from flipside.generators.training.data import TrainingSlices, draw_pairs
 from tests.generators.toys import COUNT, BlobClassifier, slices, toy_data
 
 HEIGHTS = torch.tensor([0.05, 0.95, 0.00, 0.08, 0.99, 0.50])
@@ -53,26 +53,24 @@ def test_pairing_refuses_a_split_of_one_label_with_counts(label, counts):
 
 
 def test_a_batch_holds_what_belongs_to_its_rows():
-    data = toy_data()
-    rows, partners = torch.tensor([4, 1, 4]), torch.tensor([3, 5, 7])
-    batch = data.batch(rows, generator_for(1), partners, with_features=True)
+    data, rows = toy_data(), torch.tensor([4, 1, 4])
+    batch = data.batch(rows, generator_for(1))
     torch.testing.assert_close(batch.images[:, 0], slices()[rows])
-    torch.testing.assert_close(batch.healthy[:, 0], slices()[partners])
+    torch.testing.assert_close(data.images_at(rows), batch.images)
     torch.testing.assert_close(batch.logits, BlobClassifier()(slices()[rows][:, None]))
-    features = BlobClassifier().pooled(BlobClassifier().features(slices()[rows][:, None]))
-    torch.testing.assert_close(batch.features, features)
+    features = BlobClassifier().pooled(BlobClassifier().features(slices()[:, None]))
+    torch.testing.assert_close(data.features, features)
     assert batch.organ.dtype == torch.bool and batch.organ.shape == batch.images.shape
     assert batch.organ[:, :, :8].all() and not batch.organ[:, :, 8:].any()
     assert batch.uniform.min() >= 0 and batch.uniform.max() < 1 and len(batch.uniform.unique()) == 3
 
 
-def test_a_batch_without_pairs_and_features_has_none_and_asks_for_none():
-    class Plain(torch.nn.Module):  # a classifier that could not give features
+def test_a_batch_asks_the_classifier_for_no_features():
+    class Plain(torch.nn.Module):  # a classifier that could not give any
         def forward(self, images):
             return images.mean(dim=(1, 2, 3))
 
-    batch = toy_data(Plain()).batch(torch.tensor([0]), generator_for(0))
-    assert batch.healthy is None and batch.features is None
+    assert toy_data(Plain()).batch(torch.tensor([0]), generator_for(0)).images.shape == (1, 1, 16, 16)
 
 
 def test_the_classifier_is_asked_once():

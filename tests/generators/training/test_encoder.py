@@ -6,10 +6,10 @@ import torch.nn.functional as F
 
 from flipside.core.checkpoint import Scratch
 from flipside.core.runtime import generator_for
-from flipside.generators import blobgan
-from flipside.generators.nn import encoding
-from flipside.generators.nn.encoding import EncoderParams, EncoderTraining, build_encoder, layout_distance, observer_of
-from flipside.generators.training import state as course
+from flipside.generators.blobgan import BlobGAN, BlobGANParams
+from flipside.generators.nn.encoding import build_encoder, layout_distance, observer_of
+from flipside.generators.training import encoder, state
+from flipside.generators.training.encoder import EncoderParams, EncoderTraining
 from tests.generators.nn.test_blobs import layout
 from tests.generators.toys import BLOBGAN, ENCODER, BlobClassifier, slices, toy_data
 from tests.killed import dies_at
@@ -19,9 +19,8 @@ from tests.killed import dies_at
 def training():
     def make(**changes):
         torch.manual_seed(0)
-        params = blobgan.GeneratorParams(**BLOBGAN)
-        architecture = blobgan.architecture_of(params, None)
-        generator = blobgan.build(architecture).eval().requires_grad_(False)
+        architecture = BlobGAN.architecture_of(BlobGANParams(**BLOBGAN), None)
+        generator = BlobGAN.build(architecture).eval().requires_grad_(False)
         return EncoderTraining(build_encoder(architecture), generator, observer_of(BlobClassifier()),
                                EncoderParams(**{**ENCODER, **changes}))
 
@@ -76,18 +75,18 @@ def test_equation_2_has_all_terms_with_their_weights(training):
 
 def test_a_killed_training_goes_on_to_the_same_encoder(training, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(course, "SAVE_EVERY_SECONDS", -1.0)
-    monkeypatch.setattr(course, "RECORD_EVERY", 2)
+    monkeypatch.setattr(state, "SAVE_EVERY_SECONDS", -1.0)
+    monkeypatch.setattr(state, "RECORD_EVERY", 2)
 
     def run(setting):
-        return encoding.train_encoder(setting, toy_data(), 3, Scratch("encoder", "x"))[:2]
+        return encoder.train_encoder(setting, toy_data(), 3, Scratch("encoder", "x"))[:2]
 
     whole, history = run(training())
     Scratch("encoder", "x").clear()
     assert [row["step"] for row in history] == [2, 4, 6, 8, 10, 12]
     assert "h" in history[2] and "latent" in history[3]
     for at, kept in ((5, 4), (10, 8)):  # in the first phase and in the second
-        with dies_at(at, encoding, "generator_for"):
+        with dies_at(at, encoder, "generator_for"):
             run(training())
         resumed, curves = run(training())
         assert f"resuming encoder at step {kept}" in capsys.readouterr().out
@@ -95,3 +94,22 @@ def test_a_killed_training_goes_on_to_the_same_encoder(training, monkeypatch, tm
         assert curves == history
         for name, value in whole.state_dict().items():
             assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("training", ["joint", "adversarial"])
+def test_training_goes_on_from_the_encoder_that_learnt_with_the_generator(training):
+    torch.manual_seed(0)
+    architecture = BlobGAN.architecture_of(BlobGANParams(**BLOBGAN | {"training": training}), None)
+    generator = BlobGAN.build(architecture)
+    setting = EncoderTraining.of(generator, architecture, observer_of(BlobClassifier()), EncoderParams(**ENCODER))
+    images = slices()[:2, None]
+    assert (generator.encoder is None) == (training == "adversarial")
+    if generator.encoder is not None:
+        assert torch.equal(setting.encoder(images), generator.encode(images))
+        assert setting.encoder is not generator.encoder
+    assert setting.encoder(images).shape == (2, 16)
+
+
+def test_a_generator_without_blobs_is_refused():
+    with pytest.raises(ValueError, match="generator with blobs, found Linear"):
+        EncoderTraining.of(torch.nn.Linear(1, 1), {}, observer_of(BlobClassifier()), EncoderParams(**ENCODER))

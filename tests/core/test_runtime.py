@@ -1,0 +1,46 @@
+"""The device's description on every platform: cores and peak memory where the system tells them."""
+
+import os
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from flipside.core import runtime
+from flipside.core.runtime import Runtime, RuntimeParams, available_cores
+
+CPU = RuntimeParams(device="cpu", threads=1)
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
+    assert available_cores() == 3
+
+
+def test_cores_without_affinity_are_the_machines(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert available_cores() == 6
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert available_cores() == 1
+    before = torch.get_num_threads()
+    try:
+        assert "CPU, 1 threads" in Runtime(RuntimeParams(device="cpu")).describe()
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("platform", "counted"), [("linux", 2_000_000), ("darwin", 2_048_000_000)])
+def test_peak_memory_is_counted_in_kib_on_linux_and_in_bytes_on_macos(monkeypatch, platform, counted):
+    usage = SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda who: SimpleNamespace(ru_maxrss=counted))
+    monkeypatch.setattr(runtime, "resource", usage)
+    monkeypatch.setattr(sys, "platform", platform)
+    assert Runtime(CPU).peak_memory_gb() == pytest.approx(2.048)
+    assert Runtime(CPU).describe_peak_memory() == "peak memory 2.05 GB"
+
+
+def test_peak_memory_is_said_to_be_unknown_where_it_is(monkeypatch):
+    monkeypatch.setattr(runtime, "resource", None)
+    assert Runtime(CPU).peak_memory_gb() is None
+    assert Runtime(CPU).describe_peak_memory() == "peak memory unknown on this platform"
