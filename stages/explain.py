@@ -65,8 +65,8 @@ def main() -> None:
     write_explanations(paths.explanations(name), explained.attribution, explained.counterfactual, index, timing,
                        explained.arrays)
     write_json(f"{paths.SANITY}/{name}.json", found)
-    print(f"{name}: {len(rows)} slices explained, {seconds / len(rows):.4f} s per slice; {timing['device']}, "
-          f"peak memory {timing['peak_memory_gb']:.2f} GB")
+    print(f"{name}: {len(rows)} slices explained, {seconds / len(rows):.4f} s per slice; {runtime.describe()}, "
+          f"{runtime.describe_peak_memory()}")
     print(summarise_check(name, found))
 
 
