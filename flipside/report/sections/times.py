@@ -22,7 +22,7 @@ class TimeRow:
     seconds: str
     seconds_per_image: str
     time_bar: Markup
-    memory: str  # GB
+    memory: str  # GB; a dash where the platform doesn't tell it
     memory_bar: Markup
     device: str
 
@@ -40,12 +40,12 @@ class Times(Section):
     @classmethod
     def build(cls, inputs: ReportInputs) -> Self:
         found = {name: result.explanations.timing for name, result in inputs.results.items()}
-        slowest, greatest = (max(float(timing[key]) for timing in found.values())
-                             for key in ("seconds_per_image", "peak_memory_gb"))
+        slowest = max(float(timing["seconds_per_image"]) for timing in found.values())
+        greatest = max(float(timing["peak_memory_gb"] or 0) for timing in found.values())
         rows = []
         for name, timing in found.items():
-            per_image, memory = float(timing["seconds_per_image"]), float(timing["peak_memory_gb"])
+            per_image, memory = float(timing["seconds_per_image"]), timing["peak_memory_gb"]
             rows.append(TimeRow(name, timing["images"], number(float(timing["seconds"])), number(per_image),
-                                draw_level(per_image, slowest), number(memory), draw_level(memory, greatest),
-                                timing["device"]))
+                                draw_level(per_image, slowest), number(memory),
+                                draw_level(memory, greatest) if memory else Markup(""), timing["device"]))
         return cls(rows)
