@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,19 +12,22 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
+import flipside.generators
 import flipside.methods
 from flipside.artifacts.explanations import ABNORMAL, CYCLE_L1, STEPS, Explanations, write_explanations
-from flipside.core.files import read_json
+from flipside.core.files import read_json, write_json
 from flipside.core.params import ParamsError, check_all
 from flipside.core.store import INDEX_COLUMNS, write_store
 from flipside.methods.base import explain_slices
 from flipside.methods.base.batch import ExplanationBatch
 from flipside.methods.base.maps import MapMethod, MapParams
 from flipside.methods.base.method import Method
-from stages import explain, judge_counterfactuals
+from stages import explain, judge_counterfactuals, train_generator
 
-PARAMS_FILE = Path(__file__).parents[2] / "params.yaml"
+ROOT = Path(__file__).parents[2]
+PARAMS_FILE = ROOT / "params.yaml"
 PARAMS = {
     "seed": 3,
     "runtime": {"device": "cpu", "precision": "float32", "threads": 1},
@@ -230,6 +235,94 @@ def test_the_block_of_an_added_method_is_checked_with_all_others(toy_method):
         check_all()
 
 
+
+
+TOY_GENERATOR = '''
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveInt
+from torch import nn
+from flipside.generators.training.generator import GeneratorParams, TrainedGenerator
+from flipside.generators.training.state import TrainingState, update
+
+
+class ToyParams(GeneratorParams):
+    steps: PositiveInt
+    "Steps of the training."
+
+
+class Scale(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, images):
+        return images * self.scale
+
+
+class Toy(TrainedGenerator[ToyParams]):
+    Params = ToyParams
+
+    def __init__(self, params, classifier):
+        super().__init__(params, classifier)
+        self.network = self.build({})
+
+    @staticmethod
+    def architecture_of(params, classifier):
+        return {}
+
+    @staticmethod
+    def build(architecture):
+        return Scale()
+
+    def train(self, data, seed, scratch):
+        optimizer, state = torch.optim.Adam(self.network.parameters(), 0.05), TrainingState(scratch, self.params.steps)
+        for _ in range(self.params.steps):
+            images = data.images[: self.params.batch_size].float().unsqueeze(1)
+            loss = F.softplus(self.classifier(self.network(images))).mean()
+            update(optimizer, loss)
+            state.record({"classifier": loss}, network=self.network)
+        return state.finish(self.network)
+'''
+TOY_PASS = '''
+from typing import Literal
+from flipside.methods.base.generator_pass import GeneratorPass
+from flipside.methods.base.parameters import MethodParams
+
+
+class ToyParams(MethodParams):
+    needs: Literal["models/generators/toy"]
+    "Folder of the trained generator."
+
+
+class Toy(GeneratorPass):
+    Params = ToyParams
+'''
+
+
+def test_a_trained_method_is_added_by_two_files_and_their_blocks(folder, monkeypatch, classifier, images):
+    for package, text in ((flipside.generators, TOY_GENERATOR), (flipside.methods, TOY_PASS)):
+        added = folder / package.__name__
+        added.mkdir()
+        (added / "toy.py").write_text(text)
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(added)])
+    monkeypatch.setattr(train_generator, "load_classifier", lambda path, runtime: classifier)
+    write_json("models/classifiers/classifier/model.json", {"data_fingerprint": "made up"})
+    write_params(PARAMS | {"generators": {"toy": {"batch_size": 2, "seed_offset": 0, "steps": 20}},
+                           "methods": {"toy": {"needs": "models/generators/toy"}}})
+    try:
+        run(train_generator, monkeypatch, "--generator", "toy")
+        run(explain, monkeypatch, "--method", "toy")
+    finally:
+        for package in ("generators", "methods"):
+            sys.modules.pop(f"flipside.{package}.toy", None)
+    scale = float(load_file("models/generators/toy/model.safetensors")["scale"])
+    assert 0 < scale < 0.9  # less contrast speaks for healthy
+    written, explained = Explanations.open("data/explanations/toy"), images[[1, 2, 3, 5, 6, 7, 8]]
+    np.testing.assert_allclose(written.counterfactual, explained.astype(np.float32) * scale, atol=2e-3)
+    assert "trained against the classifier" in read_json("data/sanity/toy.json")["reason"]
+
+
 def test_no_slice_to_explain_is_refused(folder, monkeypatch):
     index = pd.read_csv("data/slices/index.csv")
     index.assign(split="train").to_csv("data/slices/index.csv", index=False)
@@ -301,3 +394,10 @@ def test_timing_is_of_the_method_alone(folder, monkeypatch):
     monkeypatch.setattr(explain_slices, "now", lambda runtime: next(clock))
     run(explain, monkeypatch, "--method", "random")
     assert read_json("data/explanations/random/timing.json")["seconds"] == 2  # two batches, one tick of the clock each
+
+
+def test_a_script_runs_by_its_path_too(tmp_path):
+    """As dvc.yaml runs it it is a module; with the package installed its path does as well."""
+    result = subprocess.run([sys.executable, str(ROOT / "stages/explain.py"), "--help"], cwd=tmp_path, check=False,
+                            capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert result.returncode == 0 and "--method" in result.stdout, result.stderr
