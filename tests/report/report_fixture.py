@@ -62,6 +62,7 @@ def build_project(root: Path, images: np.ndarray, methods: dict[str, float], cou
         "native_rows": 128, "native_cols": 128, "label": labels.astype(int), "split": "test", "organ_px": 900,
         "source_file": "a.nii.gz",
     })
+    index = index.assign(source_slice_id=index["slice_id"], draw=0)
     write_store(root / "data/slices", images, np.ones_like(lesion), index)
     write_truth(root / "data/truth", lesion)
     metrics, cases, curves, subgroups = {}, [], [], []

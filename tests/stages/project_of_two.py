@@ -31,6 +31,7 @@ def slices() -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
     index = pd.DataFrame({"slice_id": [f"scan{n // 8}:{n % 8}" for n in range(72)]})
     patient = np.arange(72) // 8
     index = index.assign(
+        source_slice_id=index["slice_id"], draw=0,
         scan_id=[f"scan{p}" for p in patient], patient_id=[f"{p:03d}" for p in patient], z=np.arange(72) % 8,
         relative_height=0.5, spacing_row_mm=1.0, spacing_col_mm=1.0, spacing_z_mm=1.0, native_rows=SIZE,
         native_cols=SIZE, label=(np.arange(72) % 4 > 0).astype(int), split=np.array(["train"] * 2 + ["val"] * 3
