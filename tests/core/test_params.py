@@ -75,6 +75,8 @@ def test_scalars_are_typed(tmp_path):
     (lambda v: v["generators"]["coin"].update(steps="soon"), r"`generators\.coin\.steps` is 'soon'"),
     (lambda v: v["classifiers"]["judge"].pop("epochs"), r"missing parameter `classifiers\.judge\.epochs`"),
     (lambda v: v["methods"].update(magic={"needs": "x"}), r"`methods\.magic` has no code"),
+    (lambda v: v["generators"].update(magic={}),
+     r"`generators\.magic` has no code: flipside/generators/magic\.py not found; known are: blobgan, coin"),
     (lambda v: v.update(dataset="unheard_of"), r"`dataset` is 'unheard_of'.*phantom"),
     (lambda v: v["datasets"]["phantom"].pop("layout"), r"datasets\.phantom"),
     (lambda v: v.pop("report"), r"missing parameter `report`"),
