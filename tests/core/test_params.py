@@ -80,6 +80,8 @@ def test_scalars_are_typed(tmp_path):
     (lambda v: v["methods"].update(magic={"needs": "x"}), r"`methods\.magic` has no code"),
     (lambda v: v.update(dataset="unheard_of"),
      r"params.yaml: `dataset` is 'unheard_of', which has no block under `datasets` in datasets.yaml; .*phantom"),
+    (lambda v: v["generators"].update(magic={}),
+     r"`generators\.magic` has no code: flipside/generators/magic\.py not found; known are: blobgan, coin"),
     (lambda v: v["datasets"]["phantom"].pop("layout"), r"datasets\.phantom"),
     (lambda v: v.pop("report"), r"missing parameter `report`"),
     (lambda v: v["filter"].update(window="wide"), r"`filter\.window` is 'wide': .*'fingerprint' or .*tuple"),
