@@ -161,16 +161,11 @@ def check_all(path: Path = PARAMS_FILE) -> None:
 
 def _import_model(spec: str, key: str) -> type[pydantic.BaseModel]:
     module_name, attribute, *name = spec.split(":")
+    found = getattr(importlib.import_module(module_name), attribute)
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
         return found(*name).Params if name else found
     except PluginError as error:
         raise ParamsError(f"{file_of(key)}: `{key}` has no code: {error}") from None
-    except ModuleNotFoundError as error:
-        if error.name != module_name:
-            raise
-        file = f"{module_name.replace('.', '/')}.py"
-        raise ParamsError(f"{file_of(key)}: `{key}` has no code: {file} not found") from None
 
 
 def _scalar(key: str, value: Any, kind: type) -> Any:
