@@ -59,7 +59,7 @@ def facts(run: Run) -> str:
             ("data set", code(params["dataset"])), ("image size", f"{params['image_size']} x {params['image_size']}"),
             ("seed", str(params["seed"])), ("test split", about["test_split"]),
             ("hardware", about["hardware"] or "not recorded"), ("time", duration(about["seconds"])),
-            ("results committed in", f"{code(about['commit'])}, {about['date']}")]
+            ("commit", f"{code(about['commit'])}, {about['date']}")]
     folder = f"results/{run.name}"
     return "\n".join([table(("run", code(run.name)), [(name, cell(text)) for name, text in rows]), "",
                       *(f"* {note}" for note in about["notes"]), "",

@@ -113,7 +113,7 @@ NIFTI_KEYS = "root, page, modality, anomalies, lesion_threshold_px, layout, imag
     (lambda v: v["datasets"]["kits"]["lesion"].update(values=[1, "two"]),
      r"`datasets\.kits\.lesion\.values\[1\]` is 'two'"),
     (lambda v: v["datasets"]["kits"].update(organ="all"),
-     r"`datasets\.kits\.organ` is 'all': .*VolumeMask.* or .*nonzero"),
+     r"`datasets\.kits\.organ` is 'all': .*LabelFiles.* or .*nonzero"),
     (lambda v: v["datasets"]["kits"].pop("ignored"), r"missing parameter `datasets\.kits\.ignored`$"),
     (lambda v: v["datasets"]["kits"].pop("layout"), r"missing parameter `datasets\.kits\.layout`$"),
     (lambda v: v["datasets"]["kits"].update(layout="zip"),

@@ -30,7 +30,8 @@ def explained(prepared, tmp_path_factory):
 def finished(prepared, explained, tmp_path_factory):
     """Everything, undisturbed."""
     root = copied(explained, tmp_path_factory.mktemp("finished") / "project", "data", "models", "reports")
-    copied(prepared, root, "data/extracted", "data/filtered", "data/filtered_truth", "data/truth", "data/clean")
+    copied(prepared, root, "data/extracted", "data/filtered", "data/filtered_truth", "data/filtered_clean",
+           "data/truth", "data/clean")
     for name in MEASURING:
         done(root, name)
     return root

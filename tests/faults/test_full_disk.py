@@ -1,4 +1,4 @@
-"""No room left: the stage says so in one line that names what it was writing, and what stood there before still stands.
+"""No space left: the stage says so in one line that names what it was writing, and what stood there before is kept.
 
 Once on a real small file system, where mounting one is permitted, and once under a limit on the size of a file.
 """
@@ -45,12 +45,12 @@ def fill(disk, room: int):
 
 
 def refused(ended, project, before) -> str:
-    """The one line of a stage that found no room; its outputs are as they were."""
+    """The one line of a stage that ran out of space; its outputs are as they were."""
     (error,) = [line for line in ended.output.splitlines() if line.startswith("error: ")]
     assert ended.status == 1 and "Traceback" not in ended.output
-    assert "can't be written, the disk is full" in error and "make room" in error
-    for output, files in before.items():  # a store's truth goes first: never beside slices of another run
-        assert snapshot(project / output) in ([files, {}] if "truth" in output else [files])
+    assert "can't be written, the disk is full" in error and "free some space" in error
+    for output, files in before.items():  # truth and clean images go first: never beside slices of another run
+        assert snapshot(project / output) in ([files, {}] if output.endswith(("truth", "clean")) else [files])
     assert not [path for folder in ("data", "models", "reports") for path in (project / folder).rglob("*partial*")]
     return error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -226,15 +227,14 @@ def test_a_map_method_is_added_by_one_file_and_its_block(toy_method, folder, mon
     assert pd.read_csv("data/judgements/toy.csv")["judge_x"].notna().all()
 
 
-def test_the_block_of_an_added_method_is_checked_with_all_others(toy_method):
+def test_the_block_of_an_added_method_is_checked_with_all_others(toy_method, folder):
+    shutil.copy(ROOT / "datasets.yaml", folder)
     values = yaml.safe_load(PARAMS_FILE.read_text())
     write_params(values | {"methods": values["methods"] | {"toy": toy_method}})
     check_all()
     write_params(values | {"methods": values["methods"] | {"toy": toy_method | {"power": -1}}})
     with pytest.raises(ParamsError, match=r"`methods\.toy\.power` is -1"):
         check_all()
-
-
 
 
 TOY_GENERATOR = '''
