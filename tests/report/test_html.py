@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from jinja2 import UndefinedError
 
-from flipside.cli import ranking as show
+from flipside.cli.ranking import ranking
 from flipside.core.params import SECTIONS
 from flipside.report import html
 from flipside.report.html import PAGE
@@ -41,7 +41,7 @@ def test_report_is_one_page_without_outside_references_that_shows_every_method(p
         assert (project / f"reports/figures/{name}.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
     assert printed.index("coin  ") < printed.index("rise  ") and str(project / "reports/report.html") in printed
-    show.main()
+    ranking()
     assert "coin is first of 2 methods" in capsys.readouterr().out
 
 
