@@ -110,7 +110,7 @@ def test_every_key_of_a_block_is_needed():
     for content in (NIFTI, SERIES, IMAGES, CLASSES, TABLE):
         content = content | {"root": "x"}
         DatasetsParams.model_validate({"toy": content})
-        for key in content:
+        for key in content.keys() - {"series", "files"}:
             with pytest.raises(pydantic.ValidationError):
                 DatasetsParams.model_validate({"toy": {name: value for name, value in content.items() if name != key}})
 
