@@ -1,4 +1,4 @@
-"""The layout `table`: every kind of file in one table, and what is wrong with a table said with line and column."""
+"""The layout `table`: every kind of file in one table, and what is wrong with a table said with row and column."""
 
 import numpy as np
 import pandas as pd
@@ -56,7 +56,7 @@ def mixed(tmp_path):
         "study,0,,test,,\n"
         "one.dcm,1,p2,train,,\n"
         "png/0.png,0,p3,val,,0.5x0.25\n"
-        "png/1.png,1,p4,val,,2\n"
+        "png/1.png,1.0,p4,val,,2\n"
         "png/2.png,,p4,val,,\n")
     return root
 
@@ -105,7 +105,7 @@ def test_several_volumes_are_channels(mixed):
     (found,) = params.find_scans("toy")
     assert [channel.slice(0)[0, 0] for channel in params.read_scan(found, "salt").channels] == [7, 9]
     write_nifti(mixed / "ct/a_t2.nii.gz", np.full((12, 10, 5), 9, np.int16), AFFINE)
-    with pytest.raises(ReadError, match=r"a_t2.nii.gz: lies on another grid .*5\) than .*labels.csv, line 2"):
+    with pytest.raises(ReadError, match=r"a_t2.nii.gz: lies on another grid .*5\) than .*labels.csv, row 2"):
         params.read_scan(found, "salt")
 
 
@@ -117,17 +117,17 @@ def test_equal_file_names_in_several_folders(mixed, tmp_path):
 
 @pytest.mark.parametrize(("text", "message"), [
     ("path,label\npng/7.png,0\npng/0.png,1\npng/8.png,0\n",
-     r"2 of 3 paths lead nowhere, .*labels.csv, line 2, column 'path': .*7.png; .*line 4.*Correct the table"),
-    ("path,label,mask\npng/0.png,1,masks/0.png\npng/1.png,0,\n", r"1 of 3 paths .*line 2, column 'mask': .*masks/0.png"),
+     r"2 of 3 paths lead nowhere, .*labels.csv, row 2, column 'path': .*7.png; .*row 4.*Correct the table"),
+    ("path,label,mask\npng/0.png,1,masks/0.png\npng/1.png,0,\n", r"1 of 3 paths .*row 2, column 'mask': .*masks/0.png"),
     ("path,label\npng/0.png,0\npng/1.png,maybe\n",
-     r"line 3, column 'label': found 'maybe', expected one of \['0', '1'\]"),
-    ("path,label\npng/0.png,0\npng/1.png,1\npng/0.png,0\n", r"line 4, column 'path': found png/0.png.*line 2"),
-    ("path,label\npng/0.png,0\n,1\n", r"line 3, column 'path': found '', expected the path of a scan"),
+     r"row 3, column 'label': found 'maybe', expected one of \['0', '1'\]"),
+    ("path,label\npng/0.png,0\npng/1.png,1\npng/0.png,0\n", r"row 4, column 'path': found png/0.png.*row 2"),
+    ("path,label\npng/0.png,0\n,1\n", r"row 3, column 'path': found '', expected the path of a scan"),
     ("path,label,patient,split\npng/0.png,0,a,train\npng/1.png,1,a,test\npng/2.png,1,b,test\n",
-     r"line 3, column 'split': found 'test', but .*line 2 has the same patient in 'train'"),
+     r"row 3, column 'split': found 'test', but .*row 2 has the same patient in 'train'"),
     ("path,label,patient\npng/0.png,0,x\npng/1.png,1,x\n", r"column 'patient': all 2 rows are of one patient"),
-    ("path,label,split\npng/0.png,0,dev\n", r"line 2, column 'split': found 'dev', expected one of .*toy.splits"),
-    ("path,label,spacing\npng/0.png,0,-1\n", r"line 2, column 'spacing': found '-1', expected mm as 0.7x0.7"),
+    ("path,label,split\npng/0.png,0,dev\n", r"row 2, column 'split': found 'dev', expected one of .*toy.splits"),
+    ("path,label,spacing\npng/0.png,0,-1\n", r"row 2, column 'spacing': found '-1', expected mm as 0.7x0.7"),
     ("file,label\npng/0.png,0\n", r"has no column 'path', which datasets.toy.path_column names; it has \['file'"),
     ("path,kind\npng/0.png,0\n", r"neither labels nor masks: .*datasets.toy.label_column"),
     ("path,label\n", r"has no row"),
@@ -149,12 +149,12 @@ def test_what_contradicts_the_files_is_refused(mixed, tmp_path):
     write_nifti(mixed / "ct/empty.nii.gz", empty, AFFINE)
     write_nifti(mixed / "ct/short.nii.gz", empty[..., :3], AFFINE)
     for text, message in (
-            ("path,label,mask\nct/a.nii.gz,0,ct/a_mask.nii.gz\n", "label 0, but its mask holds a lesion, .*line 2"),
+            ("path,label,mask\nct/a.nii.gz,0,ct/a_mask.nii.gz\n", "label 0, but its mask holds a lesion, .*row 2"),
             ("path,label,mask\nct/a.nii.gz,1,ct/empty.nii.gz\n", "label 1, but its mask holds no lesion"),
             ("path,label,mask\nct/a.nii.gz,1,ct/short.nii.gz\n", "short.nii.gz: labels of shape .* don't lie on the"),
             ("path,label,mask\npng/0.png,1,ct/a_mask.nii.gz\n", "a_mask.nii.gz: can't be decoded"),
             ("path,label,mask\nct/a.nii.gz,1,png/0.png\n", "png/0.png: is no NIfTI file, but the mask of a volume"),
-            ("path,label,spacing\nct/a.nii.gz,1,3\n", "pixels of 0.8x0.7 mm, .*line 2 says 3x3")):
+            ("path,label,spacing\nct/a.nii.gz,1,3\n", "pixels of 0.8x0.7 mm, .*row 2 says 3x3")):
         with pytest.raises(ReadError, match=message):
             run(mixed, tmp_path / "out", text=text)
 

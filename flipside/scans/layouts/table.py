@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from flipside.scans.scan import UNLABELLED, Scan
 from flipside.scans.tables import read_table
 
 Part = Literal["train", "val", "test"]
-FIRST_LINE = 2  # of the rows in a spreadsheet, below the columns' names
+FIRST_ROW = 2  # as a spreadsheet counts, below the columns' names
 SHOWN = 3  # examples in an error
 
 
@@ -73,7 +74,7 @@ class Table(Layout):
 
     def find_scans(self, dataset: str) -> list[FoundScan]:
         records = self._read(dataset).to_dict("records")
-        rows = [self._row(dataset, line, cells) for line, cells in enumerate(records, start=FIRST_LINE)]
+        rows = [self._row(dataset, number, cells) for number, cells in enumerate(records, start=FIRST_ROW)]
         self._refuse_missing(dataset, rows)
         self._refuse_repeated(rows)
         self._check_patients(dataset, rows)
@@ -114,16 +115,18 @@ class Table(Layout):
             raise DatasetError(f"{file} has no row below its columns' names")
         return table
 
-    def _row(self, dataset: str, line: int, cells: dict[str, str]) -> Row:
-        """What a row says. Raises DatasetError, with line and column, for what it can't say."""
+    def _row(self, dataset: str, number: int, cells: dict[str, str]) -> Row:
+        """What a row says. Raises DatasetError, with row and column, for what it can't say."""
         def cell(column: str) -> str:
             return cells.get(column, "")
 
         def refuse(column: str, found: str, expected: str) -> DatasetError:
-            return DatasetError(f"{Path(self.root) / self.table}, line {line}, column {column!r}: found {found!r}, "
+            return DatasetError(f"{Path(self.root) / self.table}, row {number}, column {column!r}: found {found!r}, "
                                 f"expected {expected}")
 
         path, label, part = cell(self.path_column), cell(self.label_column), cell(self.split_column)
+        if label not in self.classes:
+            label = re.sub(r"\.0+$", "", label)  # 1.0, as tables have it in which some labels are unknown
         if not path:
             raise refuse(self.path_column, path, "the path of a scan")
         if label and label not in self.classes:
@@ -139,7 +142,7 @@ class Table(Layout):
         with_masks = self.mask_column in cells
         unlabelled = UNLABELLED if masks or self.anomalies or (with_masks and self.label_column not in cells) else None
         return Row(
-            place=f"{root / self.table}, line {line}", path=root / self.path_pattern.replace("{path}", path),
+            place=f"{root / self.table}, row {number}", path=root / self.path_pattern.replace("{path}", path),
             more=tuple(root / cell(column) for column in self.image_columns),
             label=self.classes[label] if label else unlabelled, patient=cell(self.patient_column),
             split=self.splits[part] if part else "", masks=masks,
