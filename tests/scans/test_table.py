@@ -55,7 +55,7 @@ def mixed(tmp_path):
         "ct/a.nii.gz,1,p1,train,ct/a_mask.nii.gz; ct/a_more.nii.gz,\n"
         "study,0,,test,,\n"
         "one.dcm,1,p2,train,,\n"
-        "png/0.png,0,p3,val,,0.5x0.25\n"
+        "png/0.png,0,p3,val,,0.5x0.2\n"
         "png/1.png,1.0,p4,val,,2\n"
         "png/2.png,,p4,val,,\n")
     return root
@@ -69,7 +69,7 @@ def test_volumes_series_and_pictures_in_one_table(mixed, tmp_path):
     assert labels == {"0": [0], "1": [1], "a": [0, 0, 1, 0], "one": [1], "study": [0] * 4}  # the mask says which slice
     assert by_scan["lesion_px"].sum().to_dict() == {"0": 0, "1": 0, "a": 7, "one": 0, "study": 0}
     spacing = by_scan[["spacing_row_mm", "spacing_col_mm"]].first().round(4).to_dict("index")
-    assert spacing["0"] == {"spacing_row_mm": 0.5 * 8 / 16, "spacing_col_mm": 0.25 * 10 / 16}
+    assert spacing["0"] == {"spacing_row_mm": 0.5 * 8 / 16, "spacing_col_mm": 0.2 * 10 / 16}
     assert spacing["1"] == {"spacing_row_mm": 1.0, "spacing_col_mm": 1.25}
     assert spacing["a"] == {"spacing_row_mm": 0.5, "spacing_col_mm": 0.525}
     assert dict(zip(got.scans["scan_id"], got.scans["given_split"], strict=True)) == {
@@ -105,7 +105,7 @@ def test_several_volumes_are_channels(mixed):
     (found,) = params.find_scans("toy")
     assert [channel.slice(0)[0, 0] for channel in params.read_scan(found, "salt").channels] == [7, 9]
     write_nifti(mixed / "ct/a_t2.nii.gz", np.full((12, 10, 5), 9, np.int16), AFFINE)
-    with pytest.raises(ReadError, match=r"a_t2.nii.gz: lies on another grid .*5\) than .*labels.csv, row 2"):
+    with pytest.raises(ReadError, match=r"a_t2.nii.gz: lies on another grid .*5\)\) than .*labels.csv, row 2"):
         params.read_scan(found, "salt")
 
 
