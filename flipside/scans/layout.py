@@ -20,6 +20,7 @@ from flipside.scans.readers import ReadError
 from flipside.scans.scan import UNLABELLED, Scan
 
 Label = Literal[0, 1]
+Modality = Literal["ct", "mr", "xray", "mammography", "ultrasound", "other"]
 Spacing = tuple[Annotated[float, pydantic.Field(gt=0)], Annotated[float, pydantic.Field(gt=0)]]
 
 
@@ -59,12 +60,18 @@ class Layout(Params, abc.ABC):
     (`ln -s`)."""
     page: str
     """Web page on which the data set is available; error messages name it."""
-    modality: Literal["ct", "other"]
-    """`ct`: values are Hounsfield units, so that air is known where there are no organ labels."""
+    modality: Modality
+    """`ct`: values are Hounsfield units, so that air is known where there are no organ labels. The others differ in
+    the window that is right for them; `other`: any grey values."""
     anomalies: bool
     """Whether synthetic anomalies are drawn on the slices; for healthy data sets."""
     lesion_threshold_px: int = pydantic.Field(ge=0)
     """A slice is abnormal with strictly more lesion pixels than this on its native grid."""
+    plane: Literal["axial", "coronal", "sagittal", "native"] = "axial"
+    """Plane in which volumes are cut into slices; `native`: across the axis with the coarsest spacing, so that slices
+    have the highest resolution."""
+    context: int = pydantic.Field(default=0, ge=0)
+    """Neighbouring slices on each side that become channels of a slice (2.5D), from the lowest; 0: the slice alone."""
 
     @abc.abstractmethod
     def find_scans(self, dataset: str) -> list[FoundScan]:

@@ -55,7 +55,7 @@ def outcome(read: Read, path: Path, size: int | None) -> str:
     try:
         volume = read(path)
         spacing = (1.0, 1.0, 1.0) if volume.geometry.is_image else volume.geometry.slice_spacing_mm
-        slices = slice_scan(Scan("s", "p", str(path), volume, spacing), "other", 8, 10)
+        slices = slice_scan(Scan("s", "p", str(path), (volume,), spacing), "other", 8, 10)
     except ReadError as error:
         assert error.reason and error.remedy and error.file == str(path), error
         assert "MemoryError" not in error.reason, f"allocated before it refused: {error}"

@@ -64,6 +64,7 @@ class ClassFolders(Layout):
         return Scan(
             scan_id=found.name,
             patient_id=patient_in(found.case, self.patient, found.path) if self.patient else found.name,
-            source_file=self.relative(found.path), volume=read_image(found.path), spacing_mm=(*self.spacing_mm, 1.0),
+            source_file=self.relative(found.path), channels=(read_image(found.path),),
+            spacing_mm=(*self.spacing_mm, 1.0),
             class_label=UNLABELLED if found.class_label is None else found.class_label,
             given_split=found.given_split, image_digest=file_digest(found.path))

@@ -97,7 +97,7 @@ class DicomBirads(Layout):
             patient_id = salted_hash(found.patient, salt)
         elif self.patient:
             patient_id = salted_hash(patient_in(path, self.patient, found.path), salt)
-        return Scan(scan_id=names.scan_id, patient_id=patient_id, source_file=names.source_file, volume=volume,
+        return Scan(scan_id=names.scan_id, patient_id=patient_id, source_file=names.source_file, channels=(volume,),
                     spacing_mm=(*spacing, 1.0), class_label=found.class_label, image_digest=file_digest(found.path))
 
     def identifying_words(self, found: FoundScan) -> Sequence[str]:

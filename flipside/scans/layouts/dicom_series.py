@@ -39,8 +39,8 @@ class DicomSeries(Layout):
         organ, lesion = read_volume_masks(found.path, found.case, Path(self.root), (self.organ, self.lesion),
                                           self.ignored, volume.geometry)
         names = anonymous_names(found.name, self.relative(found.path), header.patient, header.names, salt)
-        return Scan(scan_id=names.scan_id, patient_id=names.patient_id, source_file=names.source_file, volume=volume,
-                    spacing_mm=volume.geometry.slice_spacing_mm, organ=organ, lesion=lesion)
+        return Scan(scan_id=names.scan_id, patient_id=names.patient_id, source_file=names.source_file,
+                    channels=(volume,), spacing_mm=volume.geometry.slice_spacing_mm, organ=organ, lesion=lesion)
 
     def identifying_words(self, found: FoundScan) -> Sequence[str]:
         return sorted({word for path in self._files(found) for word in words_in_header(path)})

@@ -65,7 +65,7 @@ class ImageMasks(Layout):
         return Scan(
             scan_id=found.name,
             patient_id=patient_in(found.case, self.patient, found.path) if self.patient else found.name,
-            source_file=self.relative(found.path), volume=volume, spacing_mm=(*self.spacing_mm, 1.0), organ=organ,
+            source_file=self.relative(found.path), channels=(volume,), spacing_mm=(*self.spacing_mm, 1.0), organ=organ,
             lesion=lesion, image_digest=file_digest(found.path), clean=self._clean(found, volume.geometry))
 
     @property

@@ -36,5 +36,5 @@ class NiftiCases(Layout):
         return Scan(
             scan_id=found.name,
             patient_id=patient_in(found.case, self.patient, found.path) if self.patient else found.name,
-            source_file=self.relative(found.path), volume=volume, spacing_mm=volume.geometry.slice_spacing_mm,
+            source_file=self.relative(found.path), channels=(volume,), spacing_mm=volume.geometry.slice_spacing_mm,
             organ="nonzero" if self.organ == "nonzero" else organ, lesion=lesion)
