@@ -264,3 +264,17 @@ def _series_geometry(headers: Sequence[PlacedHeader], step: np.ndarray) -> Geome
         return Geometry.of_volume((first.header.shape[1], first.header.shape[0], len(headers)), LPS_TO_RAS @ affine)
     except GeometryError as error:
         raise ReadError(first.path, str(error), LEAVE_OUT) from None
+
+
+def read_dicom_volume(path: Path) -> tuple[Volume, Header]:
+    """A folder with one series, or a file with one image, with its (first) header.
+
+    Raises ReadError for a folder that holds no series or several, and for files as the readers above do.
+    """
+    if not path.is_dir():
+        return read_dicom_image(path)
+    files = [file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")
+             and file.name.upper() != "DICOMDIR"]
+    if not files:
+        raise ReadError(path, "holds no file", "Name the folder that holds the series' files")
+    return read_dicom_series(files)

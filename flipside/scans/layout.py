@@ -58,14 +58,14 @@ class Layout(Params, abc.ABC):
     root: str
     """Folder of the data set. DVC watches `data/raw/<name of the block>`: put the data there or link them there
     (`ln -s`)."""
-    page: str
-    """Web page on which the data set is available; error messages name it."""
-    modality: Modality
+    page: str = ""
+    """Where the data set is available, such as its web page; error messages name it."""
+    modality: Modality = "other"
     """`ct`: values are Hounsfield units, so that air is known where there are no organ labels. The others differ in
     the window that is right for them; `other`: any grey values."""
-    anomalies: bool
+    anomalies: bool = False
     """Whether synthetic anomalies are drawn on the slices; for healthy data sets."""
-    lesion_threshold_px: int = pydantic.Field(ge=0)
+    lesion_threshold_px: int = pydantic.Field(0, ge=0)
     """A slice is abnormal with strictly more lesion pixels than this on its native grid."""
     plane: Literal["axial", "coronal", "sagittal", "native"] = "axial"
     """Plane in which volumes are cut into slices; `native`: across the axis with the coarsest spacing, so that slices
@@ -96,6 +96,11 @@ class Layout(Params, abc.ABC):
         """Words in the scan's headers that tell whose it is, to keep them out of messages about it."""
         return ()
 
+    @property
+    def source(self) -> str:
+        """Where to get the data set, for the end of a sentence; "" where the block doesn't say."""
+        return f" from {self.page}" if self.page else ""
+
     def relative(self, path: Path) -> str:
         """A path below the data set's root, with slashes."""
         return path.relative_to(self.root).as_posix()
@@ -116,7 +121,7 @@ class Layout(Params, abc.ABC):
         root = Path(self.root)
         if not root.is_dir():
             raise DatasetError(f"{root} not found: put the data set there or set datasets.{dataset}.root to its "
-                               f"folder. It is available from {self.page}")
+                               f"folder.{f' It is available{self.source}' if self.page else ''}")
         if "{case}" not in pattern:
             raise DatasetError(f"datasets.{dataset}: pattern {pattern!r} must contain {{case}}")
         expression = compile_pattern(pattern, names or {})
@@ -124,7 +129,7 @@ class Layout(Params, abc.ABC):
                    if (match := expression.fullmatch(self.relative(path))) and path.is_dir() == folders]
         if not matches:
             raise DatasetError(f"{root} holds nothing that matches {pattern!r}: check datasets.{dataset}, or get the "
-                               f"data set from {self.page}")
+                               f"data set{self.source}")
         return matches
 
     def refuse_equal_names(self, dataset: str, found: Sequence[FoundScan]) -> None:

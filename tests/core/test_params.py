@@ -115,7 +115,7 @@ NIFTI_KEYS = ("root, page, modality, anomalies, lesion_threshold_px, plane, cont
      r"`datasets\.kits\.lesion\.values\[1\]` is 'two'"),
     (lambda v: v["datasets"]["kits"].update(organ="all"),
      r"`datasets\.kits\.organ` is 'all': .*LabelFiles.* or .*nonzero"),
-    (lambda v: v["datasets"]["kits"].pop("ignored"), r"missing parameter `datasets\.kits\.ignored`$"),
+    (lambda v: v["datasets"]["kits"].pop("image"), r"missing parameter `datasets\.kits\.image`$"),
     (lambda v: v["datasets"]["kits"].pop("layout"), r"missing parameter `datasets\.kits\.layout`$"),
     (lambda v: v["datasets"]["kits"].update(layout="zip"),
      r"`datasets\.kits\.layout` is 'zip'; expected .*'nifti_cases'"),

@@ -27,21 +27,22 @@ class DicomBirads(Layout):
     """Pattern of the images (DICOM, or PNG and the like), with {case}."""
     tables: list[str] = pydantic.Field(min_length=1)
     """CSV files under the root; an image with several rows is abnormal if one of them is."""
-    separator: str = pydantic.Field(min_length=1, max_length=1)
+    separator: str = pydantic.Field(",", min_length=1, max_length=1)
     """Character between the CSV files' columns."""
     file_column: str
     """Column that names the image."""
-    file_pattern: Regex
-    """Regular expression whose group in that column is the image's {case}."""
+    file_pattern: Regex = r"([^/]+?)(?:\.[^./]*)?$"
+    """Regular expression whose group in that column is the image's {case}; by default the file's name without its
+    ending."""
     label_column: str
     """Column with the BI-RADS category or the pathology."""
     classes: dict[str, Label | None]
     """Its values -> 0 healthy, 1 abnormal, null left out."""
-    patient_column: str | None
+    patient_column: str | None = None
     """Column with the patient's id; null: the id comes from `patient`."""
-    patient: Regex | None
+    patient: Regex | None = None
     """Regular expression whose group in the image's path is the patient; null: the id comes from the DICOM header."""
-    spacing_mm: Spacing | None
+    spacing_mm: Spacing | None = None
     """Height and width of a pixel in mm for images that have no spacing of their own; null: those are refused."""
 
     def find_scans(self, dataset: str) -> list[FoundScan]:
@@ -58,7 +59,7 @@ class DicomBirads(Layout):
         for name in self.tables:
             file = Path(self.root) / name
             if not file.is_file():
-                raise DatasetError(f"{file} not found: it has the labels; get it from {self.page}")
+                raise DatasetError(f"{file} not found: it has the labels; get it{self.source}")
             rows = pd.read_csv(file, sep=self.separator, dtype=str, keep_default_na=False, skipinitialspace=True)
             wanted = [column for column in (self.file_column, self.label_column, self.patient_column) if column]
             missing = [column for column in wanted if column not in rows]

@@ -16,15 +16,15 @@ from flipside.scans.scan import Scan
 
 class DicomSeries(Layout):
     layout: Literal["dicom_series"]
-    series: str
+    series: str = "{case}"
     """Pattern of the folders, with one series in each, with {case}."""
-    files: str
+    files: str = "*"
     """Pattern of a series' files in its folder."""
-    organ: LabelFiles | None
+    organ: LabelFiles | None = None
     """Labels of the organ as NIfTI files on the series' grid, patterns from the root; null: no labels."""
-    lesion: LabelFiles | None
+    lesion: LabelFiles | None = None
     """Labels of the lesions, as those of the organ; null: no labels."""
-    ignored: Ignored
+    ignored: Ignored = []
     """Label values that are neither organ nor lesion; `any`: all values may occur. Otherwise a value that nothing names
     is refused."""
 
