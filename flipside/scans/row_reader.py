@@ -15,8 +15,9 @@ from flipside.core.files import file_digest
 from flipside.scans.dicom import read_dicom_volume, words_in_header
 from flipside.scans.geometry import Geometry, grids_agree
 from flipside.scans.labels import Mask
+from flipside.scans.pictures import read_image, read_image_labels
 from flipside.scans.privacy import ScanNames, anonymous_names, salted_hash
-from flipside.scans.readers import ReadError, Volume, read_image, read_image_labels, read_nifti, read_nifti_labels
+from flipside.scans.readers import ReadError, Volume, read_nifti, read_nifti_labels
 from flipside.scans.scan import UNLABELLED, Scan
 
 NIFTI_ENDINGS = (".nii", ".nii.gz")

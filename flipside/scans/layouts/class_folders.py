@@ -10,7 +10,7 @@ import pydantic
 
 from flipside.core.files import file_digest
 from flipside.scans.layout import DatasetError, FoundScan, Label, Layout, Regex, Spacing, patient_in
-from flipside.scans.readers import read_image
+from flipside.scans.pictures import read_image
 from flipside.scans.scan import UNLABELLED, Scan
 
 Part = Literal["train", "test"]

@@ -15,8 +15,9 @@ from pydicom.misc import is_dicom
 from flipside.core.files import file_digest
 from flipside.scans.dicom import read_dicom_image, words_in_header
 from flipside.scans.layout import DatasetError, FoundScan, Label, Layout, Regex, Spacing, patient_in
+from flipside.scans.pictures import read_image
 from flipside.scans.privacy import ScanNames, anonymous_names, salted_hash
-from flipside.scans.readers import ReadError, read_image
+from flipside.scans.readers import ReadError
 from flipside.scans.scan import UNLABELLED, Scan
 
 

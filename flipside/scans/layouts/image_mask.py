@@ -12,7 +12,8 @@ from flipside.core.files import file_digest
 from flipside.scans.geometry import Geometry
 from flipside.scans.labels import Ignored, LabelFiles, Mask, find_label_files, read_masks
 from flipside.scans.layout import FoundScan, Layout, Regex, Spacing, patient_in
-from flipside.scans.readers import ReadError, Volume, read_image, read_image_labels
+from flipside.scans.pictures import read_image, read_image_labels
+from flipside.scans.readers import ReadError, Volume
 from flipside.scans.scan import Scan
 
 Channel = tuple[Annotated[int, pydantic.Field(ge=0, le=255)], Annotated[int, pydantic.Field(ge=0, le=255)]]
