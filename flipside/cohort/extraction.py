@@ -78,7 +78,9 @@ def extract(dataset: str, layout: Layout, params: ExtractParams, image_size: int
     index: list[dict] = []
     scans: list[dict] = []
     foreground: dict[str, np.ndarray] = {}
-    left_out = [_left_out(error, found, layout, params.patient_salt) for found, error in others]
+    left_out = [_without_label(found, layout, params.patient_salt) for found in found_scans if found.class_label is None]
+    left_out += [_left_out(error, found, layout, params.patient_salt) for found, error in others]
+    unread = 0
     without_organ: list[str] = []
     for found in progress(labelled, "extracting"):
         try:
@@ -88,6 +90,7 @@ def extract(dataset: str, layout: Layout, params: ExtractParams, image_size: int
             if params.on_error == "fail":
                 raise
             left_out.append(_left_out(error, found, layout, params.patient_salt))
+            unread += 1
             continue
         if not slices.index:
             without_organ.append(scan.source_file)
@@ -101,16 +104,16 @@ def extract(dataset: str, layout: Layout, params: ExtractParams, image_size: int
         array.close()
     class_left_out = len(found_scans) - len(labelled)
     if not index:
-        first = f"; the first: {left_out[0]['file']}: {left_out[0]['reason']}" if left_out else ""
+        first = f"; the first: {left_out[-unread]['file']}: {left_out[-unread]['reason']}" if unread else ""
         raise ExtractError(f"datasets.{dataset}: no slice left of {len(found_scans)} scans in {layout.root}: "
                            f"{len(without_organ)} have no organ in any slice, {class_left_out} have a class that is "
-                           f"left out, {len(left_out)} can't be read{first}. "
+                           f"left out or unknown, {unread} can't be read{first}. "
                            f"Check `organ` under datasets.{dataset} and the files that it names")
     manifest = {
         "dataset": dataset, "anomalies": layout.anomalies, "lesion_threshold_px": layout.lesion_threshold_px,
         "modality": layout.modality, "left_out": left_out, "without_organ": without_organ,
         "counts": {"found": len(found_scans), "scans": len(scans), "slices": len(index),
-                   "patients": len({scan["patient_id"] for scan in scans}), "left_out": len(left_out),
+                   "patients": len({scan["patient_id"] for scan in scans}), "left_out": unread,
                    "without_organ": len(without_organ), "class_left_out": class_left_out},
     }
     pd.DataFrame(index)[[*COLUMNS, "lesion_px", "sha256", "class_label"]].to_csv(folder / "index.csv", index=False)
@@ -121,6 +124,12 @@ def extract(dataset: str, layout: Layout, params: ExtractParams, image_size: int
                 np.lib.format.write_array(file, values)
     write_json(folder / "manifest.json", manifest)
     return manifest
+
+
+def _without_label(found: FoundScan, layout: Layout, salt: str) -> dict[str, str]:
+    """The manifest's entry of a scan that counts neither as healthy nor as abnormal."""
+    return {"file": without_names(layout.relative(found.path), layout.identifying_words(found), salt),
+            "reason": "its label is unknown, or of a class that is left out"}
 
 
 def _left_out(error: ReadError, found: FoundScan, layout: Layout, salt: str) -> dict[str, str]:

@@ -19,6 +19,7 @@ from flipside.scans.dicom_grouping import (
     split_series,
 )
 from flipside.scans.dicom_header import LEAVE_OUT, Header, read_header, read_headers
+from flipside.scans.dicom_header import words_in_header as words_in_header  # part of what this file offers
 from flipside.scans.dicom_pixels import read_planes
 from flipside.scans.dicom_placing import differing_grids, grid_of_slices, place, sort_along_normal
 from flipside.scans.geometry import Geometry, to_slices

@@ -172,10 +172,10 @@ def _split(placed: Sequence[PlacedHeader], separators: Sequence[str]) -> list[Di
     folders: dict[Path, list[PlacedHeader]] = defaultdict(list)
     for one in placed:
         folders[one.path.parent].append(one)
-    groups_of_folders = list(folders.values())
-    if not doubled or len(folders) == 1 or not all(map(_is_even, groups_of_folders)):
-        groups_of_folders = [list(placed)]
-    return [DicomVolume(tuple(one.header for one in group)) for group in groups_of_folders]
+    if doubled and len(folders) > 1 and all(map(_is_even, folders.values())):
+        return [DicomVolume(tuple(one.header for one in group), f"folder {folder.name}")
+                for folder, group in folders.items()]
+    return [DicomVolume(tuple(one.header for one in placed))]
 
 
 def _apart(placed: Sequence[PlacedHeader], groups: Sequence[Sequence[PlacedHeader]]) -> bool:

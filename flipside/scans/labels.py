@@ -23,7 +23,7 @@ class LabelFiles(Params):
 
     files: list[str] = pydantic.Field(min_length=1)
     """Patterns of the label files, with {case}; the structure is their union."""
-    values: list[int] | None
+    values: list[int] | None = None
     """Label values that belong to the structure; null: every value but 0."""
 
     @property

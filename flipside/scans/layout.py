@@ -20,6 +20,7 @@ from flipside.scans.readers import ReadError
 from flipside.scans.scan import UNLABELLED, Scan
 
 Label = Literal[0, 1]
+Modality = Literal["ct", "mr", "xray", "mammography", "ultrasound", "other"]
 Spacing = tuple[Annotated[float, pydantic.Field(gt=0)], Annotated[float, pydantic.Field(gt=0)]]
 
 
@@ -64,14 +65,20 @@ class Layout(Params, abc.ABC):
     root: str
     """Folder of the data set. DVC watches `data/raw/<name of the block>`: put the data there or link them there
     (`ln -s`)."""
-    page: str
-    """Web page on which the data set is available; error messages name it."""
-    modality: Literal["ct", "other"]
-    """`ct`: values are Hounsfield units, so that air is known where there are no organ labels."""
-    anomalies: bool
+    page: str = ""
+    """Where the data set is available, such as its web page; error messages name it."""
+    modality: Modality = "other"
+    """`ct`: values are Hounsfield units, so that air is known where there are no organ labels. The others differ in
+    the window that is right for them; `other`: any grey values."""
+    anomalies: bool = False
     """Whether synthetic anomalies are drawn on the slices; for healthy data sets."""
-    lesion_threshold_px: int = pydantic.Field(ge=0)
+    lesion_threshold_px: int = pydantic.Field(0, ge=0)
     """A slice is abnormal with strictly more lesion pixels than this on its native grid."""
+    plane: Literal["axial", "coronal", "sagittal", "native"] = "axial"
+    """Plane in which volumes are cut into slices; `native`: across the axis with the coarsest spacing, so that slices
+    have the highest resolution."""
+    context: int = pydantic.Field(default=0, ge=0)
+    """Neighbouring slices on each side that become channels of a slice (2.5D), from the lowest; 0: the slice alone."""
 
     @abc.abstractmethod
     def find_scans(self, dataset: str) -> list[FoundScan]:
@@ -100,6 +107,11 @@ class Layout(Params, abc.ABC):
         """Words in the scan's headers that tell whose it is, to keep them out of messages about it."""
         return ()
 
+    @property
+    def source(self) -> str:
+        """Where to get the data set, for the end of a sentence; "" where the block doesn't say."""
+        return f" from {self.page}" if self.page else ""
+
     def relative(self, path: Path) -> str:
         """A path below the data set's root, with slashes."""
         return path.relative_to(self.root).as_posix()
@@ -109,7 +121,7 @@ class Layout(Params, abc.ABC):
         root = Path(self.root)
         if not root.is_dir():
             raise DatasetError(f"{root} not found: put the data set there or set datasets.{dataset}.root to its "
-                               f"folder. It is available from {self.page}")
+                               f"folder.{f' It is available{self.source}' if self.page else ''}")
         return root
 
     def find_by_pattern(self, dataset: str, pattern: str, folders: bool = False) -> list[FoundScan]:
@@ -133,7 +145,7 @@ class Layout(Params, abc.ABC):
                    if (match := expression.fullmatch(self.relative(path))) and path.is_dir() == folders]
         if not matches:
             raise DatasetError(f"{root} holds nothing that matches {pattern!r}: check datasets.{dataset}, or get the "
-                               f"data set from {self.page}")
+                               f"data set{self.source}")
         return matches
 
     def refuse_equal_names(self, dataset: str, found: Sequence[FoundScan]) -> None:

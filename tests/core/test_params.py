@@ -98,7 +98,8 @@ def test_any_section_is_checked_before_any_work(tmp_path, edit, message):
         check_all(edited(tmp_path, edit))
 
 
-NIFTI_KEYS = "root, page, modality, anomalies, lesion_threshold_px, layout, image, organ, lesion, ignored, patient$"
+NIFTI_KEYS = ("root, page, modality, anomalies, lesion_threshold_px, plane, context, layout, image, organ, lesion, "
+              "ignored, patient$")
 
 
 @pytest.mark.parametrize(("edit", "message"), [
@@ -114,7 +115,7 @@ NIFTI_KEYS = "root, page, modality, anomalies, lesion_threshold_px, layout, imag
      r"`datasets\.kits\.lesion\.values\[1\]` is 'two'"),
     (lambda v: v["datasets"]["kits"].update(organ="all"),
      r"`datasets\.kits\.organ` is 'all': .*LabelFiles.* or .*nonzero"),
-    (lambda v: v["datasets"]["kits"].pop("ignored"), r"missing parameter `datasets\.kits\.ignored`$"),
+    (lambda v: v["datasets"]["kits"].pop("image"), r"missing parameter `datasets\.kits\.image`$"),
     (lambda v: v["datasets"]["kits"].pop("layout"), r"missing parameter `datasets\.kits\.layout`$"),
     (lambda v: v["datasets"]["kits"].update(layout="zip"),
      r"`datasets\.kits\.layout` is 'zip'; expected .*'nifti_cases'"),
@@ -132,7 +133,7 @@ def test_inside_a_choice_of_models_the_key_is_the_one_in_the_file(tmp_path, edit
     (lambda v: v["datasets"]["phantom"].update(imagge=1),
      r"unknown parameter `datasets\.phantom\.imagge`; known are: root, page"),
     (lambda v: v["datasets"]["phantom"].pop("image"), r"missing parameter `datasets\.phantom\.image`"),
-    (lambda v: v["datasets"]["phantom"].update(modality="mr"), r"`datasets\.phantom\.modality` is 'mr'"),
+    (lambda v: v["datasets"]["phantom"].update(modality="mri"), r"`datasets\.phantom\.modality` is 'mri'"),
     (lambda v: v["datasets"].pop("phantom"), r"missing parameter `datasets\.phantom`; found: synthetic_effect, "),
 ])
 def test_the_message_on_a_data_set_names_its_file(tmp_path, edit, message):

@@ -23,7 +23,8 @@ from PIL import Image
 from flipside.cohort.slicing import slice_scan
 from flipside.scans.dicom import read_dicom_image, read_dicom_series
 from flipside.scans.geometry import SIDE_MM, slices_shape
-from flipside.scans.readers import ReadError, Volume, read_image, read_nifti
+from flipside.scans.pictures import read_image
+from flipside.scans.readers import ReadError, Volume, read_nifti
 from flipside.scans.scan import Scan
 from tests.scans.scans_fixture import write_nifti, write_series, write_slice
 
@@ -54,7 +55,7 @@ def outcome(read: Read, path: Path, size: int | None) -> str:
     try:
         volume = read(path)
         spacing = (1.0, 1.0, 1.0) if volume.geometry.is_image else volume.geometry.slice_spacing_mm
-        slices = slice_scan(Scan("s", "p", str(path), volume, spacing), "other", 8, 10)
+        slices = slice_scan(Scan("s", "p", str(path), (volume,), spacing), "other", 8, 10)
     except ReadError as error:
         assert error.reason and error.remedy and error.file == str(path), error
         assert "MemoryError" not in error.reason, f"allocated before it refused: {error}"

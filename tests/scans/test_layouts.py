@@ -106,13 +106,20 @@ def test_wrong_blocks_are_refused(tmp_path, content, changes, message):
         DatasetsParams.model_validate({"toy": content | {"root": "x"} | changes})
 
 
-def test_every_key_of_a_block_is_needed():
-    for content in (NIFTI, SERIES, IMAGES, CLASSES, TABLE):
-        content = content | {"root": "x"}
-        DatasetsParams.model_validate({"toy": content})
-        for key in content.keys() - {"series", "files"}:
-            with pytest.raises(pydantic.ValidationError):
-                DatasetsParams.model_validate({"toy": {name: value for name, value in content.items() if name != key}})
+NEEDED = [(NIFTI, {"image"}), (SERIES, set()), (IMAGES, {"image"}), (CLASSES, {"image", "classes"}),
+          (TABLE, {"image", "tables", "file_column", "label_column", "classes"})]
+
+
+@pytest.mark.parametrize(("content", "needed"), NEEDED, ids=[content["layout"] for content, _ in NEEDED])
+def test_a_block_needs_few_keys_and_the_others_have_defaults(content, needed):
+    if content is CLASSES:
+        content = content | {"image": "{class}/{case}.png"}
+    needed = needed | {"layout", "root"}
+    least = {key: value for key, value in (content | {"root": "x"}).items() if key in needed}
+    DatasetsParams.model_validate({"toy": least})
+    for key in needed:
+        with pytest.raises(pydantic.ValidationError):
+            DatasetsParams.model_validate({"toy": {name: value for name, value in least.items() if name != key}})
 
 
 def test_table_of_birads(tmp_path):
@@ -177,4 +184,4 @@ def test_a_layout_is_one_more_file(tmp_path):
                             capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("['scan_7']")
-    assert "'class_folders', 'dicom_birads', 'dicom_series', 'image_mask', 'nifti_cases', 'toy'" in result.stdout
+    assert "'class_folders', 'dicom_birads', 'dicom_series', 'image_mask', 'nifti_cases', 'table', 'toy'" in result.stdout

@@ -160,7 +160,7 @@ def whole(volume: Volume) -> np.ndarray:
 
 def taken(volume: Volume, file: Path) -> Volume:
     """The volume, if the extraction takes it: that refuses what a reader can't see before it has read every slice."""
-    slice_scan(Scan("scan", "patient", str(file), volume, (1.0, 1.0, 1.0)), "other", 8, 10)
+    slice_scan(Scan("scan", "patient", str(file), (volume,), (1.0, 1.0, 1.0)), "other", 8, 10)
     return volume
 
 

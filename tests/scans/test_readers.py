@@ -9,7 +9,8 @@ from PIL import Image
 
 from flipside.scans.dicom import read_dicom_image, read_dicom_series
 from flipside.scans.geometry import Geometry, from_slices, grids_agree
-from flipside.scans.readers import ReadError, read_image, read_image_labels, read_nifti, read_nifti_labels
+from flipside.scans.pictures import read_image, read_image_labels
+from flipside.scans.readers import ReadError, read_nifti, read_nifti_labels
 from tests.scans.scans_fixture import DATA, needs_data, write_nifti, write_series, write_slice
 
 AFFINE = np.diag([-0.8, -0.9, 3.0, 1.0])

@@ -10,7 +10,7 @@ import pydantic
 
 from flipside.core.files import file_digest
 from flipside.scans.layout import DatasetError, FoundScan, Label, Layout, Regex, Spacing, patient_in
-from flipside.scans.readers import read_image
+from flipside.scans.pictures import read_image
 from flipside.scans.scan import UNLABELLED, Scan
 
 Part = Literal["train", "test"]
@@ -22,11 +22,11 @@ class ClassFolders(Layout):
     """Pattern of the images, with {class} and {case}, and with {split} where `splits` lists any."""
     classes: dict[str, Label] = pydantic.Field(min_length=2)
     """Name of each class -> 0 healthy, 1 abnormal; images of other classes are left out."""
-    splits: dict[str, Part]
+    splits: dict[str, Part] = {}
     """Name of each part -> train or test, where the data set brings its own split; {}: it brings none."""
-    patient: Regex | None
+    patient: Regex | None = None
     """Regular expression whose group in {case} is the patient; null: every image is a patient."""
-    spacing_mm: Spacing
+    spacing_mm: Spacing = (1.0, 1.0)
     """Height and width of a pixel in mm, which pictures don't tell; [1, 1] where unknown: mm in the results are then
     pixels."""
 
@@ -54,7 +54,7 @@ class ClassFolders(Layout):
         for name, count in counts.items():
             if count == 0:
                 raise DatasetError(f"{Path(self.root)}: class {name!r} of datasets.{dataset}.classes has no image; "
-                                   f"images: {counts}. Correct `classes` or get the whole data set from {self.page}")
+                                   f"images: {counts}. Correct `classes` or get the whole data set{self.source}")
         parts = {self.splits[groups["split"]] for groups in matches if "split" in groups}
         if len(parts) == 1:
             raise DatasetError(f"{Path(self.root)}: images only in the {parts.pop()} part, expected folders "
@@ -64,6 +64,7 @@ class ClassFolders(Layout):
         return Scan(
             scan_id=found.name,
             patient_id=patient_in(found.case, self.patient, found.path) if self.patient else found.name,
-            source_file=self.relative(found.path), volume=read_image(found.path), spacing_mm=(*self.spacing_mm, 1.0),
+            source_file=self.relative(found.path), channels=(read_image(found.path),),
+            spacing_mm=(*self.spacing_mm, 1.0),
             class_label=UNLABELLED if found.class_label is None else found.class_label,
             given_split=found.given_split, image_digest=file_digest(found.path))

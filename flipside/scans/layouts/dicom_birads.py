@@ -13,11 +13,11 @@ import pydantic
 from pydicom.misc import is_dicom
 
 from flipside.core.files import file_digest
-from flipside.scans.dicom import read_dicom_image
-from flipside.scans.dicom_header import words_in_header
-from flipside.scans.layout import DatasetError, FoundScan, Label, Layout, Regex, Spacing, patient_in
+from flipside.scans.dicom import read_dicom_image, words_in_header
+from flipside.scans.layout import DatasetError, FoundScan, Label, Layout, LeftOut, Regex, Spacing, patient_in
+from flipside.scans.pictures import read_image
 from flipside.scans.privacy import ScanNames, anonymous_names, salted_hash
-from flipside.scans.readers import ReadError, read_image
+from flipside.scans.readers import ReadError
 from flipside.scans.scan import UNLABELLED, Scan
 
 
@@ -27,27 +27,46 @@ class DicomBirads(Layout):
     """Pattern of the images (DICOM, or PNG and the like), with {case}."""
     tables: list[str] = pydantic.Field(min_length=1)
     """CSV files under the root; an image with several rows is abnormal if one of them is."""
-    separator: str = pydantic.Field(min_length=1, max_length=1)
+    separator: str = pydantic.Field(",", min_length=1, max_length=1)
     """Character between the CSV files' columns."""
     file_column: str
     """Column that names the image."""
-    file_pattern: Regex
-    """Regular expression whose group in that column is the image's {case}."""
+    file_pattern: Regex = r"([^/]+?)(?:\.[^./]*)?$"
+    """Regular expression whose group in that column is the image's {case}; by default the file's name without its
+    ending."""
     label_column: str
     """Column with the BI-RADS category or the pathology."""
     classes: dict[str, Label | None]
     """Its values -> 0 healthy, 1 abnormal, null left out."""
-    patient_column: str | None
+    patient_column: str | None = None
     """Column with the patient's id; null: the id comes from `patient`."""
-    patient: Regex | None
+    patient: Regex | None = None
     """Regular expression whose group in the image's path is the patient; null: the id comes from the DICOM header."""
-    spacing_mm: Spacing | None
+    spacing_mm: Spacing | None = None
     """Height and width of a pixel in mm for images that have no spacing of their own; null: those are refused."""
 
     def find_scans(self, dataset: str) -> list[FoundScan]:
-        found, table = self.find_by_pattern(dataset, self.image), self.read_tables()
-        return [dataclasses.replace(scan, class_label=label, patient=patient) for scan in found
-                for label, patient in [table.get(scan.case, (UNLABELLED, ""))]]
+        return self.find_scans_and_others(dataset)[0]
+
+    def find_scans_and_others(self, dataset: str) -> tuple[list[FoundScan], list[LeftOut]]:
+        found, table, parts = self.find_by_pattern(dataset, self.image), self.read_tables(), self._named_elsewhere()
+        scans = [dataclasses.replace(scan, class_label=label, patient=patient) for scan in found
+                 if scan.case in table or scan.case not in parts
+                 for label, patient in [table.get(scan.case, (UNLABELLED, ""))]]
+        return scans, [LeftOut(scan, ReadError(
+            scan.path, f"is no image of its own: the tables name it under {parts[scan.case]!r}", "Nothing needs be done"
+        )) for scan in found if scan.case not in table and scan.case in parts]
+
+    def _named_elsewhere(self) -> dict[str, str]:
+        """{case: column} of files that the tables name in other columns, such as crops and ROI masks of an image."""
+        named: dict[str, str] = {}
+        for name in self.tables:
+            rows = pd.read_csv(Path(self.root) / name, sep=self.separator, dtype=str, keep_default_na=False,
+                               skipinitialspace=True)
+            for column in rows.columns.drop([self.file_column]):
+                named |= {match.group(1): column for value in rows[column]
+                          if "/" in value and (match := re.search(self.file_pattern, value.strip()))}
+        return named
 
     def read_tables(self) -> dict[str, tuple[int | None, str]]:
         """{case: (class label, None: left out; the patient as the table names it)}.
@@ -58,7 +77,7 @@ class DicomBirads(Layout):
         for name in self.tables:
             file = Path(self.root) / name
             if not file.is_file():
-                raise DatasetError(f"{file} not found: it has the labels; get it from {self.page}")
+                raise DatasetError(f"{file} not found: it has the labels; get it{self.source}")
             rows = pd.read_csv(file, sep=self.separator, dtype=str, keep_default_na=False, skipinitialspace=True)
             wanted = [column for column in (self.file_column, self.label_column, self.patient_column) if column]
             missing = [column for column in wanted if column not in rows]
@@ -97,7 +116,7 @@ class DicomBirads(Layout):
             patient_id = salted_hash(found.patient, salt)
         elif self.patient:
             patient_id = salted_hash(patient_in(path, self.patient, found.path), salt)
-        return Scan(scan_id=names.scan_id, patient_id=patient_id, source_file=names.source_file, volume=volume,
+        return Scan(scan_id=names.scan_id, patient_id=patient_id, source_file=names.source_file, channels=(volume,),
                     spacing_mm=(*spacing, 1.0), class_label=found.class_label, image_digest=file_digest(found.path))
 
     def identifying_words(self, found: FoundScan) -> Sequence[str]:

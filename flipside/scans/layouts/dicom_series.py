@@ -36,12 +36,12 @@ class DicomSeries(Layout):
     are grouped by SeriesInstanceUID, and by what tells the volumes of one series apart (acquisition, echo, …)."""
     files: str = "*"
     """Pattern of a series' files in its folder (capitals or not); with `series` alone."""
-    organ: LabelFiles | None
+    organ: LabelFiles | None = None
     """Labels of the organ as NIfTI files on the series' grid, patterns from the root; null: no labels. {case} is what
     it stood for in `series`, else the scan's name: the path of its folder with _ between the names."""
-    lesion: LabelFiles | None
+    lesion: LabelFiles | None = None
     """Labels of the lesions, as those of the organ; null: no labels."""
-    ignored: Ignored
+    ignored: Ignored = []
     """Label values that are neither organ nor lesion; `any`: all values may occur. Otherwise a value that nothing names
     is refused."""
 
@@ -61,13 +61,13 @@ class DicomSeries(Layout):
             for folder, groups in self.match_files(dataset, self.series, folders=True):
                 found, case = self._find_in(folder), groups["case"]
                 for volume in found.volumes:
-                    name = "_".join([case, *_part(volume)]) if len(found.volumes) > 1 else case
+                    name = "_".join([case, *_part(volume, found.volumes)])
                     scans.append(FoundSeries(name, folder, case, volume=volume, names=found.names))
                 others += _others(found)
         if not scans:
             first = f"; the first of {len(others)} files left out: {others[0].reason}" if others else ""
             raise DatasetError(f"{self.root} holds no DICOM series of slices: check datasets.{dataset}, or get the "
-                               f"data set from {self.page}{first}")
+                               f"data set{self.source}{first}")
         self.refuse_equal_names(dataset, scans)
         return scans, others
 
@@ -77,8 +77,8 @@ class DicomSeries(Layout):
         organ, lesion = read_volume_masks(found.path, found.case, Path(self.root), (self.organ, self.lesion),
                                           self.ignored, volume.geometry)
         names = anonymous_names(found.name, self.relative(found.path), header.patient, header.names, salt)
-        return Scan(scan_id=names.scan_id, patient_id=names.patient_id, source_file=names.source_file, volume=volume,
-                    spacing_mm=volume.geometry.slice_spacing_mm, organ=organ, lesion=lesion)
+        return Scan(scan_id=names.scan_id, patient_id=names.patient_id, source_file=names.source_file,
+                    channels=(volume,), spacing_mm=volume.geometry.slice_spacing_mm, organ=organ, lesion=lesion)
 
     def identifying_words(self, found: FoundScan) -> Sequence[str]:
         assert isinstance(found, FoundSeries)
@@ -119,27 +119,27 @@ def _others(found: FoundVolumes) -> list[LeftOut]:
 
 
 def _names(volumes: Sequence[DicomVolume], root: Path) -> list[str]:
-    """Names of the volumes: the path of the folder (or single file) that holds one and no other, else of what holds it
-    with eight digits that stand for its series and what tells it apart in there."""
+    """Names of the volumes: the path of the folder (or single file) that holds one and no other, else with eight digits
+    that stand for its series and with what tells it apart in there."""
     folders = Counter(folder for volume in volumes for folder in {file.parent for file in volume.files})
     files = Counter(file for volume in volumes for file in volume.files)
-    names = []
+    names: list[list[str]] = []
     for volume in volumes:
-        place, alone = _place(volume.files), False
-        if place.is_dir():
-            alone = place != root and folders[place] == 1 and {file.parent for file in volume.files} == {place}
+        place = _place(volume.files)
+        if place.is_file():
+            alone, path = files[place] == 1, place.relative_to(root).with_suffix("")
         else:
-            alone = files[place] == 1
-        parts = place.relative_to(root).with_suffix("").parts if place.is_file() else place.relative_to(root).parts
-        names.append("_".join(parts if alone else [*parts, *_part(volume)]))
-    twice = {name for name, count in Counter(names).items() if count > 1}
-    return ["_".join([name, *_part(volume)]) if name in twice else name
+            alone, path = place != root and folders[place] == 1, place.relative_to(root)
+        names.append([*path.parts, *([] if alone else _part(volume, volumes))])
+    twice = Counter("_".join(name) for name in names)
+    return ["_".join([*name, volume.series] if twice["_".join(name)] > 1 else name)
             for name, volume in zip(names, volumes, strict=True)]
 
 
-def _part(volume: DicomVolume) -> list[str]:
-    """What tells a volume apart from others of its folder."""
-    return [volume.series, *([re.sub(r"\W+", "_", volume.part)] if volume.part else [])]
+def _part(volume: DicomVolume, others: Sequence[DicomVolume]) -> list[str]:
+    """What tells a volume apart from others, in words that can stand in a name."""
+    part = re.sub(r"[^\w.]+", "_", volume.part)
+    return [*([volume.series] if len({other.series for other in others}) > 1 else []), *([part] if part else [])]
 
 
 def _place(files: Sequence[Path]) -> Path:

@@ -12,7 +12,8 @@ from flipside.core.files import file_digest
 from flipside.scans.geometry import Geometry
 from flipside.scans.labels import Ignored, LabelFiles, Mask, find_label_files, read_masks
 from flipside.scans.layout import FoundScan, Layout, Regex, Spacing, patient_in
-from flipside.scans.readers import ReadError, Volume, read_image, read_image_labels
+from flipside.scans.pictures import read_image, read_image_labels
+from flipside.scans.readers import ReadError, Volume
 from flipside.scans.scan import Scan
 
 Channel = tuple[Annotated[int, pydantic.Field(ge=0, le=255)], Annotated[int, pydantic.Field(ge=0, le=255)]]
@@ -21,7 +22,7 @@ Channel = tuple[Annotated[int, pydantic.Field(ge=0, le=255)], Annotated[int, pyd
 class ImageMask(LabelFiles):
     """A structure in a data set's mask pictures."""
 
-    colours: list[tuple[Channel, Channel, Channel]] | None
+    colours: list[tuple[Channel, Channel, Channel]] | None = None
     """Ranges of R, G and B (both ends included) that belong to the structure, instead of `values`; null: grey masks."""
 
     @pydantic.model_validator(mode="after")
@@ -39,16 +40,16 @@ class ImageMasks(Layout):
     layout: Literal["image_mask"]
     image: str
     """Pattern of the images, with {case}."""
-    organ: ImageMask | None
+    organ: ImageMask | None = None
     """Labels of the organ; null: no labels."""
-    lesion: ImageMask | None
+    lesion: ImageMask | None = None
     """Labels of the lesions; null: no labels."""
-    ignored: Ignored
+    ignored: Ignored = []
     """Grey values that are neither organ nor lesion; `any`: all values may occur. Otherwise a value that nothing names
     is refused."""
-    patient: Regex | None
+    patient: Regex | None = None
     """Regular expression whose group in {case} is the patient; null: every image is a patient."""
-    spacing_mm: Spacing
+    spacing_mm: Spacing = (1.0, 1.0)
     """Height and width of a pixel in mm, which pictures don't tell; [1, 1] where unknown: mm in the results are then
     pixels."""
     clean: str | None = None
@@ -64,7 +65,7 @@ class ImageMasks(Layout):
         return Scan(
             scan_id=found.name,
             patient_id=patient_in(found.case, self.patient, found.path) if self.patient else found.name,
-            source_file=self.relative(found.path), volume=volume, spacing_mm=(*self.spacing_mm, 1.0), organ=organ,
+            source_file=self.relative(found.path), channels=(volume,), spacing_mm=(*self.spacing_mm, 1.0), organ=organ,
             lesion=lesion, image_digest=file_digest(found.path), clean=self._clean(found, volume.geometry))
 
     @property

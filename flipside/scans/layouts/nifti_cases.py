@@ -15,14 +15,14 @@ class NiftiCases(Layout):
     layout: Literal["nifti_cases"]
     image: str
     """Pattern of the volumes, with {case}."""
-    organ: LabelFiles | Literal["nonzero"] | None
+    organ: LabelFiles | Literal["nonzero"] | None = None
     """Labels of the organ; `nonzero`: every voxel but 0 of the volume (skull-stripped brain); null: no labels."""
-    lesion: LabelFiles | None
+    lesion: LabelFiles | None = None
     """Labels of the lesions; null: no labels."""
-    ignored: Ignored
+    ignored: Ignored = []
     """Label values that are neither organ nor lesion; `any`: all values may occur. Otherwise a value that nothing names
     is refused."""
-    patient: Regex | None
+    patient: Regex | None = None
     """Regular expression whose group in {case} is the patient; null: every case is a patient."""
 
     def find_scans(self, dataset: str) -> list[FoundScan]:
@@ -36,5 +36,5 @@ class NiftiCases(Layout):
         return Scan(
             scan_id=found.name,
             patient_id=patient_in(found.case, self.patient, found.path) if self.patient else found.name,
-            source_file=self.relative(found.path), volume=volume, spacing_mm=volume.geometry.slice_spacing_mm,
+            source_file=self.relative(found.path), channels=(volume,), spacing_mm=volume.geometry.slice_spacing_mm,
             organ="nonzero" if self.organ == "nonzero" else organ, lesion=lesion)
