@@ -144,7 +144,7 @@ def split_series(headers: Sequence[Header]) -> list[DicomVolume]:
     except ReadError as error:
         return [DicomVolume(tuple(headers), fault=error)]
     if len(grids) > 1 and min(map(len, grids)) == 1:  # no volume of its own: a damaged header among the others
-        largest, alone = max(grids, key=len), min(grids, key=len)
+        alone, *_, largest = sorted(grids, key=len)
         what = differing_grids(largest[0], alone[0])
         other = next((one for one in largest if one.path != alone[0].path), largest[0])
         return [DicomVolume(tuple(headers), fault=ReadError(

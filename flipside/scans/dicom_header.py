@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.uid import UID
 
 from flipside.scans.geometry import SIDE_MM, plausible_sides
 from flipside.scans.privacy import identifying_words
@@ -26,6 +27,7 @@ NO_SCAN = {"SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "RTRECORD", "RTIMAGE", "SR", "
 LOCALIZERS = re.compile(r"LOCALI[ZS]ER|SCOUT|TOPOGRAM|SURVIEW|SCANOGRAM")  # in a value of ImageType
 SCREENS = re.compile(r"SCREEN|\bDOSE|REPORT|\bPROT\b")
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame kinds, .1 to .4
+PROJECTIONS = {"CR", "DX", "MG", "PX", "IO", "XA", "RF", "US", "IVUS", "XC", "OP", "ES", "GM", "SM"}
 QUANTITIES = {"CT", "PT"}  # their values mean the same however they are displayed
 MAX_PIXELS = 1 << 28  # of one image; the largest mammograms have a tenth
 LEAVE_OUT = "Leave it out with extract.on_error: skip, or move it away"
@@ -120,7 +122,11 @@ def check_kind(path: Path, dataset: pydicom.Dataset) -> int:
     if dataset.get("Modality") in NO_SCAN:
         raise NoScanError(path, f"holds {dataset.Modality}, not a scan", LEAVE_OUT)
     if "Rows" not in dataset or "Columns" not in dataset:
-        raise NoScanError(path, "holds no image", LEAVE_OUT)
+        kind = UID(str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or "")).name
+        if not kind or "Image" in kind:  # cut off, or without its pixels
+            raise ReadError(path, f"holds no image, though it says {kind or 'nothing else'}",
+                            f"Get the file again. {LEAVE_OUT}")
+        raise NoScanError(path, f"holds no image ({kind})", LEAVE_OUT)
     if not 0 < int(dataset.Rows) * int(dataset.Columns) <= MAX_PIXELS:
         raise ReadError(path, f"has {dataset.Rows}x{dataset.Columns} pixels, expected 1 to {MAX_PIXELS}", LEAVE_OUT)
     colour = str(dataset.get("PhotometricInterpretation"))
@@ -224,6 +230,8 @@ def _no_volume(dataset: pydicom.Dataset, sources: Sequence[pydicom.Dataset], has
             return "is a mosaic of many slices in one image (Siemens)"
     if str(dataset.get("SOPClassUID") or "").startswith(SECONDARY_CAPTURE) and not has_position:
         return "is a secondary capture without a position"
+    if dataset.get("Modality") in PROJECTIONS and not has_position:
+        return f"is no slice of a volume but an image of its own ({dataset.Modality})"
     return ""
 
 
