@@ -103,14 +103,15 @@ def choose(survey: Survey, table: PurePosixPath | None, healthy: list[str]) -> P
         return found
     if table is None:
         for propose in (lambda: propose_masks(survey), lambda: propose_classes(survey, healthy),
-                        lambda: propose_volumes(survey)):
+                        *([] if survey.dicom else [lambda: propose_volumes(survey)])):
             proposal = propose()
             if not isinstance(proposal, str):
+                proposal.notes += reasons[: len(survey.tables)]
                 return proposal
             reasons.append(proposal)
     if survey.dicom:
         reasons.append(f"{len(survey.dicom)} DICOM files, but no labels: make a table with a row for each series (the path "
-                       "of its folder) or image, and the columns path and label")
+                       "of its folder) or image, and the columns path and label (and mask, for masks in NIfTI)")
     raise ParamsError("no layout fits, nothing was written. " + ". ".join(reasons) + ". A CSV in the folder with the "
                       "columns path and label (0 healthy, 1 abnormal) always does")
 

@@ -15,6 +15,8 @@ from flipside.scans.readers import ReadError
 
 MOST_CLASSES = 20
 LOOKED_AT = 20  # masks whose values are looked at
+MANY = 8  # values that are named
+NOT_BLACK = [[[1, 255], [0, 255], [0, 255]], [[0, 255], [1, 255], [0, 255]], [[0, 255], [0, 255], [1, 255]]]
 
 
 def propose_classes(survey: Survey, healthy: list[str]) -> Proposal | str:
@@ -71,11 +73,11 @@ def propose_masks(survey: Survey) -> Proposal | str:
             affix = _affix(list(folders[folder]), list(folders[mask_folder]))
             if affix is None:
                 continue
-            images = list(folders[folder].values())
-            block = {"layout": "image_mask", "image": _pattern(images, ""), "lesion": {
-                "files": [_pattern(list(folders[mask_folder].values()), affix)]}, "ignored": "any"}
-            proposal = Proposal(block, has_masks=True)
-            proposal.guesses["lesion"] = _values(survey, list(folders[mask_folder].values()))
+            images, files = list(folders[folder].values()), list(folders[mask_folder].values())
+            in_colours, told = _values(survey, files)
+            lesion = {"files": [_pattern(files, affix)]} | ({"colours": NOT_BLACK} if in_colours else {})
+            proposal = Proposal({"layout": "image_mask", "image": _pattern(images, ""), "lesion": lesion,
+                                 "ignored": "any"}, {"lesion": told}, has_masks=True)
             lone = set(folders[folder]) - {name.removesuffix(affix) for name in folders[mask_folder]}
             if lone:
                 return (f"{len(lone)} of {len(folders[folder])} pictures of {folder} have no mask in {mask_folder}, such "
@@ -102,19 +104,22 @@ def _pattern(paths: list[PurePosixPath], affix: str) -> str:
     return (paths[0].parent / ("{case}" + affix + (endings.pop() if len(endings) == 1 else ".*"))).as_posix()
 
 
-def _values(survey: Survey, masks: list[PurePosixPath]) -> str:
-    """What the masks hold, in words."""
-    values: set[int] = set()
+def _values(survey: Survey, masks: list[PurePosixPath]) -> tuple[bool, str]:
+    """Whether the masks are in colours, and what they hold, in words."""
+    values: set[tuple[int, ...]] = set()
+    in_colours = False
     for path in masks[:: max(1, len(masks) // LOOKED_AT)]:
         try:
-            samples = decode_picture(survey.folder / path).samples
+            samples = decode_picture(survey.folder / path).samples  # (R,C) or (R,C,3)
         except ReadError as error:
-            return str(error)
-        if samples.ndim == 3:
-            return "masks in colours: give the lesion's ranges in `colours`"
-        values |= set(np.unique(samples).tolist())
-    shown = ", ".join(map(str, sorted(values)[:10])) + (", …" if len(values) > 10 else "")
-    return f"every value but 0 is taken for lesion; the masks hold {shown}"
+            return False, str(error)
+        pixels = samples.reshape(-1, 1 if samples.ndim == 2 else samples.shape[2])
+        in_colours |= bool(np.ptp(pixels, axis=1).any())
+        values |= set(map(tuple, np.unique(pixels, axis=0)[:MANY].tolist()))
+    shown = ", ".join(str(value[0] if not in_colours else list(value)) for value in sorted(values)[:MANY])
+    more = ", and others" if len(values) > MANY else ""
+    what = "colour but black" if in_colours else "value but 0"
+    return in_colours, f"every {what} is taken for lesion; the masks hold {shown}{more}"
 
 
 def _patient(proposal: Proposal, names: list[str]) -> None:

@@ -11,7 +11,7 @@ PARTS = {"train": "train", "training": "train", "tr": "train", "val": "val", "va
          "dev": "val", "test": "test", "testing": "test", "ts": "test"}
 MASKS = re.compile(r"seg|mask|label|lesion|tumou?r|annot|contour|^gt$|_gt$|ground.?truth", re.IGNORECASE)
 ENOUGH_PATIENTS = 5
-LARGEST_SHARE = 0.2  # of the scans that one patient may have where patients are read from names
+LARGEST_SHARE = 0.4  # of the scans that one patient may have where patients are read from names
 PATIENT_IN_NAME = (r"^([^_]+)_", r"^([^_-]+)[_-]", r"^(.+)[_-][^_-]+$")  # from coarse to fine
 
 
