@@ -68,7 +68,7 @@ def extract(dataset: str, layout: Layout, params: ExtractParams, image_size: int
     Returns the manifest. Raises ReadError at the first bad scan (with `on_error: fail`), ExtractError where no slice
     remains, DatasetError where the data set is not what its layout's block says.
     """
-    found_scans = layout.find_scans(dataset)
+    found_scans, others = layout.find_scans_and_others(dataset)
     labelled = [found for found in found_scans if found.class_label is not None]
     dtypes: dict[str, type] = {"images": np.float32, "organ": np.uint8, "lesion": np.uint8}
     if layout.has_clean_images:
@@ -79,6 +79,7 @@ def extract(dataset: str, layout: Layout, params: ExtractParams, image_size: int
     scans: list[dict] = []
     foreground: dict[str, np.ndarray] = {}
     left_out = [_without_label(found, layout, params.patient_salt) for found in found_scans if found.class_label is None]
+    left_out += [_left_out(error, found, layout, params.patient_salt) for found, error in others]
     unread = 0
     without_organ: list[str] = []
     for found in progress(labelled, "extracting"):

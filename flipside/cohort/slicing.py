@@ -74,7 +74,9 @@ def slice_scan(scan: Scan, modality: str, image_size: int, foreground_samples: i
         })
     described = {
         "scan_id": scan.scan_id, "patient_id": scan.patient_id,
-        "lesion_volume_mm3": float(lesion_px.sum() * np.prod(scan.spacing_mm)), "source_file": scan.source_file,
+        "lesion_volume_mm3": float(
+            lesion_px.sum() * np.prod(scan.spacing_mm) * scan.volume.geometry.volume_over_sides),
+        "source_file": scan.source_file,
         "given_split": scan.given_split, "geometry": scan.volume.geometry.to_json(),
     }
     foreground = _sample_foreground(scan, modality, kept, areas, foreground_samples)

@@ -14,7 +14,7 @@ from pydicom.misc import is_dicom
 
 from flipside.core.files import file_digest
 from flipside.scans.dicom import read_dicom_image, words_in_header
-from flipside.scans.layout import DatasetError, FoundScan, Label, Layout, Regex, Spacing, patient_in
+from flipside.scans.layout import DatasetError, FoundScan, Label, Layout, LeftOut, Regex, Spacing, patient_in
 from flipside.scans.pictures import read_image
 from flipside.scans.privacy import ScanNames, anonymous_names, salted_hash
 from flipside.scans.readers import ReadError
@@ -46,9 +46,27 @@ class DicomBirads(Layout):
     """Height and width of a pixel in mm for images that have no spacing of their own; null: those are refused."""
 
     def find_scans(self, dataset: str) -> list[FoundScan]:
-        found, table = self.find_by_pattern(dataset, self.image), self.read_tables()
-        return [dataclasses.replace(scan, class_label=label, patient=patient) for scan in found
-                for label, patient in [table.get(scan.case, (UNLABELLED, ""))]]
+        return self.find_scans_and_others(dataset)[0]
+
+    def find_scans_and_others(self, dataset: str) -> tuple[list[FoundScan], list[LeftOut]]:
+        found, table, parts = self.find_by_pattern(dataset, self.image), self.read_tables(), self._named_elsewhere()
+        scans = [dataclasses.replace(scan, class_label=label, patient=patient) for scan in found
+                 if scan.case in table or scan.case not in parts
+                 for label, patient in [table.get(scan.case, (UNLABELLED, ""))]]
+        return scans, [LeftOut(scan, ReadError(
+            scan.path, f"is no image of its own: the tables name it under {parts[scan.case]!r}", "Nothing needs be done"
+        )) for scan in found if scan.case not in table and scan.case in parts]
+
+    def _named_elsewhere(self) -> dict[str, str]:
+        """{case: column} of files that the tables name in other columns, such as crops and ROI masks of an image."""
+        named: dict[str, str] = {}
+        for name in self.tables:
+            rows = pd.read_csv(Path(self.root) / name, sep=self.separator, dtype=str, keep_default_na=False,
+                               skipinitialspace=True)
+            for column in rows.columns.drop([self.file_column]):
+                named |= {match.group(1): column for value in rows[column]
+                          if "/" in value and (match := re.search(self.file_pattern, value.strip()))}
+        return named
 
     def read_tables(self) -> dict[str, tuple[int | None, str]]:
         """{case: (class label, None: left out; the patient as the table names it)}.
