@@ -108,9 +108,9 @@ NIFTI_KEYS = ("root, page, modality, anomalies, lesion_threshold_px, plane, cont
     (lambda v: v["datasets"]["phantom"].update(imagge=v["datasets"]["phantom"].pop("image")),
      r"unknown parameter `datasets\.phantom\.imagge`"),  # rather than: `image` is missing
     (lambda v: v["datasets"]["kits"]["organ"].update(value=[1]),
-     r"unknown parameter `datasets\.kits\.organ\.value`; known are: files, values$"),
+     r"unknown parameter `datasets\.kits\.organ\.value`; known are: files, values, several$"),
     (lambda v: v["datasets"]["curvas"]["organ"].update(colour=1),
-     r"unknown parameter `datasets\.curvas\.organ\.colour`; known are: files, values, colours$"),
+     r"unknown parameter `datasets\.curvas\.organ\.colour`; known are: files, values, several, colours$"),
     (lambda v: v["datasets"]["kits"]["lesion"].update(values=[1, "two"]),
      r"`datasets\.kits\.lesion\.values\[1\]` is 'two'"),
     (lambda v: v["datasets"]["kits"].update(organ="all"),

@@ -13,6 +13,7 @@ from flipside.scans.labels import find_label_files
 from flipside.scans.layout import DatasetError
 from flipside.scans.layouts import LAYOUTS, DatasetParams, DatasetsParams
 from flipside.scans.readers import ReadError
+from flipside.scans.tables import TableError
 from tests.scans.scans_fixture import CLASSES, IMAGES, NIFTI, SERIES, TABLE
 
 ROOT = Path(__file__).parents[2]
@@ -130,7 +131,7 @@ def test_table_of_birads(tmp_path):
                           ("File Name;Bi-Rads\n1;7\n", "line 2.*'7'"),
                           ("File Name;Bi-Rads\nx;1\n", "line 2.*file_pattern")):
         (tmp_path / "labels.csv").write_text(text)
-        with pytest.raises(DatasetError, match=message):
+        with pytest.raises((DatasetError, TableError), match=message):
             params.read_tables()
     (tmp_path / "labels.csv").unlink()
     with pytest.raises(DatasetError, match="labels.csv not found.*https://example.org/data"):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from flipside.scans.labels import Ignored, LabelFiles, read_volume_masks
-from flipside.scans.layout import FoundScan, Layout, Regex, patient_in
+from flipside.scans.layout import FoundScan, Layout, Regex, check_patients, patient_in, patients_in
 from flipside.scans.readers import read_nifti
 from flipside.scans.scan import Scan
 
@@ -26,7 +26,10 @@ class NiftiCases(Layout):
     """Regular expression whose group in {case} is the patient; null: every case is a patient."""
 
     def find_scans(self, dataset: str) -> list[FoundScan]:
-        return self.find_by_pattern(dataset, self.image)
+        found = self.find_by_pattern(dataset, self.image)
+        if self.patient:
+            check_patients(dataset, "patient", patients_in([scan.case for scan in found], self.patient))
+        return found
 
     def read_scan(self, found: FoundScan, salt: str) -> Scan:
         volume = read_nifti(found.path)
