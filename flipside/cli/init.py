@@ -62,8 +62,8 @@ def init(
     for error in description.failed[:3]:
         print(f"warning: {error}")
     if description.failed:
-        print(f"warning: {len(description.failed)} of the scans that were tried can't be read; with extract.on_error: skip "
-              "they are left out, else the first one stops the run")
+        print(f"warning: {len(description.failed)} of the scans that were tried can't be read; with extract.on_error: "
+              "skip they are left out, else the first one stops the run")
     if description.failed and not description.lows:
         raise ParamsError("no scan that was tried could be read: nothing was written")
     if survey.others:
@@ -110,8 +110,8 @@ def choose(survey: Survey, table: PurePosixPath | None, healthy: list[str]) -> P
                 return proposal
             reasons.append(proposal)
     if survey.dicom:
-        reasons.append(f"{len(survey.dicom)} DICOM files, but no labels: make a table with a row for each series (the path "
-                       "of its folder) or image, and the columns path and label (and mask, for masks in NIfTI)")
+        reasons.append(f"{len(survey.dicom)} DICOM files, but no labels: make a table with a row for each series (the "
+                       "path of its folder) or image, and the columns path and label (and mask, for masks in NIfTI)")
     raise ParamsError("no layout fits, nothing was written. " + ". ".join(reasons) + ". A CSV in the folder with the "
                       "columns path and label (0 healthy, 1 abnormal) always does")
 

@@ -71,8 +71,8 @@ def link_data(folder: Path, name: str) -> str:
     if link.exists() and link.resolve() == folder.resolve():
         return f"{link} is the folder"
     if link.exists() or link.is_symlink():
-        raise ParamsError(f"{link} exists and leads to {link.resolve()}, not to {folder}: give another --name, or remove "
-                          "it")
+        raise ParamsError(f"{link} exists and leads to {link.resolve()}, not to {folder}: give another --name, or "
+                          "remove it")
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(folder.resolve())
     return f"{link} -> {folder.resolve()} (a link; nothing was copied)"

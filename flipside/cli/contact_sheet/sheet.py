@@ -20,6 +20,7 @@ from flipside.core.files import read_json
 from flipside.core.store import SliceStore
 from flipside.report.pictures import TRUE_POSITIVE, grey
 
+PICTURE, PAGE = Path("reports/contact_sheet.png"), Path("reports/contact_sheet.html")
 ACROSS = 8  # slices of each part and class
 SIDE = 128  # pixels that a shown slice has at least on its longer side
 MEASURED = 400  # slices of which the values are measured
@@ -168,11 +169,11 @@ def _left_out(extracted: dict[str, Any]) -> list[str]:
 def _warnings(index: pd.DataFrame, rows: list[SheetRow], values: np.ndarray, window: Any, with_lesion: np.ndarray
               ) -> list[str]:
     """What a reader should look at before training."""
-    found = [f"the {row.part} part has only {row.slices} {row.kind} slices of {row.patients} patients: its numbers will "
-             "say little" for row in rows if row.part != "train" and 0 < row.slices < FEW]
+    found = [f"the {row.part} part has only {row.slices} {row.kind} slices of {row.patients} patients: its numbers "
+             "will say little" for row in rows if row.part != "train" and 0 < row.slices < FEW]
     if (index["patient_id"] == index["scan_id"]).all():
-        found.append("the data set names no patients, so every scan counts as a patient of its own: where several are of "
-                     "one patient, name the patients, or training and test share them")
+        found.append("the data set names no patients, so every scan counts as a patient of its own: where several are "
+                     "of one patient, name the patients, or training and test share them")
     white = float((values >= 1).mean()) if len(values) else 0.0
     if white > SATURATED:
         found.append(f"{white:.0%} of the pixels lie at or above the window's upper end ({window}) and are plain white")
@@ -181,11 +182,6 @@ def _warnings(index: pd.DataFrame, rows: list[SheetRow], values: np.ndarray, win
     abnormal = (index["label"] == 1).to_numpy()
     unmasked = int((abnormal & ~with_lesion).sum())
     if with_lesion.any() and unmasked:
-        found.append(f"{unmasked} of {abnormal.sum()} abnormal slices have no lesion in their mask at this size: they are "
-                     "trained on, but in no measure of overlap")
+        found.append(f"{unmasked} of {abnormal.sum()} abnormal slices have no lesion in their mask at this size: they "
+                     "are trained on, but in no measure of overlap")
     return found
-
-
-def output_files(folder: Path = Path("reports")) -> tuple[Path, Path]:
-    """Where the sheet is written: the picture and the page."""
-    return folder / "contact_sheet.png", folder / "contact_sheet.html"
