@@ -10,7 +10,7 @@ import contextlib
 import gzip
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -19,7 +19,8 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from PIL import Image
 
-from flipside.scans.geometry import Geometry, GeometryError, grids_agree, to_slices
+from flipside.scans.geometry import Geometry, GeometryError, from_slices, grids_agree, to_slices
+from flipside.scans.pixels import gather
 
 DEFLATE_LIMIT = 1032  # deflate never packs tighter (zlib's documentation)
 CHUNK = 1 << 24  # bytes decompressed at once
@@ -85,9 +86,7 @@ def read_nifti(path: Path) -> Volume:
         stored = stored.reshape(geometry.shape, order="F")  # drops axes of length one
     if stored.dtype.kind not in "iuf":
         raise ReadError(path, f"holds {image.get_data_dtype()} voxels (colour or complex)", "Convert it to grey values")
-    slices = to_slices(stored, geometry)  # (Z,R,C)
-    if abs(slices.strides[0]) < max(map(abs, slices.strides)):
-        slices = np.ascontiguousarray(slices)  # slices would be scattered over the whole file: gather them once
+    slices = gather(to_slices(stored, geometry))  # (Z,R,C)
     proxy = _proxy(image)
     return Volume(slices, float(proxy.slope), float(proxy.inter), geometry)
 
@@ -163,6 +162,8 @@ def read_nifti_labels(path: Path, geometry: Geometry, image_path: Path | str) ->
             path, f"labels of shape {labels.geometry.shape} with affine {_short(labels.geometry.affine)} don't lie on "
             f"the grid of {image_path}, shape {geometry.shape} with affine {_short(geometry.affine)}",
             "Get the labels that belong to the image, or resample them onto its grid")
+    turned = labels.geometry.turned_like(geometry)
+    labels = replace(labels, stored=to_slices(from_slices(labels.stored, labels.geometry), turned), geometry=turned)
     if labels.stored.dtype.kind in "iu" and (labels.slope, labels.intercept) == (1.0, 0.0):
         return labels.stored
     whole = np.empty(labels.stored.shape, np.int16)  # (Z,R,C)
