@@ -8,7 +8,7 @@ from flipside.artifacts.clean import remove_clean, write_clean
 from flipside.artifacts.truth import remove_truth, write_truth
 from flipside.cohort.extracted import Extracted
 from flipside.cohort.selection import FilterParams, select_slices
-from flipside.cohort.splits import check_classes, check_leakage, count_by_split
+from flipside.cohort.splits import check_classes, check_leakage, count_by_split, unused_split
 from flipside.cohort.windowing import choose_windows, measure_saturation, window_clean, window_slices, window_text
 from flipside.core.params import announce, load_section, load_value, stage_main
 from flipside.core.paths import EXTRACTED, FILTERED, FILTERED_CLEAN, FILTERED_TRUTH
@@ -25,7 +25,8 @@ def main() -> None:
     # Which slices, in which split, and the windows for their intensities.
     selection = select_slices(extracted, params, seed)
     rows, index = selection.rows, selection.index
-    warnings = [] if extracted.manifest["anomalies"] else check_classes(index)
+    warnings = unused_split(extracted.scans, params.use_given_split)
+    warnings += [] if extracted.manifest["anomalies"] else check_classes(index)
     windows = choose_windows(params, extracted, index)
     saturation, saturated = measure_saturation(params, extracted, windows)
     warnings += saturated

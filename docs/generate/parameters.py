@@ -7,7 +7,7 @@ from typing import Any
 import pydantic
 
 from docs.generate.schema import Model, Parameter
-from docs.generate.tables import cell, code, table
+from docs.generate.tables import as_yaml, cell, code, table
 from flipside.core import params as loader
 from flipside.core.image_size import ImageSize
 
@@ -80,17 +80,19 @@ def layouts(model: type[pydantic.BaseModel], key: str, value: dict[str, dict[str
     parts = []
     for member in schema.members(schema.root["additionalProperties"]):
         parts += [f"### Layout {member['properties']['layout']['const']}", "", fields_table(schema, member), ""]
-    rows = [(code(name), code(block["layout"]), code(block["root"]), cell(block["page"]))
+    rows = [(code(name), code(block["layout"]), code(block["root"]), cell(block.get("page", "")))
             for name, block in value.items()]
     parts += ["### Blocks that are there", "", table(("name", "layout", "folder", "where to get it"), rows)]
     return "\n".join(parts)
 
 
 def fields_table(schema: Model, member: dict[str, Any]) -> str:
-    """The fields of one model, without values."""
-    return table(("key", "type", "meaning"), [
-        (code(name), schema.kind(field), cell(field.get("description", "")))
-        for name, field in member["properties"].items() if "const" not in field])
+    """The fields of one model with their defaults, those that must be given first."""
+    fields = [(name, field) for name, field in member["properties"].items() if "const" not in field]
+    fields.sort(key=lambda one: "default" in one[1])
+    return table(("key", "default", "type", "meaning"), [
+        (code(name), code(as_yaml(field["default"])) if "default" in field else "must be given", schema.kind(field),
+         cell(field.get("description", ""))) for name, field in fields])
 
 
 def row(parameter: Parameter) -> tuple[str, str, str, str]:

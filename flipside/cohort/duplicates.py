@@ -16,6 +16,7 @@ from flipside.core.progress import progress
 # 16 x 16 DCT signs. The usual 8 x 8 hash can't tell one brain or abdomen from another: at distance 10 of 64 a quarter
 # of a brain MRI set is one group. With 256 bits, copies lie below 30 and different patients' CT slices above 50.
 HASH_SIZE = 16
+RANK = {"test": 0, "val": 1}  # of copies of an image in given parts: which one stays
 BLOCK = 256  # rows of the comparison held in memory at once
 
 
@@ -71,10 +72,11 @@ def drop_copies(images: np.ndarray, index: pd.DataFrame, rows: np.ndarray, label
 def find_identical(sha256: np.ndarray, labels: np.ndarray, given_split: np.ndarray) -> IdenticalImages:
     """Group images by the digest of their bytes; all arguments (N,).
 
-    One copy stays, a test image before a training one (so a data set's own test part stays whole), else the first.
+    One copy stays, a test image before one for validation or training (so a data set's own test part stays whole), a
+    validation image before a training one, else the first.
     Copies with different labels are all dropped: nothing says which label is right.
     """
-    table = pd.DataFrame({"sha256": sha256, "label": labels, "rank": np.where(given_split == "test", 0, 1)})
+    table = pd.DataFrame({"sha256": sha256, "label": labels, "rank": [RANK.get(part, len(RANK)) for part in given_split]})
     table = table[table.duplicated("sha256", keep=False)]
     extra, conflicting, groups = [], [], []
     for _, copies in table.groupby("sha256", sort=False):

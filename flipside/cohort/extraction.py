@@ -72,7 +72,7 @@ def extract(dataset: str, layout: Layout, params: ExtractParams, image_size: Ima
     (with `on_error: fail`), ExtractError where no slice remains, DatasetError where the data set is not what its
     layout's block says.
     """
-    found_scans = layout.find_scans(dataset)
+    found_scans, others = layout.find_scans_and_others(dataset)
     labelled = [found for found in found_scans if found.class_label is not None]
     names = ["images", "organ", "lesion", *(["clean"] if layout.has_clean_images else [])]
     arrays: dict[str, GrowingArray] = {}  # made with the first scan, which tells the number of channels
@@ -81,7 +81,9 @@ def extract(dataset: str, layout: Layout, params: ExtractParams, image_size: Ima
     index: list[dict] = []
     scans: list[dict] = []
     foreground: dict[str, np.ndarray] = {}
-    left_out: list[dict[str, str]] = []
+    left_out = [_without_label(found, layout, params.patient_salt) for found in found_scans if found.class_label is None]
+    left_out += [_left_out(error, found, layout, params.patient_salt) for found, error in others]
+    unread = 0
     without_organ: list[str] = []
     for found in progress(labelled, "extracting"):
         try:
@@ -92,6 +94,7 @@ def extract(dataset: str, layout: Layout, params: ExtractParams, image_size: Ima
             if params.on_error == "fail":
                 raise
             left_out.append(_left_out(error, found, layout, params.patient_salt))
+            unread += 1
             continue
         if not slices.index:
             without_organ.append(scan.source_file)
@@ -111,17 +114,17 @@ def extract(dataset: str, layout: Layout, params: ExtractParams, image_size: Ima
         array.close()
     class_left_out = len(found_scans) - len(labelled)
     if not index:
-        first = f"; the first: {left_out[0]['file']}: {left_out[0]['reason']}" if left_out else ""
+        first = f"; the first: {left_out[-unread]['file']}: {left_out[-unread]['reason']}" if unread else ""
         raise ExtractError(f"datasets.{dataset}: no slice left of {len(found_scans)} scans in {layout.root}: "
                            f"{len(without_organ)} have no organ in any slice, {class_left_out} have a class that is "
-                           f"left out, {len(left_out)} can't be read{first}. "
+                           f"left out or unknown, {unread} can't be read{first}. "
                            f"Check `organ` under datasets.{dataset} and the files that it names")
     manifest = {
         "dataset": dataset, "anomalies": layout.anomalies, "lesion_threshold_px": layout.lesion_threshold_px,
         "modality": layout.modality, "left_out": left_out, "without_organ": without_organ,
         "channels": channels, "planes": dict(planes),
         "counts": {"found": len(found_scans), "scans": len(scans), "slices": len(index),
-                   "patients": len({scan["patient_id"] for scan in scans}), "left_out": len(left_out),
+                   "patients": len({scan["patient_id"] for scan in scans}), "left_out": unread,
                    "without_organ": len(without_organ), "class_left_out": class_left_out},
     }
     pd.DataFrame(index)[[*COLUMNS, "lesion_px", "sha256", "class_label"]].to_csv(folder / "index.csv", index=False)
@@ -140,6 +143,12 @@ def _refuse_other_channels(scan: Scan, slices: ScanSlices, arrays: dict[str, Gro
         found, expected = slices.images.shape[1:], arrays["images"].shape
         raise ReadError(scan.source_file, f"becomes slices of shape {found}, the scans before it of {expected}: it has "
                         "another number of channels", "Give every scan the same channels")
+
+
+def _without_label(found: FoundScan, layout: Layout, salt: str) -> dict[str, str]:
+    """The manifest's entry of a scan that counts neither as healthy nor as abnormal."""
+    return {"file": without_names(layout.relative(found.path), layout.identifying_words(found), salt),
+            "reason": "its label is unknown, or of a class that is left out"}
 
 
 def _left_out(error: ReadError, found: FoundScan, layout: Layout, salt: str) -> dict[str, str]:

@@ -45,13 +45,14 @@ class FilterParams(Params):
     saturation_limit: float = pydantic.Field(gt=0, le=1)
     """Share beyond which a window is refused, with a better one proposed; 1: never."""
     val_fraction: float = pydantic.Field(gt=0, lt=1)
-    """Share of the patients that is for validation (with use_given_split: of the given training part's patients);
-    realised as one of about 1 / val_fraction folds."""
+    """Share of the patients that is for validation (with use_given_split: of the given training part's patients, unless
+    a validation part is given); realised as one of about 1 / val_fraction folds."""
     test_fraction: float = pydantic.Field(gt=0, le=1)
     """Share of the patients that is for the test; unused with use_given_split. 1: every patient is test, as where
     trained models are applied."""
     use_given_split: bool
-    """Whether the data set's own training and test part are kept; validation patients are then training patients."""
+    """Whether the data set's own training, validation and test parts are kept; without a validation part it is taken
+    from the training patients."""
     duplicate_distance: int = pydantic.Field(ge=0, le=128)
     """Largest Hamming distance, in bits of 256, of the perceptual hashes of two images that count as near-identical."""
 
@@ -79,7 +80,7 @@ class Selection:
     dropped_for_organ_area: int
     dropped: list[dict[str, str]]  # slice_id, source_file and reason of the copies that were left out
     duplicates: dict[str, Any]  # counts and members of identical and near-identical images, for the manifest
-    left_out_patients: list[str]  # training patients with an image of a given test part
+    left_out_patients: list[str]  # patients with an image of a given test or validation part
 
 
 def select_slices(extracted: Extracted, params: FilterParams, seed: int) -> Selection:
@@ -99,7 +100,7 @@ def select_slices(extracted: Extracted, params: FilterParams, seed: int) -> Sele
     index["split"] = index["patient_id"].map(split_of)  # the leaked patients have none
     dropped = copies.dropped + [
         {"slice_id": row.slice_id, "source_file": row.source_file,
-         "reason": "near-identical to an image of the given test part"}
+         "reason": "near-identical to an image of a given test or validation part"}
         for row in index[index["split"].isna()].itertuples()]
     kept, index = kept[index["split"].notna()], index[index["split"].notna()].reset_index(drop=True)
     index = index.assign(relative_height=relative_height(index), source_slice_id=index["slice_id"], draw=0)

@@ -96,7 +96,9 @@ def slice_scan(scan: Scan, modality: str, image_size: ImageSize, foreground_samp
         })
     described = {
         "scan_id": scan.scan_id, "patient_id": scan.patient_id,
-        "lesion_volume_mm3": float(lesion_px.sum() * np.prod(scan.spacing_mm)), "source_file": scan.source_file,
+        "lesion_volume_mm3": float(
+            lesion_px.sum() * np.prod(scan.spacing_mm) * geometry.volume_over_sides),
+        "source_file": scan.source_file,
         "given_split": scan.given_split, "geometry": geometry.to_json(),
     }
     foreground = _sample_foreground(scan, modality, kept, areas, foreground_samples)

@@ -19,7 +19,7 @@ class SplitError(ValueError):
 
 def split_scans(index: pd.DataFrame, scans: pd.DataFrame, groups: dict[str, int], val_fraction: float,
                 test_fraction: float, use_given_split: bool, seed: int) -> tuple[dict[str, str], list[str]]:
-    """{patient: split}, and the training patients left out for a near-identical image in a given test part.
+    """{patient: split}, and the patients left out for a near-identical image in a given test or validation part.
 
     index: the slices, with patient_id and label; scans: one row per scan, with patient_id, lesion_volume_mm3 and
     given_split; groups: {patient: group} of near-identical images.
@@ -77,26 +77,47 @@ def split_patients(table: pd.DataFrame, val_fraction: float, test_fraction: floa
 
 def split_given(table: pd.DataFrame, given: dict[str, set[str]], val_fraction: float, seed: int
                 ) -> tuple[dict[str, str], list[str]]:
-    """Keep the data set's own test part and take validation patients from its training part.
+    """Keep the data set's own test and validation parts; without the latter take it from the training part.
 
-    `given` maps each patient to the set of parts ("train", "test") in which its scans stand. Returns
-    {patient: split} and the training patients left out because a test patient has a near-identical image.
+    `given` maps each patient to the set of parts ("train", "val", "test") in which its scans stand. Returns
+    {patient: split} and the patients left out because one of the test part, or of a given validation part, has a
+    near-identical image.
     """
     for patient in table.index:
-        if given[patient] not in ({"train"}, {"test"}):
+        if given[patient] not in ({"train"}, {"val"}, {"test"}):
             found = "nothing" if given[patient] == {""} else sorted(given[patient])
-            raise SplitError(f"patient {patient}: the data set's own split says {found}, expected ['train'] or ['test']"
-                             ". Set filter.use_given_split to false to split by patient instead")
-    is_test = np.array([given[patient] == {"test"} for patient in table.index])
-    if is_test.all() or not is_test.any():
-        raise SplitError(f"the data set's own split has {(~is_test).sum()} training and {is_test.sum()} test patients "
+            raise SplitError(f"patient {patient}: the data set's own split says {found}, expected ['train'], ['val'] or"
+                             " ['test']. Set filter.use_given_split to false to split by patient instead")
+    is_test, is_val = (np.array([given[patient] == {part} for patient in table.index]) for part in ("test", "val"))
+    is_train = ~is_test & ~is_val
+    if not is_train.any() or not is_test.any():
+        raise SplitError(f"the data set's own split has {is_train.sum()} training and {is_test.sum()} test patients "
                          "left; set filter.use_given_split to false")
-    leaked = ~is_test & table["group"].isin(table["group"][is_test]).to_numpy()
-    rest = table[~is_test & ~leaked]
+    group = table["group"]
+    leaked = ~is_test & group.isin(group[is_test]).to_numpy()
+    if is_val.any():
+        leaked |= is_train & group.isin(group[is_val]).to_numpy()
+        split = _named(test=table.index[is_test], val=table.index[is_val & ~leaked],
+                       train=table.index[is_train & ~leaked])
+        if {"train", "val"} - set(split.values()):
+            raise SplitError(f"{leaked.sum()} patients of the data set's own training and validation parts have an "
+                             "image that is near-identical to one of a later part, and of one part none is left; lower "
+                             "filter.duplicate_distance or set filter.use_given_split to false")
+        return split, sorted(table.index[leaked])
+    rest = table[is_train & ~leaked]
     _enough_groups(rest, 2)
     is_val = _draw(rest, val_fraction, groups_left=1, seed=seed)
     split = _named(test=table.index[is_test], val=rest.index[is_val], train=rest.index[~is_val])
     return split, sorted(table.index[leaked])
+
+
+def unused_split(scans: pd.DataFrame, use_given_split: bool) -> list[str]:
+    """A warning where the data set brings a split of its own (column given_split) that isn't used."""
+    given = int((scans["given_split"] != "").sum())
+    if use_given_split or not given:
+        return []
+    return [f"{given} of {len(scans)} scans have a split of the data set's own, which is not used: set "
+            "filter.use_given_split to true to keep it"]
 
 
 def count_by_split(index: pd.DataFrame) -> dict[str, dict[str, int]]:

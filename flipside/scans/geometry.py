@@ -124,6 +124,14 @@ class Geometry:
         starts = [(whole - length) // 2 for whole, length in zip(shape, lengths, strict=True)]
         return slice(starts[0], starts[0] + lengths[0]), slice(starts[1], starts[1] + lengths[1])
 
+    @property
+    def volume_over_sides(self) -> float:
+        """Volume of a voxel over the product of its sides: 1, but less on a sheared grid (a tilted gantry)."""
+        if self.affine is None:
+            return 1.0
+        axes = self.affine[:3, :3] / voxel_sizes(self.affine)
+        return round(abs(float(np.linalg.det(axes))), 9)  # without the last digits' noise on oblique grids
+
     def to_json(self) -> str:
         """One line that is enough to put masks back without the original file; floats keep every digit."""
         affine = None if self.affine is None else self.affine.tolist()

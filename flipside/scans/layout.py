@@ -10,12 +10,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import pydantic
 
 from flipside.core.params import Params
-from flipside.scans.patterns import compile_pattern, glob_pattern
+from flipside.scans.patterns import almost_matching, compile_pattern, glob_pattern, readable
 from flipside.scans.readers import ReadError
 from flipside.scans.scan import UNLABELLED, Scan
 
@@ -52,20 +52,27 @@ class FoundScan:
     patient: str = ""  # as the data set's table names it
 
 
+class LeftOut(NamedTuple):
+    """A file that is no scan of the data set."""
+
+    found: FoundScan
+    reason: ReadError
+
+
 class Layout(Params, abc.ABC):
     """One block of `datasets`. A subclass adds its own keys, among them `layout`, a Literal of its file's name."""
 
     root: str
     """Folder of the data set. DVC watches `data/raw/<name of the block>`: put the data there or link them there
     (`ln -s`)."""
-    page: str
-    """Web page on which the data set is available; error messages name it."""
-    modality: Modality
+    page: str = ""
+    """Where the data set is available, such as its web page; error messages name it."""
+    modality: Modality = "other"
     """`ct`: values are Hounsfield units, so that air is known where there are no organ labels. The others differ in
     the window that is right for them; `other`: any grey values."""
-    anomalies: bool
+    anomalies: bool = False
     """Whether synthetic anomalies are drawn on the slices; for healthy data sets."""
-    lesion_threshold_px: int = pydantic.Field(ge=0)
+    lesion_threshold_px: int = pydantic.Field(0, ge=0)
     """A slice is abnormal with strictly more lesion pixels than this on its native grid."""
     plane: Literal["axial", "coronal", "sagittal", "native"] = "axial"
     """Plane in which volumes are cut into slices; `native`: across the axis with the coarsest spacing, so that slices
@@ -79,6 +86,10 @@ class Layout(Params, abc.ABC):
 
         Raises DatasetError where the folder, a class or a split is missing, naming the folder and the page.
         """
+
+    def find_scans_and_others(self, dataset: str) -> tuple[list[FoundScan], list[LeftOut]]:
+        """`find_scans`, and what lies among the scans but is none by what it is, for the manifest."""
+        return self.find_scans(dataset), []
 
     @abc.abstractmethod
     def read_scan(self, found: FoundScan, salt: str) -> Scan:
@@ -106,13 +117,26 @@ class Layout(Params, abc.ABC):
         """Words in the scan's headers that tell whose it is, to keep them out of messages about it."""
         return ()
 
+    @property
+    def source(self) -> str:
+        """Where to get the data set, for the end of a sentence; "" where the block doesn't say."""
+        return f" from {self.page}" if self.page else ""
+
     def relative(self, path: Path) -> str:
-        """A path below the data set's root, with slashes."""
-        return path.relative_to(self.root).as_posix()
+        """A path below the data set's root, with slashes, as text that can be written."""
+        return readable(path.relative_to(self.root).as_posix())
+
+    def existing_root(self, dataset: str) -> Path:
+        """The data set's folder. Raises DatasetError where it is missing."""
+        root = Path(self.root)
+        if not root.is_dir():
+            raise DatasetError(f"{root} not found: put the data set there or set datasets.{dataset}.root to its "
+                               f"folder.{f' It is available{self.source}' if self.page else ''}")
+        return root
 
     def find_by_pattern(self, dataset: str, pattern: str, folders: bool = False) -> list[FoundScan]:
         """Every file (or folder) that matches the pattern as a scan, named by {case}. Raises DatasetError."""
-        found = [FoundScan(groups["case"], path, groups["case"])
+        found = [FoundScan(readable(groups["case"]), path, groups["case"])
                  for path, groups in self.match_files(dataset, pattern, folders=folders)]
         self.refuse_equal_names(dataset, found)
         return found
@@ -123,18 +147,20 @@ class Layout(Params, abc.ABC):
 
         `names`: what {class} and {split} may be. Raises DatasetError where there is no folder or no match.
         """
-        root = Path(self.root)
-        if not root.is_dir():
-            raise DatasetError(f"{root} not found: put the data set there or set datasets.{dataset}.root to its "
-                               f"folder. It is available from {self.page}")
+        root = self.existing_root(dataset)
         if "{case}" not in pattern:
             raise DatasetError(f"datasets.{dataset}: pattern {pattern!r} must contain {{case}}")
         expression = compile_pattern(pattern, names or {})
         matches = [(path, match.groupdict()) for path in glob_pattern(root, pattern)
-                   if (match := expression.fullmatch(self.relative(path))) and path.is_dir() == folders]
+                   if (match := expression.fullmatch(path.relative_to(root).as_posix())) and path.is_dir() == folders]
+        almost = [] if folders else almost_matching(root, pattern, [path for path, _ in matches])
+        told = (f"{len(almost)} files match but for their ending, the first is {self.relative(almost[0])}"
+                if almost else "")
         if not matches:
-            raise DatasetError(f"{root} holds nothing that matches {pattern!r}: check datasets.{dataset}, or get the "
-                               f"data set from {self.page}")
+            raise DatasetError(f"{root} holds nothing that matches {pattern!r}{told and f' ({told})'}: check "
+                               f"datasets.{dataset}, or get the data set{self.source}")
+        if told:
+            print(f"datasets.{dataset}: {len(matches)} files match {pattern!r}; {told}, and these are left out")
         return matches
 
     def refuse_equal_names(self, dataset: str, found: Sequence[FoundScan]) -> None:
@@ -149,7 +175,28 @@ class Layout(Params, abc.ABC):
 
 def patient_in(text: str, pattern: str, path: Path) -> str:
     """The patient's id: the group of the regular expression `pattern` in a text. Raises ReadError without a match."""
-    match = re.search(pattern, text)
+    match = re.search(pattern, readable(text))
     if not match:
         raise ReadError(path, f"no patient in {text!r} by the pattern {pattern!r}", "Correct the data set's `patient`")
     return match.group(1)
+
+
+def patients_in(texts: Sequence[str], pattern: str) -> list[str]:
+    """`patient_in` of those texts that have a match."""
+    return [readable(match.group(1)) for text in texts if (match := re.search(pattern, readable(text)))]
+
+
+def check_patients(dataset: str, key: str, patients: Sequence[str]) -> None:
+    """Raises DatasetError where several scans are all of one patient, or where two ids differ by a `.0` alone.
+
+    patients: the id of each scan as the data set's names or tables have it; key: the block's key that they come from.
+    """
+    known = set(patients)
+    if len(patients) > 1 and len(known) == 1:
+        raise DatasetError(f"datasets.{dataset}.{key} gives one patient for all {len(patients)} scans, expected "
+                           "several, as training and test need patients of their own. Correct it, or set it to null")
+    doubled = sorted(patient for patient in known if re.fullmatch(r"\d+\.0+", patient)
+                     and patient.split(".")[0] in known)
+    if doubled:
+        raise DatasetError(f"datasets.{dataset}.{key}: {doubled[0]} and {doubled[0].split('.')[0]} are most likely one "
+                           "patient, whose number was written as a fraction in one place. Write both alike")

@@ -1,7 +1,8 @@
-"""Image and label files of every kind as slices (Z, rows, columns); what can't be read right is refused by name.
+"""NIfTI images and labels as slices (Z, rows, columns), and what all readers share; what can't be read right is refused
+by name.
 
-NIfTI volumes stay in the numbers in which they are stored until a slice is asked for: a scan is decoded once and never
-turned into floating point as a whole. DICOM has a file of its own, dicom.py.
+Volumes stay in the numbers in which they are stored until a slice is asked for: a scan is decoded once and never
+turned into floating point as a whole. DICOM is read in dicom.py, pictures in pictures.py.
 """
 
 from __future__ import annotations
@@ -17,15 +18,12 @@ from typing import Protocol, cast
 import nibabel as nib
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
-from PIL import Image
 
 from flipside.scans.geometry import Geometry, GeometryError, from_slices, grids_agree, to_slices
 from flipside.scans.pixels import gather
 
 DEFLATE_LIMIT = 1032  # deflate never packs tighter (zlib's documentation)
 CHUNK = 1 << 24  # bytes decompressed at once
-
-Colour = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]  # lowest and highest R, G and B, both included
 
 
 class ReadError(ValueError):
@@ -52,6 +50,11 @@ class Volume:
             if (self.slope, self.intercept) != (1.0, 0.0):
                 values = values * np.float32(self.slope) + np.float32(self.intercept)
         return values
+
+    def cut_like(self, other: Geometry) -> Volume:
+        """The volume, which lies on the grid of another scan, in the same slices as that one."""
+        turned = self.geometry.turned_like(other)
+        return replace(self, stored=to_slices(from_slices(self.stored, self.geometry), turned), geometry=turned)
 
 
 @contextlib.contextmanager
@@ -162,8 +165,7 @@ def read_nifti_labels(path: Path, geometry: Geometry, image_path: Path | str) ->
             path, f"labels of shape {labels.geometry.shape} with affine {_short(labels.geometry.affine)} don't lie on "
             f"the grid of {image_path}, shape {geometry.shape} with affine {_short(geometry.affine)}",
             "Get the labels that belong to the image, or resample them onto its grid")
-    turned = labels.geometry.turned_like(geometry)
-    labels = replace(labels, stored=to_slices(from_slices(labels.stored, labels.geometry), turned), geometry=turned)
+    labels = labels.cut_like(geometry)
     if labels.stored.dtype.kind in "iu" and (labels.slope, labels.intercept) == (1.0, 0.0):
         return labels.stored
     whole = np.empty(labels.stored.shape, np.int16)  # (Z,R,C)
@@ -176,61 +178,21 @@ def read_nifti_labels(path: Path, geometry: Geometry, image_path: Path | str) ->
     return whole
 
 
+def read_registered(paths: Sequence[Path]) -> tuple[Volume, ...]:
+    """Several NIfTI volumes on one grid, in whatever orientation each is stored, as the channels of a scan.
+
+    Raises ReadError for a volume on another grid than the first, naming both.
+    """
+    volumes = [read_nifti(path) for path in paths]
+    grid = volumes[0].geometry
+    for path, volume in zip(paths, volumes, strict=True):
+        if not grids_agree(volume.geometry, grid):
+            raise ReadError(
+                path, f"volume of shape {volume.geometry.shape} with affine {_short(volume.geometry.affine)} doesn't "
+                f"lie on the grid of {paths[0]}, shape {grid.shape} with affine {_short(grid.affine)}",
+                "Resample it onto the grid of the first: channels must be registered")
+    return tuple(volume.cut_like(grid) for volume in volumes)
+
+
 def _short(affine: np.ndarray | None) -> list | None:
     return None if affine is None else np.round(affine[:3], 4).tolist()
-
-
-def read_image(path: Path) -> Volume:
-    """A grey or colour picture (8 or 16 bit PNG, JPEG, TIFF …) as one slice; colour becomes luma (ITU-R BT.601).
-
-    Raises ReadError for files that are no picture, damaged, with several frames, or partly transparent.
-    """
-    picture = _open_picture(path)
-    with refusing(path, "Save it as a grey or RGB picture"):
-        if picture.mode in ("P", "PA"):
-            picture = picture.convert("RGBA")
-        if picture.mode in ("RGBA", "LA"):
-            alpha = np.asarray(picture.getchannel("A"))
-            if alpha.min() < 255:
-                raise ReadError(path, "is partly transparent", "Save it without an alpha channel")
-        if picture.mode not in ("L", "I", "F") and not picture.mode.startswith("I;16"):
-            picture = picture.convert("L")
-        values = np.asarray(picture)  # (R,C)
-    return Volume(values[None], 1.0, 0.0, Geometry.of_image(*values.shape))  # (1,R,C)
-
-
-def read_image_labels(path: Path, geometry: Geometry, image_path: Path | str, colours: Sequence[Colour] | None
-                      ) -> np.ndarray:
-    """Labels (1,R,C) of a mask picture on the image's grid: its grey values, or uint8 1 where a colour lies in one of
-    the ranges. Raises ReadError for another size, and for a colour mask where grey values are expected."""
-    picture = _open_picture(path)
-    if (picture.height, picture.width) != geometry.shape:
-        raise ReadError(path, f"mask of {picture.height}x{picture.width} pixels doesn't lie on the grid of "
-                        f"{image_path}, {geometry.shape[0]}x{geometry.shape[1]}",
-                        "Get the mask that belongs to the image, or bring both to one size")
-    if colours is None:
-        values = np.asarray(picture)  # (R,C) or (R,C,channels); a palette picture gives its indices
-        if values.ndim == 3:
-            if np.ptp(values[..., :3], axis=-1).any():
-                raise ReadError(path, "is a colour mask, but `values` are grey", "Give the mask's `colours` instead")
-            values = values[..., 0]
-        return values[None].astype(np.uint8) if values.dtype == bool else values[None]
-    with refusing(path, "Save the mask as an RGB picture"):
-        values = np.asarray(picture.convert("RGB"))  # (R,C,3)
-    hit = np.zeros(values.shape[:2], bool)
-    for ranges in colours:
-        low, high = np.array(ranges).T  # (3,)
-        hit |= ((values >= low) & (values <= high)).all(axis=-1)
-    return hit[None].astype(np.uint8)
-
-
-def _open_picture(path: Path) -> Image.Image:
-    with refusing(path, "Get the file again, or leave it out with extract.on_error: skip"), Image.open(path) as picture:
-        frames = getattr(picture, "n_frames", 1)
-        if frames > 1:
-            raise ReadError(path, f"has {frames} frames, expected one", "Save each frame as its own file")
-        if picture.format == "PNG":
-            with Image.open(path) as unread:
-                unread.verify()  # load() alone doesn't compare the checksums of the pixels
-        picture.load()
-        return picture.copy()

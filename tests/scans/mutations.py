@@ -23,7 +23,8 @@ from PIL import Image
 from flipside.cohort.slicing import slice_scan
 from flipside.scans.dicom import read_dicom_image, read_dicom_series
 from flipside.scans.geometry import SIDE_MM, slices_shape
-from flipside.scans.readers import ReadError, Volume, read_image, read_nifti
+from flipside.scans.pictures import read_image
+from flipside.scans.readers import ReadError, Volume, read_nifti
 from flipside.scans.scan import Scan
 from tests.scans.scans_fixture import write_nifti, write_series, write_slice
 

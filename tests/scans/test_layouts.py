@@ -13,6 +13,7 @@ from flipside.scans.labels import find_label_files
 from flipside.scans.layout import DatasetError
 from flipside.scans.layouts import LAYOUTS, DatasetParams, DatasetsParams
 from flipside.scans.readers import ReadError
+from flipside.scans.tables import TableError
 from tests.scans.scans_fixture import CLASSES, IMAGES, NIFTI, SERIES, TABLE
 
 ROOT = Path(__file__).parents[2]
@@ -106,13 +107,20 @@ def test_wrong_blocks_are_refused(tmp_path, content, changes, message):
         DatasetsParams.model_validate({"toy": content | {"root": "x"} | changes})
 
 
-def test_every_key_of_a_block_is_needed():
-    for content in (NIFTI, SERIES, IMAGES, CLASSES, TABLE):
-        content = content | {"root": "x"}
-        DatasetsParams.model_validate({"toy": content})
-        for key in content:
-            with pytest.raises(pydantic.ValidationError):
-                DatasetsParams.model_validate({"toy": {name: value for name, value in content.items() if name != key}})
+NEEDED = [(NIFTI, {"image"}), (SERIES, set()), (IMAGES, {"image"}), (CLASSES, {"image", "classes"}),
+          (TABLE, {"image", "tables", "file_column", "label_column", "classes"})]
+
+
+@pytest.mark.parametrize(("content", "needed"), NEEDED, ids=[content["layout"] for content, _ in NEEDED])
+def test_a_block_needs_few_keys_and_the_others_have_defaults(content, needed):
+    if content is CLASSES:
+        content = content | {"image": "{class}/{case}.png"}
+    needed = needed | {"layout", "root"}
+    least = {key: value for key, value in (content | {"root": "x"}).items() if key in needed}
+    DatasetsParams.model_validate({"toy": least})
+    for key in needed:
+        with pytest.raises(pydantic.ValidationError):
+            DatasetsParams.model_validate({"toy": {name: value for name, value in least.items() if name != key}})
 
 
 def test_table_of_birads(tmp_path):
@@ -123,7 +131,7 @@ def test_table_of_birads(tmp_path):
                           ("File Name;Bi-Rads\n1;7\n", "line 2.*'7'"),
                           ("File Name;Bi-Rads\nx;1\n", "line 2.*file_pattern")):
         (tmp_path / "labels.csv").write_text(text)
-        with pytest.raises(DatasetError, match=message):
+        with pytest.raises((DatasetError, TableError), match=message):
             params.read_tables()
     (tmp_path / "labels.csv").unlink()
     with pytest.raises(DatasetError, match="labels.csv not found.*https://example.org/data"):
@@ -177,4 +185,4 @@ def test_a_layout_is_one_more_file(tmp_path):
                             capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("['scan_7']")
-    assert "'class_folders', 'dicom_birads', 'dicom_series', 'image_mask', 'nifti_cases', 'toy'" in result.stdout
+    assert "'class_folders', 'dicom_birads', 'dicom_series', 'image_mask', 'nifti_cases', 'table', 'toy'" in result.stdout

@@ -8,45 +8,84 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import pandas as pd
 import pydantic
 from pydicom.misc import is_dicom
 
 from flipside.core.files import file_digest
 from flipside.scans.dicom import read_dicom_image, words_in_header
-from flipside.scans.layout import DatasetError, FoundScan, Label, Layout, Regex, Spacing, patient_in
+from flipside.scans.layout import (
+    DatasetError,
+    FoundScan,
+    Label,
+    LeftOut,
+    Regex,
+    Spacing,
+    check_patients,
+    patient_in,
+    patients_in,
+)
+from flipside.scans.patterns import readable
+from flipside.scans.picture_layout import PictureLayout
+from flipside.scans.pictures import read_image_channels
 from flipside.scans.privacy import ScanNames, anonymous_names, salted_hash
-from flipside.scans.readers import ReadError, read_image
+from flipside.scans.readers import ReadError
 from flipside.scans.scan import UNLABELLED, Scan
+from flipside.scans.tables import need_columns, read_table
 
 
-class DicomBirads(Layout):
+class DicomBirads(PictureLayout):
     layout: Literal["dicom_birads"]
     image: str
     """Pattern of the images (DICOM, or PNG and the like), with {case}."""
     tables: list[str] = pydantic.Field(min_length=1)
     """CSV files under the root; an image with several rows is abnormal if one of them is."""
-    separator: str = pydantic.Field(min_length=1, max_length=1)
+    separator: str = pydantic.Field(",", min_length=1, max_length=1)
     """Character between the CSV files' columns."""
     file_column: str
     """Column that names the image."""
-    file_pattern: Regex
-    """Regular expression whose group in that column is the image's {case}."""
+    file_pattern: Regex = r"([^/]+?)(?:\.[^./]*)?$"
+    """Regular expression whose group in that column is the image's {case}; by default the file's name without its
+    ending."""
     label_column: str
     """Column with the BI-RADS category or the pathology."""
     classes: dict[str, Label | None]
     """Its values -> 0 healthy, 1 abnormal, null left out."""
-    patient_column: str | None
+    patient_column: str | None = None
     """Column with the patient's id; null: the id comes from `patient`."""
-    patient: Regex | None
+    patient: Regex | None = None
     """Regular expression whose group in the image's path is the patient; null: the id comes from the DICOM header."""
-    spacing_mm: Spacing | None
+    spacing_mm: Spacing | None = None
     """Height and width of a pixel in mm for images that have no spacing of their own; null: those are refused."""
 
     def find_scans(self, dataset: str) -> list[FoundScan]:
-        found, table = self.find_by_pattern(dataset, self.image), self.read_tables()
-        return [dataclasses.replace(scan, class_label=label, patient=patient) for scan in found
-                for label, patient in [table.get(scan.case, (UNLABELLED, ""))]]
+        return self.find_scans_and_others(dataset)[0]
+
+    def find_scans_and_others(self, dataset: str) -> tuple[list[FoundScan], list[LeftOut]]:
+        found, table, parts = self.find_by_pattern(dataset, self.image), self.read_tables(), self._named_elsewhere()
+        scans, others = [], []
+        for scan in found:
+            case = readable(scan.case)
+            if case not in table and case in parts:
+                others.append(LeftOut(scan, ReadError(scan.path, "is no image of its own: the tables name it under "
+                                                      f"{parts[case]!r}", "Nothing needs be done")))
+                continue
+            label, patient = table.get(case, (UNLABELLED, ""))
+            scans.append(dataclasses.replace(scan, class_label=label, patient=patient))
+        if self.patient_column:
+            check_patients(dataset, "patient_column", [patient for _, patient in table.values()])
+        elif self.patient:
+            check_patients(dataset, "patient", patients_in([self.relative(scan.path) for scan in scans], self.patient))
+        return scans, others
+
+    def _named_elsewhere(self) -> dict[str, str]:
+        """{case: column} of files that the tables name in other columns, such as crops and ROI masks of an image."""
+        named: dict[str, str] = {}
+        for name in self.tables:
+            rows = read_table(Path(self.root) / name, self.separator)
+            for column in rows.columns.drop([self.file_column]):
+                named |= {match.group(1): column for value in rows[column]
+                          if "/" in value and (match := re.search(self.file_pattern, value))}
+        return named
 
     def read_tables(self) -> dict[str, tuple[int | None, str]]:
         """{case: (class label, None: left out; the patient as the table names it)}.
@@ -57,21 +96,19 @@ class DicomBirads(Layout):
         for name in self.tables:
             file = Path(self.root) / name
             if not file.is_file():
-                raise DatasetError(f"{file} not found: it has the labels; get it from {self.page}")
-            rows = pd.read_csv(file, sep=self.separator, dtype=str, keep_default_na=False, skipinitialspace=True)
+                raise DatasetError(f"{file} not found: it has the labels; get it{self.source}")
+            rows = read_table(file, self.separator)
             wanted = [column for column in (self.file_column, self.label_column, self.patient_column) if column]
-            missing = [column for column in wanted if column not in rows]
-            if missing:
-                raise DatasetError(f"{file} has no column {missing[0]!r}; it has {list(rows.columns)}")
+            need_columns(file, rows, wanted)
             for number, row in enumerate(rows[wanted].to_dict("records"), start=2):
-                value = row[self.label_column].strip()
-                match = re.search(self.file_pattern, row[self.file_column].strip())
+                value = row[self.label_column]
+                match = re.search(self.file_pattern, row[self.file_column])
                 if not match:
                     raise DatasetError(f"{file}, line {number}: {row[self.file_column]!r} doesn't match `file_pattern`")
                 if value not in self.classes:
                     raise DatasetError(f"{file}, line {number}: {self.label_column} is {value!r}, which `classes` "
                                        f"doesn't list: {list(self.classes)}")
-                patient = row[self.patient_column].strip() if self.patient_column else ""
+                patient = row[self.patient_column] if self.patient_column else ""
                 before, patient = table.get(match.group(1), (None, patient))
                 labels = [label for label in (before, self.classes[value]) if label is not None]
                 table[match.group(1)] = (max(labels, default=None), patient)
@@ -85,9 +122,10 @@ class DicomBirads(Layout):
         names = ScanNames(found.name, found.name, path)
         if is_dicom(found.path):
             volume, header = read_dicom_image(found.path)
+            channels = (volume,) * (3 if self.colour == "rgb" else 1)
             names, spacing = anonymous_names(found.name, path, header.patient, header.names, salt), header.spacing_mm
         else:
-            volume = read_image(found.path)
+            channels = read_image_channels(found.path, self.colour)
         spacing = spacing or self.spacing_mm
         if spacing is None:
             raise ReadError(found.path, "has no pixel spacing", "Give the data set's `spacing_mm`")
@@ -96,7 +134,7 @@ class DicomBirads(Layout):
             patient_id = salted_hash(found.patient, salt)
         elif self.patient:
             patient_id = salted_hash(patient_in(path, self.patient, found.path), salt)
-        return Scan(scan_id=names.scan_id, patient_id=patient_id, source_file=names.source_file, channels=(volume,),
+        return Scan(scan_id=names.scan_id, patient_id=patient_id, source_file=names.source_file, channels=channels,
                     spacing_mm=(*spacing, 1.0), class_label=found.class_label, image_digest=file_digest(found.path))
 
     def identifying_words(self, found: FoundScan) -> Sequence[str]:

@@ -1,0 +1,38 @@
+"""The preparation alone, and a contact sheet of what it made, before anybody trains."""
+
+from __future__ import annotations
+
+import subprocess
+
+
+def check() -> None:
+    """Prepare the slices and show them on a contact sheet.
+
+    Runs the pipeline's preparation for params.yaml as it stands (`dvc repro draw_anomalies`), trains nothing, and
+    writes reports/contact_sheet.png and reports/contact_sheet.html: slices of each part and class with the lesions'
+    contours, counts, sizes, values, and what to look at before training.
+    """
+    from flipside.core.params import check_all, load_value
+    from flipside.regression.lockfile import DVC
+
+    check_all()
+    if subprocess.run([*DVC, "repro", "draw_anomalies"], check=False).returncode:
+        raise RuntimeError("the preparation failed; its own message stands above")
+    show(load_value("seed", int))
+
+
+def show(seed: int) -> None:
+    """Write the contact sheet of the slices in data/ and print what it says in words."""
+    from flipside.report.contact_page import row_title, write_contact_sheet
+    from flipside.report.contact_sheet import output_files, read_contact_sheet
+
+    sheet, (picture, page) = read_contact_sheet(seed), output_files()
+    write_contact_sheet(sheet, picture, page)
+    print(f"\n{sheet.dataset}")
+    for name, text in sheet.facts.items():
+        print(f"  {name}: {text}")
+    for row in sheet.rows:
+        print(f"  {row_title(row)}")
+    for warning in sheet.warnings:
+        print(f"warning: {warning}")
+    print(f"\ncontact sheet: {page.resolve()} (in a browser), {picture.resolve()}")

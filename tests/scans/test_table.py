@@ -1,0 +1,166 @@
+"""The layout `table`: every kind of file in one table, and what is wrong with a table said with row and column."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from flipside.cohort.extracted import Extracted
+from flipside.cohort.extraction import ExtractParams, extract
+from flipside.cohort.selection import slice_labels
+from flipside.scans.layout import DatasetError
+from flipside.scans.layouts import DatasetParams
+from flipside.scans.readers import ReadError
+from flipside.scans.row_reader import parse_spacing
+from tests.scans.scans_fixture import EXTRACT, write_nifti, write_series, write_slice
+
+AFFINE = np.diag([0.7, 0.8, 2.5, 1.0])
+
+
+def picture(path, seed=0, shape=(8, 10)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(1, 200, shape).astype(np.uint8)).save(path)
+
+
+def block(root, text: str | None = None, **changes):
+    if text is not None:
+        (root / "labels.csv").write_text(text)
+    return DatasetParams.model_validate({"layout": "table", "root": str(root), "table": "labels.csv"} | changes).root
+
+
+def run(root, out, **changes) -> Extracted:
+    out.mkdir(exist_ok=True)
+    extract("toy", block(root, **changes), ExtractParams(**EXTRACT), 16, out)
+    return Extracted.open(out)
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """A volume with a mask, a DICOM series, a DICOM file and pictures, with all columns."""
+    root = tmp_path / "raw"
+    write_nifti(root / "ct/a.nii.gz", np.full((12, 10, 4), 7, np.int16), AFFINE)
+    lesion = np.zeros((12, 10, 4), np.uint8)
+    lesion[3:5, 3:6, 2] = 1
+    write_nifti(root / "ct/a_mask.nii.gz", lesion, AFFINE)
+    other = np.zeros((12, 10, 4), np.uint8)
+    other[8, 8, 2] = 4
+    write_nifti(root / "ct/a_more.nii.gz", other, AFFINE)
+    write_series(root / "study")
+    write_slice(root / "one.dcm", np.arange(80, dtype=np.int16).reshape(8, 10), PatientID="other",
+                PatientName="Roe^Richard")
+    for number in range(3):
+        picture(root / f"png/{number}.png", number)
+    (root / "labels.csv").write_text(
+        "path,label,patient,split,mask,spacing\n"
+        "ct/a.nii.gz,1,p1,train,ct/a_mask.nii.gz; ct/a_more.nii.gz,\n"
+        "study,0,,test,,\n"
+        "one.dcm,1,p2,train,,\n"
+        "png/0.png,0,p3,val,,0.5x0.2\n"
+        "png/1.png,1.0,p4,val,,2\n"
+        "png/2.png,,p4,val,,\n")
+    return root
+
+
+def test_volumes_series_and_pictures_in_one_table(mixed, tmp_path):
+    got = run(mixed, tmp_path / "out")
+    by_scan = got.index.groupby("scan_id")
+    assert by_scan.size().to_dict() == {"0": 1, "1": 1, "a": 4, "one": 1, "study": 4}
+    labels = pd.Series(slice_labels(got.index, 0)).groupby(got.index["scan_id"]).agg(list).to_dict()
+    assert labels == {"0": [0], "1": [1], "a": [0, 0, 1, 0], "one": [1], "study": [0] * 4}  # the mask says which slice
+    assert by_scan["lesion_px"].sum().to_dict() == {"0": 0, "1": 0, "a": 7, "one": 0, "study": 0}
+    spacing = by_scan[["spacing_row_mm", "spacing_col_mm"]].first().round(4).to_dict("index")
+    assert spacing["0"] == {"spacing_row_mm": 0.5 * 8 / 16, "spacing_col_mm": 0.2 * 10 / 16}
+    assert spacing["1"] == {"spacing_row_mm": 1.0, "spacing_col_mm": 1.25}
+    assert spacing["a"] == {"spacing_row_mm": 0.5, "spacing_col_mm": 0.525}
+    assert dict(zip(got.scans["scan_id"], got.scans["given_split"], strict=True)) == {
+        "0": "val", "1": "val", "a": "train", "one": "train", "study": "test"}
+    assert got.scans["patient_id"].is_unique  # hashes, also of what the table calls the patients
+    assert not got.scans["patient_id"].isin(["p1", "p2", "p3", "HOSP-4711"]).any()
+
+
+def test_an_unknown_label_is_never_healthy(mixed, tmp_path):
+    got = run(mixed, tmp_path / "out")
+    assert "2" not in set(got.index["scan_id"])
+    assert got.manifest["left_out"] == [
+        {"file": "png/2.png", "reason": "its label is unknown, or of a class that is left out"}]
+    assert got.manifest["counts"]["class_left_out"] == 1 and got.manifest["counts"]["left_out"] == 0
+
+
+def test_labels_come_from_masks_where_there_is_no_column_of_labels(mixed, tmp_path):
+    got = run(mixed, tmp_path / "out", text="path,mask\nct/a.nii.gz,ct/a_mask.nii.gz\npng/0.png,\n")
+    assert slice_labels(got.index, 0).tolist() == [0, 0, 1, 0, 0]
+
+
+def test_columns_of_other_names_and_parts_of_paths(mixed, tmp_path):
+    got = run(mixed, tmp_path / "out", text="id;finding\n0;none\n1;tumour\n2;unclear\n".replace(";", ","),
+              path_column="id", path_pattern="png/{path}.png", label_column="finding",
+              classes={"none": 0, "tumour": 1, "unclear": None})
+    assert got.index[["scan_id", "class_label"]].to_numpy().tolist() == [["0", 0], ["1", 1]]
+    assert [entry["file"] for entry in got.manifest["left_out"]] == ["png/2.png"]
+
+
+def test_several_volumes_are_channels(mixed):
+    write_nifti(mixed / "ct/a_t2.nii.gz", np.full((12, 10, 4), 9, np.int16), AFFINE)
+    params = block(mixed, "path,t2,label\nct/a.nii.gz,ct/a_t2.nii.gz,1\n", image_columns=["t2"])
+    (found,) = params.find_scans("toy")
+    assert [channel.slice(0)[0, 0] for channel in params.read_scan(found, "salt").channels] == [7, 9]
+    write_nifti(mixed / "ct/a_t2.nii.gz", np.full((12, 10, 5), 9, np.int16), AFFINE)
+    with pytest.raises(ReadError, match=r"a_t2.nii.gz: lies on another grid .*5\)\) than .*labels.csv, row 2"):
+        params.read_scan(found, "salt")
+
+
+def test_equal_file_names_in_several_folders(mixed, tmp_path):
+    picture(mixed / "png2/0.png", 9)
+    params = block(mixed, "path,label\npng/0.png,0\npng2/0.png,1\n")
+    assert [scan.name for scan in params.find_scans("toy")] == ["png_0", "png2_0"]
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("path,label\npng/7.png,0\npng/0.png,1\npng/8.png,0\n",
+     r"2 of 3 paths lead nowhere, .*labels.csv, row 2, column 'path': .*7.png; .*row 4.*Correct the table"),
+    ("path,label,mask\npng/0.png,1,masks/0.png\npng/1.png,0,\n", r"1 of 3 paths .*row 2, column 'mask': .*masks/0.png"),
+    ("path,label\npng/0.png,0\npng/1.png,maybe\n",
+     r"row 3, column 'label': found 'maybe', expected one of \['0', '1'\]"),
+    ("path,label\npng/0.png,0\npng/1.png,1\npng/0.png,0\n", r"row 4, column 'path': found png/0.png.*row 2"),
+    ("path,label\npng/0.png,0\n,1\n", r"row 3, column 'path': found '', expected the path of a scan"),
+    ("path,label,patient,split\npng/0.png,0,a,train\npng/1.png,1,a,test\npng/2.png,1,b,test\n",
+     r"row 3, column 'split': found 'test', but .*row 2 has the same patient in 'train'"),
+    ("path,label,patient\npng/0.png,0,x\npng/1.png,1,x\n", r"column 'patient': all 2 rows are of one patient"),
+    ("path,label,split\npng/0.png,0,dev\n", r"row 2, column 'split': found 'dev', expected one of .*toy.splits"),
+    ("path,label,spacing\npng/0.png,0,-1\n", r"row 2, column 'spacing': found '-1', expected mm as 0.7x0.7"),
+    ("file,label\npng/0.png,0\n", r"has no column 'path', which datasets.toy.path_column names; it has \['file'"),
+    ("path,kind\npng/0.png,0\n", r"neither labels nor masks: .*datasets.toy.label_column"),
+    ("path,label\n", r"has no row"),
+])
+def test_what_is_wrong_with_a_table_is_named(mixed, text, message):
+    with pytest.raises(DatasetError, match=message):
+        block(mixed, text).find_scans("toy")
+
+
+def test_a_column_that_the_block_names_must_be_there(mixed):
+    with pytest.raises(DatasetError, match="no column 'person', which datasets.toy.patient_column names"):
+        block(mixed, patient_column="person").find_scans("toy")
+    with pytest.raises(DatasetError, match="labels.csv not found.*datasets.toy"):
+        block(mixed / "png").find_scans("toy")
+
+
+def test_what_contradicts_the_files_is_refused(mixed, tmp_path):
+    empty = np.zeros((12, 10, 4), np.uint8)
+    write_nifti(mixed / "ct/empty.nii.gz", empty, AFFINE)
+    write_nifti(mixed / "ct/short.nii.gz", empty[..., :3], AFFINE)
+    for text, message in (
+            ("path,label,mask\nct/a.nii.gz,0,ct/a_mask.nii.gz\n", "label 0, but its mask holds a lesion, .*row 2"),
+            ("path,label,mask\nct/a.nii.gz,1,ct/empty.nii.gz\n", "label 1, but its mask holds no lesion"),
+            ("path,label,mask\nct/a.nii.gz,1,ct/short.nii.gz\n", "short.nii.gz: labels of shape .* don't lie on the"),
+            ("path,label,mask\npng/0.png,1,ct/a_mask.nii.gz\n", "a_mask.nii.gz: can't be decoded"),
+            ("path,label,mask\nct/a.nii.gz,1,png/0.png\n", "png/0.png: is no NIfTI file, but the mask of a volume"),
+            ("path,label,spacing\nct/a.nii.gz,1,3\n", "pixels of 0.8x0.7 mm, .*row 2 says 3x3")):
+        with pytest.raises(ReadError, match=message):
+            run(mixed, tmp_path / "out", text=text)
+
+
+@pytest.mark.parametrize(("text", "value"), [
+    ("0.7x0.6", (0.7, 0.6)), ("0.7", (0.7, 0.7)), (" 0.7 × 0.6 mm", (0.7, 0.6)), ("1e-1", (0.1, 0.1)), ("0", None),
+    ("a", None), ("1x2x3", None), ("nan", None), ("inf", None), ("", None)])
+def test_spacing_as_people_write_it(text, value):
+    assert parse_spacing(text) == value
