@@ -98,6 +98,16 @@ class Layout(Params, abc.ABC):
         Raises ReadError for anything that can't be read right.
         """
 
+    def channel_names(self, volumes: int) -> list[str]:
+        """Names of a slice's channels in order, of a data set with so many registered volumes per scan."""
+        names = self.volume_names(volumes)
+        offsets = range(-self.context, self.context + 1)
+        return [f"{name}{offset:+d}" if offset else name for offset in offsets for name in names]
+
+    def volume_names(self, volumes: int) -> list[str]:
+        """Names of a scan's registered volumes."""
+        return ["image"] if volumes == 1 else [f"channel {number}" for number in range(1, volumes + 1)]
+
     @property
     def has_clean_images(self) -> bool:
         """Whether every scan comes with the image without what was simulated on it (`Scan.clean`)."""

@@ -96,7 +96,7 @@ def read_row(name: str, row: Row, how: Reading, salt: str) -> Scan:
         if not _on_grid(more[0].geometry, geometry):
             raise ReadError(path, f"lies on another grid (shape {more[0].geometry.shape}) than {row.path} (shape "
                             f"{geometry.shape}), {row.place}", "Resample it onto the grid of the first volume")
-        channels += more
+        channels += more if geometry.is_image else [volume.cut_like(geometry) for volume in more]
     organ = row.organs if row.organs == "nonzero" else _read_mask(row.organs, row, geometry, how.organ_values)
     lesion = _read_mask(row.masks, row, geometry, how.mask_values)
     patient = salted_hash(row.patient, salt) if row.patient else read.names.patient_id

@@ -56,8 +56,8 @@ def write_profile(name: str, values: dict[str, Any]) -> Path:
 def profile_values(name: str, proposal: Proposal, modality: str, highest: float) -> dict[str, Any]:
     """What differs from the profile cpu. highest: the largest value seen."""
     values: dict[str, Any] = {"dataset": name}
-    if modality != "ct":
-        values["filter.window"] = [0, 255] if modality != "mr" and 1 < highest <= 255 else "fingerprint"
+    if modality not in ("ct", "mr") and 1 < highest <= 255:
+        values["filter.window"] = [0, 255]
     if proposal.has_split:
         values["filter.use_given_split"] = True
     if not proposal.has_masks:

@@ -75,6 +75,9 @@ class Table(Layout):
             raise ValueError(f"`path_pattern` is {self.path_pattern!r}, expected {{path}} in it")
         return self
 
+    def volume_names(self, volumes: int) -> list[str]:
+        return [self.path_column, *self.image_columns] if volumes > 1 else super().volume_names(volumes)
+
     def find_scans(self, dataset: str) -> list[FoundScan]:
         records = self._read(dataset).to_dict("records")
         rows = [self._row(dataset, number, cells) for number, cells in enumerate(records, start=FIRST_ROW)]
