@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,8 @@ class LabelFiles(Params):
     """Patterns of the label files, with {case}; the structure is their union."""
     values: list[int] | None = None
     """Label values that belong to the structure; null: every value but 0."""
+    several: bool = False
+    """Whether a pattern with `*` may match several files of a scan, which are then joined, as in `{case}_mask*.png`."""
 
     @property
     def decoding(self) -> str:
@@ -67,7 +71,7 @@ def read_masks(image: Path, case: str, root: Path, structures: Sequence[Files | 
             masks.append(None)
             continue
         layers = []
-        for path in find_label_files(image, case, root, structure.files):
+        for path in find_label_files(image, case, root, structure.files, structure.several):
             key = (path, structure.decoding)
             if key not in labels:
                 labels[key] = read(path, structure)
@@ -90,16 +94,21 @@ def read_volume_masks(image: Path, case: str, root: Path, structures: Sequence[L
     return read_masks(image, case, root, structures, ignored, read)
 
 
-def find_label_files(image: Path, case: str, root: Path, patterns: Sequence[str]) -> list[Path]:
-    """The label files of a scan, one for each pattern. Raises ReadError where one is missing or ambiguous."""
+def find_label_files(image: Path, case: str, root: Path, patterns: Sequence[str], several: bool = False) -> list[Path]:
+    """The label files of a scan: one for each pattern, or with `several` at least one.
+
+    Their names may have letters in another Unicode form than `case`.
+    Raises ReadError where one is missing or ambiguous.
+    """
+    forms = dict.fromkeys([case, unicodedata.normalize("NFC", case), unicodedata.normalize("NFD", case)])
     paths = []
     for pattern in patterns:
-        filled = pattern.replace("{case}", case.replace("[", "[[]"))
-        matches = glob_pattern(root, filled)
-        if len(matches) != 1:
-            raise ReadError(image, f"{len(matches)} label files match {root / filled}, expected one",
-                            "Get the data set's labels, or correct its pattern in its block under `datasets`")
-        paths.append(matches[0])
+        matches = [path for form in forms for path in glob_pattern(root, pattern.replace("{case}", glob.escape(form)))]
+        if not matches or (len(matches) > 1 and not several):
+            raise ReadError(image, f"{len(matches)} label files match {root / pattern.replace('{case}', case)}, "
+                            f"expected {'at least ' if several else ''}one", "Get the data set's labels, or correct "
+                            "its pattern in its block under `datasets` (`several: true` joins the files of a pattern)")
+        paths += matches
     return paths
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Literal, NamedTuple
 import pydantic
 
 from flipside.core.params import Params
-from flipside.scans.patterns import compile_pattern, glob_pattern
+from flipside.scans.patterns import almost_matching, compile_pattern, glob_pattern, readable
 from flipside.scans.readers import ReadError
 from flipside.scans.scan import UNLABELLED, Scan
 
@@ -98,6 +98,16 @@ class Layout(Params, abc.ABC):
         Raises ReadError for anything that can't be read right.
         """
 
+    def channel_names(self, volumes: int) -> list[str]:
+        """Names of a slice's channels in order, of a data set with so many registered volumes per scan."""
+        names = self.volume_names(volumes)
+        offsets = range(-self.context, self.context + 1)
+        return [f"{name}{offset:+d}" if offset else name for offset in offsets for name in names]
+
+    def volume_names(self, volumes: int) -> list[str]:
+        """Names of a scan's registered volumes."""
+        return ["image"] if volumes == 1 else [f"channel {number}" for number in range(1, volumes + 1)]
+
     @property
     def has_clean_images(self) -> bool:
         """Whether every scan comes with the image without what was simulated on it (`Scan.clean`)."""
@@ -113,8 +123,8 @@ class Layout(Params, abc.ABC):
         return f" from {self.page}" if self.page else ""
 
     def relative(self, path: Path) -> str:
-        """A path below the data set's root, with slashes."""
-        return path.relative_to(self.root).as_posix()
+        """A path below the data set's root, with slashes, as text that can be written."""
+        return readable(path.relative_to(self.root).as_posix())
 
     def existing_root(self, dataset: str) -> Path:
         """The data set's folder. Raises DatasetError where it is missing."""
@@ -126,7 +136,7 @@ class Layout(Params, abc.ABC):
 
     def find_by_pattern(self, dataset: str, pattern: str, folders: bool = False) -> list[FoundScan]:
         """Every file (or folder) that matches the pattern as a scan, named by {case}. Raises DatasetError."""
-        found = [FoundScan(groups["case"], path, groups["case"])
+        found = [FoundScan(readable(groups["case"]), path, groups["case"])
                  for path, groups in self.match_files(dataset, pattern, folders=folders)]
         self.refuse_equal_names(dataset, found)
         return found
@@ -142,10 +152,15 @@ class Layout(Params, abc.ABC):
             raise DatasetError(f"datasets.{dataset}: pattern {pattern!r} must contain {{case}}")
         expression = compile_pattern(pattern, names or {})
         matches = [(path, match.groupdict()) for path in glob_pattern(root, pattern)
-                   if (match := expression.fullmatch(self.relative(path))) and path.is_dir() == folders]
+                   if (match := expression.fullmatch(path.relative_to(root).as_posix())) and path.is_dir() == folders]
+        almost = [] if folders else almost_matching(root, pattern, [path for path, _ in matches])
+        told = (f"{len(almost)} files match but for their ending, the first is {self.relative(almost[0])}"
+                if almost else "")
         if not matches:
-            raise DatasetError(f"{root} holds nothing that matches {pattern!r}: check datasets.{dataset}, or get the "
-                               f"data set{self.source}")
+            raise DatasetError(f"{root} holds nothing that matches {pattern!r}{told and f' ({told})'}: check "
+                               f"datasets.{dataset}, or get the data set{self.source}")
+        if told:
+            print(f"datasets.{dataset}: {len(matches)} files match {pattern!r}; {told}, and these are left out")
         return matches
 
     def refuse_equal_names(self, dataset: str, found: Sequence[FoundScan]) -> None:
@@ -160,7 +175,28 @@ class Layout(Params, abc.ABC):
 
 def patient_in(text: str, pattern: str, path: Path) -> str:
     """The patient's id: the group of the regular expression `pattern` in a text. Raises ReadError without a match."""
-    match = re.search(pattern, text)
+    match = re.search(pattern, readable(text))
     if not match:
         raise ReadError(path, f"no patient in {text!r} by the pattern {pattern!r}", "Correct the data set's `patient`")
     return match.group(1)
+
+
+def patients_in(texts: Sequence[str], pattern: str) -> list[str]:
+    """`patient_in` of those texts that have a match."""
+    return [readable(match.group(1)) for text in texts if (match := re.search(pattern, readable(text)))]
+
+
+def check_patients(dataset: str, key: str, patients: Sequence[str]) -> None:
+    """Raises DatasetError where several scans are all of one patient, or where two ids differ by a `.0` alone.
+
+    patients: the id of each scan as the data set's names or tables have it; key: the block's key that they come from.
+    """
+    known = set(patients)
+    if len(patients) > 1 and len(known) == 1:
+        raise DatasetError(f"datasets.{dataset}.{key} gives one patient for all {len(patients)} scans, expected "
+                           "several, as training and test need patients of their own. Correct it, or set it to null")
+    doubled = sorted(patient for patient in known if re.fullmatch(r"\d+\.0+", patient)
+                     and patient.split(".")[0] in known)
+    if doubled:
+        raise DatasetError(f"datasets.{dataset}.{key}: {doubled[0]} and {doubled[0].split('.')[0]} are most likely one "
+                           "patient, whose number was written as a fraction in one place. Write both alike")

@@ -13,6 +13,7 @@ from flipside.scans.labels import find_label_files
 from flipside.scans.layout import DatasetError
 from flipside.scans.layouts import LAYOUTS, DatasetParams, DatasetsParams
 from flipside.scans.readers import ReadError
+from flipside.scans.tables import TableError
 from tests.scans.scans_fixture import CLASSES, IMAGES, NIFTI, SERIES, TABLE
 
 ROOT = Path(__file__).parents[2]
@@ -130,7 +131,7 @@ def test_table_of_birads(tmp_path):
                           ("File Name;Bi-Rads\n1;7\n", "line 2.*'7'"),
                           ("File Name;Bi-Rads\nx;1\n", "line 2.*file_pattern")):
         (tmp_path / "labels.csv").write_text(text)
-        with pytest.raises(DatasetError, match=message):
+        with pytest.raises((DatasetError, TableError), match=message):
             params.read_tables()
     (tmp_path / "labels.csv").unlink()
     with pytest.raises(DatasetError, match="labels.csv not found.*https://example.org/data"):
@@ -184,4 +185,5 @@ def test_a_layout_is_one_more_file(tmp_path):
                             capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("['scan_7']")
-    assert "'class_folders', 'dicom_birads', 'dicom_series', 'image_mask', 'nifti_cases', 'table', 'toy'" in result.stdout
+    layouts = "'class_folders', 'dicom_birads', 'dicom_series', 'image_mask', 'nifti_cases', 'table', 'toy'"
+    assert layouts in result.stdout

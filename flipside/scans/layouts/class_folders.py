@@ -9,21 +9,32 @@ from typing import Literal
 import pydantic
 
 from flipside.core.files import file_digest
-from flipside.scans.layout import DatasetError, FoundScan, Label, Layout, Regex, Spacing, patient_in
-from flipside.scans.pictures import read_image
+from flipside.scans.layout import (
+    DatasetError,
+    FoundScan,
+    Label,
+    Regex,
+    Spacing,
+    check_patients,
+    patient_in,
+    patients_in,
+)
+from flipside.scans.patterns import readable
+from flipside.scans.picture_layout import PictureLayout
+from flipside.scans.pictures import read_image_channels
 from flipside.scans.scan import UNLABELLED, Scan
 
-Part = Literal["train", "test"]
+Part = Literal["train", "val", "test"]
 
 
-class ClassFolders(Layout):
+class ClassFolders(PictureLayout):
     layout: Literal["class_folders"]
     image: str
     """Pattern of the images, with {class} and {case}, and with {split} where `splits` lists any."""
     classes: dict[str, Label] = pydantic.Field(min_length=2)
     """Name of each class -> 0 healthy, 1 abnormal; images of other classes are left out."""
     splits: dict[str, Part] = {}
-    """Name of each part -> train or test, where the data set brings its own split; {}: it brings none."""
+    """Name of each part -> train, val or test, where the data set brings its own split; {}: it brings none."""
     patient: Regex | None = None
     """Regular expression whose group in {case} is the patient; null: every image is a patient."""
     spacing_mm: Spacing = (1.0, 1.0)
@@ -41,11 +52,13 @@ class ClassFolders(Layout):
     def find_scans(self, dataset: str) -> list[FoundScan]:
         matches = self.match_files(dataset, self.image, {"class": list(self.classes), "split": list(self.splits)})
         self._check_complete(dataset, [groups for _, groups in matches])
-        found = [FoundScan("_".join(groups[key] for key in ("split", "class", "case") if key in groups), path,
+        found = [FoundScan("_".join(readable(groups[key]) for key in ("split", "class", "case") if key in groups), path,
                            groups["case"], self.classes[groups["class"]],
                            self.splits[groups["split"]] if "split" in groups else "")
                  for path, groups in matches]
         self.refuse_equal_names(dataset, found)
+        if self.patient:
+            check_patients(dataset, "patient", patients_in([scan.case for scan in found], self.patient))
         return found
 
     def _check_complete(self, dataset: str, matches: Sequence[dict[str, str]]) -> None:
@@ -56,15 +69,15 @@ class ClassFolders(Layout):
                 raise DatasetError(f"{Path(self.root)}: class {name!r} of datasets.{dataset}.classes has no image; "
                                    f"images: {counts}. Correct `classes` or get the whole data set{self.source}")
         parts = {self.splits[groups["split"]] for groups in matches if "split" in groups}
-        if len(parts) == 1:
-            raise DatasetError(f"{Path(self.root)}: images only in the {parts.pop()} part, expected folders "
-                               f"{list(self.splits)}; correct datasets.{dataset}.splits")
+        if parts and not {"train", "test"} <= parts:
+            raise DatasetError(f"{Path(self.root)}: images only in the {' and '.join(sorted(parts))} part, expected "
+                               f"folders {list(self.splits)}; correct datasets.{dataset}.splits")
 
     def read_scan(self, found: FoundScan, salt: str) -> Scan:
         return Scan(
             scan_id=found.name,
             patient_id=patient_in(found.case, self.patient, found.path) if self.patient else found.name,
-            source_file=self.relative(found.path), channels=(read_image(found.path),),
+            source_file=self.relative(found.path), channels=read_image_channels(found.path, self.colour),
             spacing_mm=(*self.spacing_mm, 1.0),
             class_label=UNLABELLED if found.class_label is None else found.class_label,
             given_split=found.given_split, image_digest=file_digest(found.path))

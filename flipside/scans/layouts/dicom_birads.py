@@ -8,20 +8,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import pandas as pd
 import pydantic
 from pydicom.misc import is_dicom
 
 from flipside.core.files import file_digest
 from flipside.scans.dicom import read_dicom_image, words_in_header
-from flipside.scans.layout import DatasetError, FoundScan, Label, Layout, LeftOut, Regex, Spacing, patient_in
-from flipside.scans.pictures import read_image
+from flipside.scans.layout import (
+    DatasetError,
+    FoundScan,
+    Label,
+    LeftOut,
+    Regex,
+    Spacing,
+    check_patients,
+    patient_in,
+    patients_in,
+)
+from flipside.scans.patterns import readable
+from flipside.scans.picture_layout import PictureLayout
+from flipside.scans.pictures import read_image_channels
 from flipside.scans.privacy import ScanNames, anonymous_names, salted_hash
 from flipside.scans.readers import ReadError
 from flipside.scans.scan import UNLABELLED, Scan
+from flipside.scans.tables import need_columns, read_table
 
 
-class DicomBirads(Layout):
+class DicomBirads(PictureLayout):
     layout: Literal["dicom_birads"]
     image: str
     """Pattern of the images (DICOM, or PNG and the like), with {case}."""
@@ -50,22 +62,29 @@ class DicomBirads(Layout):
 
     def find_scans_and_others(self, dataset: str) -> tuple[list[FoundScan], list[LeftOut]]:
         found, table, parts = self.find_by_pattern(dataset, self.image), self.read_tables(), self._named_elsewhere()
-        scans = [dataclasses.replace(scan, class_label=label, patient=patient) for scan in found
-                 if scan.case in table or scan.case not in parts
-                 for label, patient in [table.get(scan.case, (UNLABELLED, ""))]]
-        return scans, [LeftOut(scan, ReadError(
-            scan.path, f"is no image of its own: the tables name it under {parts[scan.case]!r}", "Nothing needs be done"
-        )) for scan in found if scan.case not in table and scan.case in parts]
+        scans, others = [], []
+        for scan in found:
+            case = readable(scan.case)
+            if case not in table and case in parts:
+                others.append(LeftOut(scan, ReadError(scan.path, "is no image of its own: the tables name it under "
+                                                      f"{parts[case]!r}", "Nothing needs be done")))
+                continue
+            label, patient = table.get(case, (UNLABELLED, ""))
+            scans.append(dataclasses.replace(scan, class_label=label, patient=patient))
+        if self.patient_column:
+            check_patients(dataset, "patient_column", [patient for _, patient in table.values()])
+        elif self.patient:
+            check_patients(dataset, "patient", patients_in([self.relative(scan.path) for scan in scans], self.patient))
+        return scans, others
 
     def _named_elsewhere(self) -> dict[str, str]:
         """{case: column} of files that the tables name in other columns, such as crops and ROI masks of an image."""
         named: dict[str, str] = {}
         for name in self.tables:
-            rows = pd.read_csv(Path(self.root) / name, sep=self.separator, dtype=str, keep_default_na=False,
-                               skipinitialspace=True)
+            rows = read_table(Path(self.root) / name, self.separator)
             for column in rows.columns.drop([self.file_column]):
                 named |= {match.group(1): column for value in rows[column]
-                          if "/" in value and (match := re.search(self.file_pattern, value.strip()))}
+                          if "/" in value and (match := re.search(self.file_pattern, value))}
         return named
 
     def read_tables(self) -> dict[str, tuple[int | None, str]]:
@@ -78,20 +97,18 @@ class DicomBirads(Layout):
             file = Path(self.root) / name
             if not file.is_file():
                 raise DatasetError(f"{file} not found: it has the labels; get it{self.source}")
-            rows = pd.read_csv(file, sep=self.separator, dtype=str, keep_default_na=False, skipinitialspace=True)
+            rows = read_table(file, self.separator)
             wanted = [column for column in (self.file_column, self.label_column, self.patient_column) if column]
-            missing = [column for column in wanted if column not in rows]
-            if missing:
-                raise DatasetError(f"{file} has no column {missing[0]!r}; it has {list(rows.columns)}")
+            need_columns(file, rows, wanted)
             for number, row in enumerate(rows[wanted].to_dict("records"), start=2):
-                value = row[self.label_column].strip()
-                match = re.search(self.file_pattern, row[self.file_column].strip())
+                value = row[self.label_column]
+                match = re.search(self.file_pattern, row[self.file_column])
                 if not match:
                     raise DatasetError(f"{file}, line {number}: {row[self.file_column]!r} doesn't match `file_pattern`")
                 if value not in self.classes:
                     raise DatasetError(f"{file}, line {number}: {self.label_column} is {value!r}, which `classes` "
                                        f"doesn't list: {list(self.classes)}")
-                patient = row[self.patient_column].strip() if self.patient_column else ""
+                patient = row[self.patient_column] if self.patient_column else ""
                 before, patient = table.get(match.group(1), (None, patient))
                 labels = [label for label in (before, self.classes[value]) if label is not None]
                 table[match.group(1)] = (max(labels, default=None), patient)
@@ -105,9 +122,10 @@ class DicomBirads(Layout):
         names = ScanNames(found.name, found.name, path)
         if is_dicom(found.path):
             volume, header = read_dicom_image(found.path)
+            channels = (volume,) * (3 if self.colour == "rgb" else 1)
             names, spacing = anonymous_names(found.name, path, header.patient, header.names, salt), header.spacing_mm
         else:
-            volume = read_image(found.path)
+            channels = read_image_channels(found.path, self.colour)
         spacing = spacing or self.spacing_mm
         if spacing is None:
             raise ReadError(found.path, "has no pixel spacing", "Give the data set's `spacing_mm`")
@@ -116,7 +134,7 @@ class DicomBirads(Layout):
             patient_id = salted_hash(found.patient, salt)
         elif self.patient:
             patient_id = salted_hash(patient_in(path, self.patient, found.path), salt)
-        return Scan(scan_id=names.scan_id, patient_id=patient_id, source_file=names.source_file, channels=(volume,),
+        return Scan(scan_id=names.scan_id, patient_id=patient_id, source_file=names.source_file, channels=channels,
                     spacing_mm=(*spacing, 1.0), class_label=found.class_label, image_digest=file_digest(found.path))
 
     def identifying_words(self, found: FoundScan) -> Sequence[str]:

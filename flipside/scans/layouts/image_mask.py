@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,8 +12,9 @@ import pydantic
 from flipside.core.files import file_digest
 from flipside.scans.geometry import Geometry
 from flipside.scans.labels import Ignored, LabelFiles, Mask, find_label_files, read_masks
-from flipside.scans.layout import FoundScan, Layout, Regex, Spacing, patient_in
-from flipside.scans.pictures import read_image, read_image_labels
+from flipside.scans.layout import FoundScan, Regex, Spacing, check_patients, patient_in, patients_in
+from flipside.scans.picture_layout import PictureLayout
+from flipside.scans.pictures import read_image, read_image_channels, read_image_labels
 from flipside.scans.readers import ReadError, Volume
 from flipside.scans.scan import Scan
 
@@ -36,7 +38,7 @@ class ImageMask(LabelFiles):
         return str(self.colours)
 
 
-class ImageMasks(Layout):
+class ImageMasks(PictureLayout):
     layout: Literal["image_mask"]
     image: str
     """Pattern of the images, with {case}."""
@@ -56,17 +58,30 @@ class ImageMasks(Layout):
     """Pattern of the images without what was simulated on them, with {case}, for simulated data sets; null: there are
     none."""
 
+    @pydantic.model_validator(mode="after")
+    def _grey_where_clean(self) -> ImageMasks:
+        if self.clean is not None and self.colour != "grey":
+            raise ValueError("`clean` needs `colour: grey`")
+        return self
+
     def find_scans(self, dataset: str) -> list[FoundScan]:
-        return self.find_by_pattern(dataset, self.image)
+        found = self.find_by_pattern(dataset, self.image)
+        if self.patient:
+            check_patients(dataset, "patient", patients_in([scan.case for scan in found], self.patient))
+        return found
+
+    def mask_patterns(self) -> Sequence[str]:
+        return [file for masks in (self.organ, self.lesion) if masks for file in masks.files if file != self.image]
 
     def read_scan(self, found: FoundScan, salt: str) -> Scan:
-        volume = read_image(found.path)
-        organ, lesion = self._masks(found, volume.geometry)
+        channels = read_image_channels(found.path, self.colour)
+        geometry = channels[0].geometry
+        organ, lesion = self._masks(found, geometry)
         return Scan(
             scan_id=found.name,
             patient_id=patient_in(found.case, self.patient, found.path) if self.patient else found.name,
-            source_file=self.relative(found.path), channels=(volume,), spacing_mm=(*self.spacing_mm, 1.0), organ=organ,
-            lesion=lesion, image_digest=file_digest(found.path), clean=self._clean(found, volume.geometry))
+            source_file=self.relative(found.path), channels=channels, spacing_mm=(*self.spacing_mm, 1.0), organ=organ,
+            lesion=lesion, image_digest=file_digest(found.path), clean=self._clean(found, geometry))
 
     @property
     def has_clean_images(self) -> bool:

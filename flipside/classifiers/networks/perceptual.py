@@ -1,0 +1,103 @@
+"""What the losses of an image compare: a classifier's maps at several depths, its features, or official LPIPS."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flipside.classifiers.networks.backbones import Classifier
+
+
+def maps_by_size(trunk: nn.Module, images: Tensor) -> list[Tensor]:
+    """Maps of images (B,1,H,W) at several depths: the last (B,C,h,w) of each size; the trunk's output ends the list."""
+    maps: list[Tensor] = []
+    x = images
+    for layer in _layers(trunk):
+        x = layer(x)
+        if maps and maps[-1].shape[-2:] == x.shape[-2:]:
+            maps[-1] = x
+        else:
+            maps.append(x)
+    return maps
+
+
+def _layers(module: nn.Module) -> list[nn.Module]:
+    """A trunk's layers in the order in which they are called, nested `Sequential`s taken apart."""
+    if type(module).forward is nn.Sequential.forward:
+        return [layer for child in module.children() for layer in _layers(child)]
+    return [module]
+
+
+def map_distance(maps: list[Tensor], others: list[Tensor]) -> Tensor:
+    """Distance (B,) in [0,4] between two images' maps, a list of (B,C,h,w) each.
+
+    As LPIPS (Zhang et al., 2018, equation 1) but without its trained weights and in the mean over the depths: the
+    squared difference of the maps, at each position scaled to unit length over the channels, averaged over positions.
+    """
+    depths = [(F.normalize(first, dim=1) - F.normalize(second, dim=1)).square().sum(dim=1).mean(dim=(1, 2))
+              for first, second in zip(maps, others, strict=True)]  # (B,C,h,w) -> (B,)
+    return torch.stack(depths).mean(dim=0)
+
+
+@dataclass(frozen=True)
+class View:
+    """What an `Observer` computes of images; for fixed images it is computed once."""
+
+    maps: list[Tensor]  # (B,C,h,w) each: what the perceptual distance compares
+    features: Tensor  # (B,F) the classifier's penultimate features
+    logits: Tensor  # (B,) the classifier's
+
+    def rows(self, chosen: Tensor) -> View:
+        """The view of some of the images, by positions or as a mask (B,)."""
+        return View([each[chosen] for each in self.maps], self.features[chosen], self.logits[chosen])
+
+
+class Lpips(Protocol):
+    """What an `Observer` uses of the package lpips' network."""
+
+    scaling_layer: nn.Module
+    net: nn.Module
+    lins: Iterable[nn.Module]
+
+
+class Observer:
+    """One pass of a frozen classifier, and of LPIPS' network where that is given, over images (B,1,H,W) in [-1,1].
+
+    Without LPIPS the perceptual distance is that of the classifier's own maps, and `name` says so: `perceptual_clf`.
+    """
+
+    def __init__(self, classifier: Classifier, lpips: Lpips | None):
+        self.classifier, self.lpips = classifier, lpips
+        self.name = "perceptual_clf" if lpips is None else "lpips"
+
+    def __call__(self, images: Tensor) -> View:
+        maps = maps_by_size(self.classifier.trunk, images)
+        features, logits = self.classifier.pooled(maps[-1]), self.classifier.head(maps[-1])
+        if self.lpips is not None:
+            scaled = self.lpips.scaling_layer(images.expand(-1, 3, -1, -1))  # (B,1,H,W) -> (B,3,H,W)
+            maps = list(self.lpips.net.forward(scaled))
+        return View(maps, features, logits)
+
+    def perceptual(self, one: View, other: View) -> Tensor:
+        """LPIPS (Zhang et al., 2018) or the distance of the classifier's maps, (B,)."""
+        if self.lpips is None:
+            return map_distance(one.maps, other.maps)
+        depths = [layer((unit_length(first) - unit_length(second)).square()).mean(dim=(1, 2, 3))  # (B,1,h,w) -> (B,)
+                  for layer, first, second in zip(self.lpips.lins, one.maps, other.maps, strict=True)]
+        return functools.reduce(operator.add, depths)
+
+    def decision(self, one: View, other: View) -> Tensor:
+        """Mean squared difference (B,) of the classifier's features (TACE, equations 2 and 3, third term)."""
+        return (one.features - other.features).square().mean(dim=1)
+
+
+def unit_length(maps: Tensor, eps: float = 1e-10) -> Tensor:
+    """Maps (B,C,h,w) at unit length over the channels, as the package lpips has it."""
+    return maps / (maps.square().sum(dim=1, keepdim=True).sqrt() + eps)

@@ -1,0 +1,153 @@
+"""Published networks that FID, KID and LPIPS are defined by, from weights in torch hub's cache. Nothing is downloaded.
+
+Without its file a metric is absent: nothing else is reported under its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlparse
+
+import numpy as np
+import torch
+import torchvision
+from pytorch_fid.inception import FID_WEIGHTS_URL, InceptionV3
+from torch import nn
+
+from flipside.classifiers.networks.perceptual import Lpips
+from flipside.core.files import file_digest
+from flipside.core.runtime import Runtime
+
+INCEPTION_DIMS = (64, 768, 2048)  # features of InceptionV3 that FID is measured in
+Network = TypeVar("Network", bound=nn.Module)
+FORCE_SAFE_LOADING = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file that torch hub would keep in its cache."""
+
+    url: str
+
+    @property
+    def file(self) -> Path:
+        """Where torch hub looks for it."""
+        return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(self.url).path).name
+
+    def absence(self) -> str | None:
+        """Why what needs this file can't be computed, or None where the file is there."""
+        if self.file.is_file():
+            return None
+        return (f"its weights are not in torch hub's cache, {shown(self.file)} not found, and nothing is downloaded: "
+                "put the file there or set TORCH_HOME to the folder that has hub/checkpoints, then run "
+                "`dvc repro -f -s measure_realism` and `dvc repro`")
+
+    def doubt(self) -> str | None:
+        """A caution for readers where the file's SHA-256 isn't the one in its name: these are other weights."""
+        published = re.search(r"-([0-9a-f]{8,})\.", self.file.name)
+        found = file_digest(self.file)
+        if published is None or found.startswith(published[1]):
+            return None
+        return (f"made with weights that are not the published ones: {shown(self.file)} has the SHA-256 "
+                f"{found[:8]}..., its name says {published[1]}")
+
+    def load(self, build: Callable[[], Network]) -> Network:
+        """`build()`, which must read the file through torch hub: frozen, in eval mode.
+
+        Raises FileNotFoundError where the file is absent, ValueError where it is damaged or of another network.
+        """
+        if reason := self.absence():
+            raise FileNotFoundError(f"{reason} (the file comes from {self.url})")
+        try:
+            with _only_tensors():
+                return build().eval().requires_grad_(False)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{shown(self.file)} is damaged or not the file that {self.url} gives: {error}. "
+                             "Replace it, or delete it to do without") from None
+
+
+INCEPTION = Weights(FID_WEIGHTS_URL)
+ALEXNET = Weights(torchvision.models.AlexNet_Weights.IMAGENET1K_V1.url)
+
+
+def load_inception(runtime: Runtime) -> nn.Module:
+    """pytorch-fid's InceptionV3: (B,3,H,W) in [0,1], which it resizes to 299 x 299 -> maps of each INCEPTION_DIMS."""
+    blocks = [InceptionV3.BLOCK_INDEX_BY_DIM[dim] for dim in INCEPTION_DIMS]
+    return runtime.place(INCEPTION.load(lambda: InceptionV3(blocks)))
+
+
+def load_lpips(runtime: Runtime) -> nn.Module:
+    """LPIPS (Zhang et al., 2018) on AlexNet, version 0.1: two images (B,3,H,W) in [-1,1] -> distances (B,1,1,1).
+
+    The package brings the weights of the linear layers; those of AlexNet are torchvision's.
+    """
+    import lpips  # slow to import
+
+    return runtime.place(ALEXNET.load(lambda: lpips.LPIPS(net="alex", version="0.1", verbose=False)))
+
+
+def find_lpips(device: torch.device) -> Lpips | None:
+    """LPIPS as `load_lpips` gives it where its weights are in torch hub's cache, else None."""
+    if ALEXNET.absence() is not None:
+        return None
+    import lpips  # slow to import
+
+    return ALEXNET.load(lambda: lpips.LPIPS(net="alex", version="0.1", verbose=False)).to(device)
+
+
+@torch.no_grad()
+def inception_features(network: nn.Module, images: np.ndarray, runtime: Runtime,
+                       batch_size: int) -> dict[int, np.ndarray]:
+    """pytorch-fid's features {dim: (N,dim) float64} of slices (N,H,W) in [-1,1], grey in all three channels."""
+    batches: dict[int, list[np.ndarray]] = {dim: [] for dim in INCEPTION_DIMS}
+    for start in range(0, len(images), batch_size):
+        rgb = (to_rgb(images[start : start + batch_size], runtime) + 1) / 2
+        for dim, maps in zip(INCEPTION_DIMS, network(rgb), strict=True):
+            batches[dim].append(maps.mean(dim=(2, 3)).double().cpu().numpy())  # (B,dim,h,w) -> (B,dim)
+    return {dim: np.concatenate(parts) for dim, parts in batches.items()}
+
+
+@torch.no_grad()
+def lpips_distances(network: nn.Module, images: np.ndarray, others: np.ndarray, runtime: Runtime,
+                    batch_size: int) -> np.ndarray:
+    """LPIPS (N,) between slices and their counterparts, both (N,H,W) in [-1,1], at their own size."""
+    distances = [network(to_rgb(images[start : start + batch_size], runtime),
+                         to_rgb(others[start : start + batch_size], runtime)).flatten().cpu().numpy()
+                 for start in range(0, len(images), batch_size)]
+    return np.concatenate(distances)
+
+
+def to_rgb(images: np.ndarray, runtime: Runtime) -> torch.Tensor:
+    """Slices (B,H,W) as a float tensor (B,3,H,W) on the device, grey in all three channels."""
+    grey = torch.as_tensor(images, device=runtime.device).float().unsqueeze(1)  # (B,H,W) -> (B,1,H,W)
+    return grey.expand(-1, 3, -1, -1)
+
+
+def shown(file: Path) -> str:
+    """A path for reports, which others may read: without the name of the home folder."""
+    with contextlib.suppress(ValueError, RuntimeError):
+        return f"~/{file.relative_to(Path.home())}"
+    return str(file)
+
+
+@contextlib.contextmanager
+def _only_tensors() -> Iterator[None]:
+    """Make torch.load refuse anything but tensors, though both libraries ask for full pickles; without warnings."""
+    before = os.environ.get(FORCE_SAFE_LOADING)
+    os.environ[FORCE_SAFE_LOADING] = "1"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        del os.environ[FORCE_SAFE_LOADING]
+        if before is not None:
+            os.environ[FORCE_SAFE_LOADING] = before

@@ -1,0 +1,187 @@
+"""What was prepared, on one sheet, before anybody trains: slices of each part and class, counts, values, warnings.
+
+The lesions' contours are drawn from the truth for the reader's eye alone; nothing here is read by a later stage.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from flipside.artifacts.truth import open_truth
+from flipside.core import paths
+from flipside.core.files import read_json
+from flipside.core.store import SliceStore
+from flipside.report.pictures import TRUE_POSITIVE, grey
+
+PICTURE, PAGE = Path("reports/contact_sheet.png"), Path("reports/contact_sheet.html")
+ACROSS = 8  # slices of each part and class
+SIDE = 128  # pixels that a shown slice has at least on its longer side
+MEASURED = 400  # slices of which the values are measured
+SATURATED = 0.1  # share of the pixels at the window's upper end from which on it is worth a warning
+FEW = 10  # slices of a class of the validation or test part below which their numbers say little
+CLASSES = ("healthy", "abnormal")
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class ShownSlice:
+    """A slice with what stands below it."""
+
+    picture: np.ndarray  # (H,W,3) uint8, with the lesion's contour
+    name: str  # the scan, and the slice in it
+    size: str  # on its own grid
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """Some slices of one part and class, and how many there are."""
+
+    part: str
+    kind: str  # healthy or abnormal
+    slices: int
+    patients: int
+    shown: list[ShownSlice]
+
+
+@dataclass(frozen=True)
+class ContactSheet:
+    """All that the sheet shows."""
+
+    dataset: str
+    rows: list[SheetRow]
+    facts: dict[str, str]
+    warnings: list[str]
+
+
+def read_contact_sheet(seed: int) -> ContactSheet:
+    """The sheet of the slices that stand in data/, a random choice by the seed."""
+    store = SliceStore.open(paths.SLICES)
+    index = store.index
+    lesion = open_truth(paths.TRUTH, (len(index), *store.organ.shape[1:]))  # (N,H,W)
+    extracted, filtered, slices = (read_json(f"{folder}/manifest.json")
+                                   for folder in (paths.EXTRACTED, paths.FILTERED, paths.SLICES))
+    generator = np.random.default_rng(seed)
+    rows = []
+    for part in PARTS:
+        for label, kind in enumerate(CLASSES):
+            here = store.rows(part, label)
+            chosen = np.sort(generator.permutation(here)[:ACROSS])
+            rows.append(SheetRow(part, kind, len(here), index["patient_id"].iloc[here].nunique(),
+                                 [_shown(store, lesion, row) for row in chosen]))
+    values = _foreground_values(store, generator)
+    with_lesion = np.array([bool(mask.any()) for mask in lesion])  # (N,)
+    return ContactSheet(
+        slices["dataset"], rows, _facts(store, extracted, filtered, values, with_lesion),
+        [*dict.fromkeys([*filtered["warnings"], *slices["warnings"]]), *_left_out(extracted),
+         *_warnings(index, rows, values, slices["window"], with_lesion)])
+
+
+def outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """An image (H,W) in [-1,1], enlarged to at least SIDE pixels, with the outline of a mask (H,W): (h,w,3) uint8."""
+    times = max(1, -(-SIDE // max(image.shape)))
+    picture = grey(image).repeat(times, axis=0).repeat(times, axis=1)  # (h,w,3)
+    large = (mask > 0).repeat(times, axis=0).repeat(times, axis=1)  # (h,w)
+    edge = large & ~ndimage.binary_erosion(large, border_value=0)
+    picture[edge] = TRUE_POSITIVE
+    return picture
+
+
+def _shown(store: SliceStore, lesion: np.ndarray, row: int) -> ShownSlice:
+    about = store.index.iloc[row]
+    image = store.images[row]
+    plane = image if image.ndim == 2 else image[len(image) // 2]  # of neighbouring slices the one in the middle
+    size = f"{about['native_cols']} x {about['native_rows']}"
+    return ShownSlice(outlined(plane, lesion[row]), about["slice_id"], size)
+
+
+def _foreground_values(store: SliceStore, generator: np.random.Generator) -> np.ndarray:
+    """Values (V,) of the organ's pixels in some slices; without organ labels, of all that is not at the lower end."""
+    chosen = np.sort(generator.permutation(len(store.index))[:MEASURED])
+    images, organ = np.asarray(store.images[chosen], np.float32), store.organ[chosen]
+    inside = (organ > 0) & (images > -1) if images.ndim == 3 else ((organ > 0)[:, None] & (images > -1))
+    return images[inside]
+
+
+def _facts(store: SliceStore, extracted: dict[str, Any], filtered: dict[str, Any], values: np.ndarray,
+           with_lesion: np.ndarray) -> dict[str, str]:
+    """What the sheet says in words above the slices."""
+    index, counts = store.index, extracted["counts"]
+    sizes = Counter(f"{columns} x {rows}" for rows, columns in
+                    zip(index["native_rows"], index["native_cols"], strict=True))
+    spacing = _spread(index["spacing_row_mm"] * store.organ.shape[1] / index["native_rows"])
+    window = filtered["window"]
+    shape = " x ".join(map(str, reversed(store.organ.shape[1:])))
+    channels = "" if store.images.ndim == 3 else f", {store.images.shape[1]} channels (one is shown)"
+    facts = {
+        "scans": f"{counts['scans']} read of {counts['found']}; {counts['patients']} patients; "
+                 f"{counts['slices']} slices",
+        "slices": f"{len(index)} of {shape} pixels{channels}; {(index['label'] == 0).sum()} healthy, "
+                  f"{(index['label'] == 1).sum()} abnormal, {with_lesion.sum()} with a lesion's mask",
+        "own sizes": _most(sizes), "own pixels": f"{spacing} mm", "modality": extracted["modality"],
+        "window": " to ".join(f"{end:g}" for end in window) if _is_pair(window) else str(window),
+        "values in the window": _percentiles(values),
+        "copies": f"{len(filtered['dropped'])} slices left out as copies of others",
+    }
+    return facts
+
+
+def _is_pair(window: Any) -> bool:
+    return isinstance(window, list) and len(window) == 2 and all(isinstance(end, (int, float)) for end in window)
+
+
+def _percentiles(values: np.ndarray) -> str:
+    if not len(values):
+        return "none above the window's lower end"
+    low, middle, high = (np.percentile(values, (1, 50, 99)) + 1) * 50
+    return f"1st, 50th and 99th percentile at {low:.0f}, {middle:.0f} and {high:.0f} % of it"
+
+
+def _spread(values: pd.Series) -> str:
+    low, high = values.min(), values.max()
+    return f"{low:.3g}" if np.isclose(low, high, rtol=1e-2) else f"{low:.3g} to {high:.3g}"
+
+
+def _most(sizes: Counter[str]) -> str:
+    """The three commonest sizes and how many others there are."""
+    shown = ", ".join(f"{size} ({count})" for size, count in sizes.most_common(3))
+    return shown + (f", {len(sizes) - 3} others" if len(sizes) > 3 else "")
+
+
+def _left_out(extracted: dict[str, Any]) -> list[str]:
+    """A line for each reason for which scans were left out, with their number and the first of them."""
+    by_reason: dict[str, list[str]] = {}
+    for entry in extracted["left_out"]:
+        by_reason.setdefault(entry["reason"], []).append(entry["file"])
+    lines = [f"{len(files)} scans left out: {reason} ({files[0]}{' and others' if len(files) > 1 else ''})"
+             for reason, files in by_reason.items()]
+    if without := extracted["without_organ"]:
+        lines.append(f"{len(without)} scans left out: no organ in any slice ({without[0]} …)")
+    return lines
+
+
+def _warnings(index: pd.DataFrame, rows: list[SheetRow], values: np.ndarray, window: Any, with_lesion: np.ndarray
+              ) -> list[str]:
+    """What a reader should look at before training."""
+    found = [f"the {row.part} part has only {row.slices} {row.kind} slices of {row.patients} patients: its numbers "
+             "will say little" for row in rows if row.part != "train" and 0 < row.slices < FEW]
+    if (index["patient_id"] == index["scan_id"]).all():
+        found.append("the data set names no patients, so every scan counts as a patient of its own: where several are "
+                     "of one patient, name the patients, or training and test share them")
+    white = float((values >= 1).mean()) if len(values) else 0.0
+    if white > SATURATED:
+        found.append(f"{white:.0%} of the pixels lie at or above the window's upper end ({window}) and are plain white")
+    if not len(values) or np.percentile(values, 99) < -0.8:
+        found.append(f"nearly all pixels lie at the lower end of the window ({window}): the slices are black")
+    abnormal = (index["label"] == 1).to_numpy()
+    unmasked = int((abnormal & ~with_lesion).sum())
+    if with_lesion.any() and unmasked:
+        found.append(f"{unmasked} of {abnormal.sum()} abnormal slices have no lesion in their mask at this size: they "
+                     "are trained on, but in no measure of overlap")
+    return found
