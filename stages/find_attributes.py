@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from flipside.classifiers.backbones import load_classifier, predict_logits
+from flipside.classifiers.networks.backbones import load_classifier, predict_logits
 from flipside.core import paths
 from flipside.core import runtime as runtimes
 from flipside.core.checkpoint import Scratch
@@ -16,7 +16,7 @@ from flipside.core.files import atomic_folder, file_digest, write_json
 from flipside.core.params import announce, load_section, load_value, stage_main
 from flipside.core.runtime import now
 from flipside.core.store import SliceStore
-from flipside.generators.training.loading import load_generator
+from flipside.generators.base.loading import load_generator
 from flipside.methods.latent.attributes import (
     AttributeParams,
     Extremes,
@@ -69,6 +69,7 @@ def main() -> None:
     with atomic_folder(paths.training_report(f"{name}_attributes")) as folder:
         table.to_csv(folder / "attributes.csv", index=False)
         np.save(folder / "strip.npy", strip)
+        write_json(folder / "parameters.json", params.model_dump(mode="json"))
         write_json(folder / "timing.json", {"seconds": seconds, "images": len(tried), "moves": 2 * effects.shape[1],
                                             "device": runtime.describe(), "peak_memory_gb": runtime.peak_memory_gb()})
     scratch.clear()

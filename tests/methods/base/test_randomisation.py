@@ -12,11 +12,11 @@ import torch
 import yaml
 from scipy import stats
 
-from flipside.classifiers.backbones import build_classifier
+from flipside.classifiers.networks.backbones import build_classifier
 from flipside.core.files import read_json
 from flipside.core.store import INDEX_COLUMNS, SliceStore, write_store
 from flipside.methods.base.maps import MapMethod
-from flipside.methods.checks.randomisation import (
+from flipside.methods.base.randomisation import (
     choose_slices,
     compare_maps,
     rank_correlation,
@@ -147,7 +147,7 @@ def folder(tmp_path, monkeypatch, network, planted_nine):
 def check(monkeypatch, name):
     monkeypatch.setattr(sys, "argv", ["stage", "--method", name])
     explain.main()
-    return read_json(f"data/sanity/{name}.json")
+    return read_json(f"data/explanations/{name}/randomisation.json")
 
 
 @pytest.mark.parametrize("name", ["random", "intensity", "centre"])
