@@ -1,6 +1,8 @@
 """The slice store: the one form in which stages hand images to each other.
 
-A folder with `images.npy` (N,H,W) float16 in [-1,1], `organ.npy` (N,H,W) uint8 and `index.csv`, one row per slice.
+A folder with `images.npy` float16 in [-1,1], `organ.npy` (N,H,W) uint8 and `index.csv`, one row per slice. Images are
+(N,H,W); of slices with several channels (colours, registered volumes, neighbouring slices) they are (N,C,H,W). What
+computes with images takes them through `as_channels`.
 Lesion masks are not in it: they are the separate truth artifact (`lesion.npy`, aligned with the index), which only the
 preparation, the thresholds and the evaluation may open.
 """
@@ -13,7 +15,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -41,6 +43,9 @@ INDEX_COLUMNS = [
 TEXT_COLUMNS = ("slice_id", "source_slice_id", "scan_id", "patient_id")
 
 
+Images = TypeVar("Images", bound=Any)  # an array or a tensor
+
+
 class StoreError(ValueError):
     """A slice store that is missing, incomplete or inconsistent."""
 
@@ -49,7 +54,7 @@ class StoreError(ValueError):
 class SliceStore:
     """Memory-mapped images and organ masks with their index."""
 
-    images: np.ndarray  # (N,H,W) float16 in [-1,1]
+    images: np.ndarray  # (N,H,W), or (N,C,H,W) with several channels; float16 in [-1,1]
     organ: np.ndarray  # (N,H,W) uint8
     index: pd.DataFrame
     path: Path
@@ -66,9 +71,20 @@ class SliceStore:
         missing = [column for column in INDEX_COLUMNS if column not in index]
         if missing:
             raise StoreError(f"{path}/index.csv lacks the columns {missing}")
-        if not images.shape == organ.shape == (len(index), *images.shape[1:]):
+        if images.ndim not in (3, 4) or not images.shape[:1] + images.shape[-2:] == organ.shape == (
+                len(index), *organ.shape[1:]):
             raise StoreError(f"{path}: images {images.shape}, organ {organ.shape}, index {len(index)} rows don't agree")
         return cls(images, organ, index, path)
+
+    @property
+    def channels(self) -> int:
+        """C; 1 of images (N,H,W)."""
+        return as_channels(self.images).shape[1]
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of a slice in pixels."""
+        return self.images.shape[-2], self.images.shape[-1]
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -81,6 +97,11 @@ class SliceStore:
         if label is not None:
             wanted &= self.index["label"] == label
         return np.flatnonzero(wanted)
+
+
+def as_channels(images: Images) -> Images:
+    """Images (N,H,W) or (N,C,H,W), as the store has them, -> a view (N,C,H,W); arrays and tensors alike."""
+    return images if images.ndim == 4 else images[:, None]
 
 
 def apply_window(images: np.ndarray, window: tuple[float, float]) -> np.ndarray:
@@ -112,8 +133,9 @@ def write_store(path: Path | str, images: np.ndarray, organ: np.ndarray, index: 
 
 
 @contextlib.contextmanager
-def scratch_arrays(stage: str, shape: tuple[int, int, int]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Disk-backed images (float16), organ and lesion (uint8) of `shape`, in .scratch/<stage>, gone after the block.
+def scratch_arrays(stage: str, shape: tuple[int, ...]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Disk-backed images (float16) of `shape`, (N,H,W) or (N,C,H,W), organ and lesion (uint8, (N,H,W)), in
+    .scratch/<stage>, gone after the block.
 
     For a store in the making: the arrays of a whole data set needn't fit in memory. Raises DiskFullError.
     """
@@ -123,7 +145,8 @@ def scratch_arrays(stage: str, shape: tuple[int, int, int]) -> Iterator[tuple[np
         with naming_a_full_disk(folder):
             folder.mkdir(parents=True)
             images = new_memmap(folder / "images.npy", np.float16, shape)
-            organ, lesion = (new_memmap(folder / f"{name}.npy", np.uint8, shape) for name in ("organ", "lesion"))
+            organ, lesion = (new_memmap(folder / f"{name}.npy", np.uint8, (shape[0], *shape[-2:]))
+                             for name in ("organ", "lesion"))
         yield images, organ, lesion
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -21,6 +21,7 @@ from flipside.report.tables import Metrics, ranking
 
 MANIFESTS = ("data/extracted", "data/filtered", "data/slices")
 ROLES = ("classifier", "judge")
+RGB = ["r", "g", "b"]  # names of channels that a picture shows in colour
 NOT_SHOWN = ("runtime", "datasets")  # `runtime` changes no result; of `datasets` only the block in use is shown
 
 
@@ -30,7 +31,8 @@ class FoundAttributes:
 
     table: pd.DataFrame  # attribute, layer, channel, toward, mean_effect, lowers, example, logit_before, logit_after,
     # n_images, n_called, n_stable
-    strip: np.ndarray  # (K,3,H,W) float16: the example as encoded, with the attribute, and all images' mean change
+    # (K,3,H,W) or (K,3,C,H,W) float16: the example as encoded, with the attribute, and all images' mean change
+    strip: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,21 @@ class ReportInputs:
     inpainter: tuple[dict[str, float], pd.DataFrame] | None
 
     @property
+    def channel_names(self) -> list[str]:
+        """What the channels of a slice are called, as the preparation names them; by their numbers where it doesn't."""
+        numbers = [str(number) for number in range(1, self.store.channels + 1)]
+        return list(self.manifests["data/slices"].get("channels", numbers))
+
+    def shown_channels(self, images: np.ndarray) -> np.ndarray:
+        """Of slices (...,H,W) or (...,C,H,W) what a picture shows: (...,H,W), or (...,3,H,W) of red, green and blue.
+
+        Of several channels that aren't colours that is the first one.
+        """
+        if self.store.channels == 1 or self.channel_names == RGB:
+            return images
+        return images[..., 0, :, :]
+
+    @property
     def has_lesion_masks(self) -> bool:
         return bool((self.cases["lesion_px"] > 0).any())
 
@@ -131,7 +148,7 @@ def read_inputs(params: ReportParams) -> ReportInputs:
                *(f"{name}_encoder" for name in value_at(parameters, "encoders")))
     return ReportInputs(
         params=params, metrics=metrics, rank_by=rank_by, cases=cases, results=results, store=store,
-        lesion=open_truth("data/truth", store.images.shape), curves=curves,
+        lesion=open_truth("data/truth", store.organ.shape), curves=curves,
         subgroups=_read_table("reports/subgroups.csv", subgroups.COLUMNS, "evaluate"),
         populations=_read_table("reports/populations.csv", populations.COLUMNS, "evaluate"),
         row_of={slice_id: row for row, slice_id in enumerate(store.index["slice_id"])},
