@@ -10,11 +10,12 @@ import argparse
 import torch
 
 from benchmarks.rise import median_seconds
-from flipside.classifiers.backbones import build_classifier
+from flipside.classifiers.networks.backbones import build_classifier
 from flipside.core.params import load_section, read_params
 from flipside.core.runtime import Runtime, RuntimeParams, seed_everything
 from flipside.generators.blobgan import BlobGAN, BlobGANParams
-from flipside.generators.nn.encoding import build_encoder, observer_of
+from flipside.generators.codes.reconstruction import observer_of
+from flipside.generators.nn.blob_encoder import build_encoder
 from flipside.methods.latent.inversion import InversionParams, invert
 
 

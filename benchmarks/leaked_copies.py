@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from flipside.classifiers.backbones import build_classifier, predict_logits
+from flipside.classifiers.networks.backbones import build_classifier, predict_logits
 from flipside.classifiers.scores import classification_metrics
 from flipside.classifiers.training import ClassifierParams, train
 from flipside.cohort import duplicates

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import torch
 
-from flipside.classifiers.backbones import build_classifier
+from flipside.classifiers.networks.backbones import build_classifier
 from flipside.core.paths import CLASSIFIER
 from flipside.core.runtime import Runtime, RuntimeParams, now, seed_everything
 from flipside.methods.base.method import Context

@@ -23,14 +23,14 @@ import numpy as np
 import torch
 
 from benchmarks.rise import median_seconds, rise_rates
-from flipside.classifiers.backbones import build_classifier
+from flipside.classifiers.networks.backbones import build_classifier
 from flipside.cli.profile import read_profile
 from flipside.cohort.extraction import ExtractParams, extract
 from flipside.core.checkpoint import Scratch
 from flipside.core.params import load_section, read_params
 from flipside.core.runtime import Runtime, RuntimeParams, generator_for, seed_everything
+from flipside.generators.base.data import TrainingSlices
 from flipside.generators.coin import Coin, CoinParams
-from flipside.generators.training.data import TrainingSlices
 from flipside.published.ablations import edited
 from flipside.scans.layouts.nifti_cases import NiftiCases
 

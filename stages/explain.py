@@ -10,7 +10,7 @@ import argparse
 import pandas as pd
 
 from flipside.artifacts.explanations import COUNTERFACTUAL, Image, write_explanations
-from flipside.classifiers.backbones import load_classifier, predict_probabilities
+from flipside.classifiers.networks.backbones import load_classifier, predict_probabilities
 from flipside.core import paths
 from flipside.core import runtime as runtimes
 from flipside.core.files import write_json

@@ -14,8 +14,8 @@ from flipside.core.files import atomic_folder, new_memmap, write_json
 from flipside.core.params import announce, load_section, stage_main
 from flipside.core.progress import progress
 from flipside.core.store import SliceStore
-from flipside.masks.morphology import Step
-from flipside.masks.thresholds import (
+from flipside.masks.extraction.morphology import Step
+from flipside.masks.extraction.thresholds import (
     POLICIES,
     MaskError,
     MaskParams,

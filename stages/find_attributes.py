@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from flipside.classifiers.backbones import load_classifier, predict_logits
+from flipside.classifiers.networks.backbones import load_classifier, predict_logits
 from flipside.core import paths
 from flipside.core import runtime as runtimes
 from flipside.core.checkpoint import Scratch
@@ -16,7 +16,7 @@ from flipside.core.files import atomic_folder, file_digest, write_json
 from flipside.core.params import announce, load_section, load_value, stage_main
 from flipside.core.runtime import now
 from flipside.core.store import SliceStore
-from flipside.generators.training.loading import load_generator
+from flipside.generators.base.loading import load_generator
 from flipside.methods.latent.attributes import (
     AttributeParams,
     Extremes,

@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import cast
 
-from flipside.classifiers.backbones import load_classifier
+from flipside.classifiers.networks.backbones import load_classifier
 from flipside.core import paths
 from flipside.core import runtime as runtimes
 from flipside.core.checkpoint import Scratch, load_weights, read_description
 from flipside.core.files import file_digest
 from flipside.core.params import announce, load_section, load_value, stage_main
 from flipside.core.store import SliceStore
-from flipside.generators.nn.encoding import build_encoder, observer_of
-from flipside.generators.training.loading import load_generator
+from flipside.generators.base.loading import load_generator
+from flipside.generators.codes.reconstruction import observer_of
+from flipside.generators.nn.blob_encoder import build_encoder
 from flipside.methods.base.parameters import ExplainParams
 from flipside.methods.latent.blob_generator import BlobGenerator
 from flipside.methods.latent.inversion import InversionParams, invert_slices

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from flipside.classifiers.backbones import load_classifier
+from flipside.classifiers.networks.backbones import load_classifier
 from flipside.core import paths
 from flipside.core import runtime as runtimes
 from flipside.core.files import atomic_folder

@@ -13,7 +13,7 @@ from time import perf_counter
 import numpy as np
 
 from flipside.artifacts.explanations import Explanations
-from flipside.classifiers.backbones import load_classifier
+from flipside.classifiers.networks.backbones import load_classifier
 from flipside.core import paths
 from flipside.core import runtime as runtimes
 from flipside.core.files import atomic_folder, write_json

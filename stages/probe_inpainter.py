@@ -9,12 +9,12 @@ import argparse
 from typing import cast
 
 from flipside.artifacts.probes import ProbeParams
-from flipside.classifiers.backbones import load_classifier
+from flipside.classifiers.networks.backbones import load_classifier
 from flipside.core import paths
 from flipside.core import runtime as runtimes
 from flipside.core.params import announce, load_section, load_value, stage_main
 from flipside.core.store import SliceStore
-from flipside.generators.training.loading import load_generator
+from flipside.generators.base.loading import load_generator
 from flipside.methods.checks.inpainter_probe import Inpainter, probe_slices
 
 INPAINTER = paths.generator("impact")

@@ -13,8 +13,8 @@ from flipside.core.files import atomic_folder
 from flipside.core.params import ParamsError, announce, load_section, read_params, stage_main, value_at
 from flipside.core.progress import progress
 from flipside.core.store import SliceStore
+from flipside.masks.extraction.thresholds import MaskError
 from flipside.masks.placing import SegmentScansParams, file_name, read_geometries, write_segmentation
-from flipside.masks.thresholds import MaskError
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import argparse
 
 import torch
 
-from flipside.classifiers.backbones import build_classifier, predict_logits
+from flipside.classifiers.networks.backbones import build_classifier, predict_logits
 from flipside.classifiers.scores import classification_metrics, confusion_table, roc_table
 from flipside.classifiers.training import ClassifierParams, train
 from flipside.core import paths

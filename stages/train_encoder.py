@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from flipside.classifiers.backbones import load_classifier
+from flipside.classifiers.networks.backbones import load_classifier
 from flipside.core import paths
 from flipside.core import runtime as runtimes
 from flipside.core.checkpoint import Scratch, read_description, save_model
@@ -12,10 +12,10 @@ from flipside.core.files import atomic_folder, file_digest, write_json
 from flipside.core.history import write_history
 from flipside.core.params import announce, load_section, load_value, stage_main
 from flipside.core.store import SliceStore
-from flipside.generators.nn.encoding import observer_of
-from flipside.generators.training.data import TrainingSlices
-from flipside.generators.training.encoder import EncoderParams, EncoderTraining, train_encoder
-from flipside.generators.training.loading import load_generator
+from flipside.generators.base.data import TrainingSlices
+from flipside.generators.base.loading import load_generator
+from flipside.generators.codes.reconstruction import observer_of
+from flipside.generators.encoders.training import EncoderParams, EncoderTraining, train_encoder
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from flipside.classifiers.backbones import load_classifier
+from flipside.classifiers.networks.backbones import load_classifier
 from flipside.core import paths
 from flipside.core import runtime as runtimes
 from flipside.core.checkpoint import Scratch, read_description, save_model
@@ -12,8 +12,8 @@ from flipside.core.files import atomic_folder, write_json
 from flipside.core.history import write_history
 from flipside.core.params import announce, load_section, load_value, stage_main
 from flipside.core.store import SliceStore
-from flipside.generators.training.data import TrainingSlices
-from flipside.generators.training.loading import find_generator
+from flipside.generators.base.data import TrainingSlices
+from flipside.generators.base.loading import find_generator
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from pydantic import RootModel
 from torch import Tensor
 
 from flipside.classifiers.augmentation import AnyTransform, augment
-from flipside.classifiers.backbones import Classifier, predict_logits
+from flipside.classifiers.networks.backbones import Classifier, predict_logits
 from flipside.core.checkpoint import Scratch, check_finite
 from flipside.core.params import Params
 from flipside.core.progress import Ticker

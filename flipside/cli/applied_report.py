@@ -11,7 +11,7 @@ from pathlib import Path
 from flipside.artifacts.explanations import CALLED_ABNORMAL
 from flipside.core.files import atomic_file, read_json
 from flipside.core.params import announce, load_section, stage_main
-from flipside.masks.thresholds import POLICIES
+from flipside.masks.extraction.thresholds import POLICIES
 from flipside.report.figures import draw_comparison, save_figure
 from flipside.report.inputs import ReportInputs, needed, read_inputs
 from flipside.report.params import ReportParams

@@ -16,18 +16,18 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Generator, Tensor
 
-from flipside.classifiers.backbones import Classifier
-from flipside.generators.nn.blob_network import BlobNetwork
-from flipside.generators.nn.blobs import Layout, jittered
-from flipside.generators.nn.encoding import (
+from flipside.classifiers.networks.backbones import Classifier
+from flipside.generators.base.data import Batch, TrainingSlices, draw_batch
+from flipside.generators.codes.blobs import Layout, jittered
+from flipside.generators.codes.reconstruction import (
     PixelLoss,
     ReconstructionWeights,
     layout_distance,
     observer_of,
     reconstruction_terms,
 )
+from flipside.generators.nn.blob_network import BlobNetwork
 from flipside.generators.nn.stylegan_layers import ResidualTrunk
-from flipside.generators.training.data import Batch, TrainingSlices, draw_batch
 from flipside.generators.training.logistic import LogisticGenerator, LogisticParams, check_side
 
 

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor
 
-from flipside.classifiers.backbones import Classifier
+from flipside.classifiers.networks.backbones import Classifier
+from flipside.generators.base.data import Batch, TrainingSlices, draw_batch
 from flipside.generators.nn.blocks import ConditionalBatchNorm, ProjectionDiscriminator
 from flipside.generators.nn.losses import (
     AdversarialLoss,
@@ -23,7 +24,6 @@ from flipside.generators.nn.losses import (
 )
 from flipside.generators.nn.networks import PerturbationNetwork
 from flipside.generators.training.adversarial import AdversarialGenerator
-from flipside.generators.training.data import Batch, TrainingSlices, draw_batch
 from flipside.generators.training.inpainting import InpaintingParams, healthy_target, real_condition
 
 

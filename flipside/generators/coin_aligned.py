@@ -19,8 +19,10 @@ from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 from torch.nn.utils import parametrize
 
-from flipside.classifiers.backbones import Classifier
+from flipside.classifiers.networks.backbones import Classifier
 from flipside.core.runtime import draw_rows
+from flipside.generators.base.data import Batch, TrainingSlices, draw_pairs
+from flipside.generators.base.fusing import clamped, fused
 from flipside.generators.nn.blocks import ConditionalBatchNorm, FeatureBatchNorm, ProjectionDiscriminator
 from flipside.generators.nn.losses import (
     AdversarialLoss,
@@ -32,9 +34,8 @@ from flipside.generators.nn.losses import (
     squared_gradient_norms,
     total_variation,
 )
-from flipside.generators.nn.networks import PerturbationNetwork, clamped, fused
+from flipside.generators.nn.networks import PerturbationNetwork
 from flipside.generators.training.adversarial import AdversarialGenerator
-from flipside.generators.training.data import Batch, TrainingSlices, draw_pairs
 from flipside.generators.training.inpainting import InpaintingParams, healthy_target, real_condition
 
 Alignment = Literal["tanh", "none"]

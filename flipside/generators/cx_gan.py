@@ -17,12 +17,12 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from flipside.classifiers.backbones import Classifier
+from flipside.classifiers.networks.backbones import Classifier
+from flipside.generators.base.data import TrainingSlices
+from flipside.generators.base.fusing import clamped
 from flipside.generators.nn.losses import discriminator_loss, generator_loss
-from flipside.generators.nn.networks import clamped
 from flipside.generators.nn.patch_networks import InstanceUNet, PatchDiscriminator, ReplayPool
 from flipside.generators.training.adversarial import AdversarialGenerator
-from flipside.generators.training.data import TrainingSlices
 from flipside.generators.training.unpaired import UnpairedBatch, UnpairedParams, draw_unpaired
 
 Variant = Literal["integrated", "cascaded"]

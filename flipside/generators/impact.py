@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Generator, Tensor
 
-from flipside.classifiers.backbones import Classifier
+from flipside.classifiers.networks.backbones import Classifier
 from flipside.core.checkpoint import Scratch
 from flipside.core.runtime import generator_for
+from flipside.generators.base.data import TrainingSlices
+from flipside.generators.base.generator import GeneratorParams, TrainedGenerator
+from flipside.generators.base.state import Trained, TrainingState, update
 from flipside.generators.nn.partial_convolution import InpaintingUNet
 from flipside.generators.nn.vgg import VggFeatures, gram
-from flipside.generators.training.data import TrainingSlices
-from flipside.generators.training.generator import GeneratorParams, TrainedGenerator
-from flipside.generators.training.state import Trained, TrainingState, update
 
 
 class ImpactParams(GeneratorParams):

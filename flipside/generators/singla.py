@@ -15,7 +15,8 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
-from flipside.classifiers.backbones import Classifier
+from flipside.classifiers.networks.backbones import Classifier
+from flipside.generators.base.data import Batch, TrainingSlices, draw_batch
 from flipside.generators.nn.blocks import ConditionalBatchNorm, ProjectionDiscriminator
 from flipside.generators.nn.losses import (
     AdversarialLoss,
@@ -28,7 +29,6 @@ from flipside.generators.nn.losses import (
 )
 from flipside.generators.nn.networks import NetworkParams, PerturbationNetwork
 from flipside.generators.training.adversarial import AdversarialGenerator, TrainingParams
-from flipside.generators.training.data import Batch, TrainingSlices, draw_batch
 
 
 class SinglaParams(NetworkParams, TrainingParams):

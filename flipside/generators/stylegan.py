@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Generator, Tensor
 
-from flipside.classifiers.backbones import Classifier
-from flipside.generators.nn.encoding import observer_of
+from flipside.classifiers.networks.backbones import Classifier
+from flipside.generators.base.data import Batch, TrainingSlices, draw_batch
+from flipside.generators.base.fusing import clamped
+from flipside.generators.codes.reconstruction import observer_of
 from flipside.generators.nn.losses import kl_to_target
-from flipside.generators.nn.networks import clamped
 from flipside.generators.nn.style_network import StyleNetwork
 from flipside.generators.nn.stylegan_layers import ResidualTrunk
-from flipside.generators.training.data import Batch, TrainingSlices, draw_batch
 from flipside.generators.training.logistic import LogisticGenerator, LogisticParams, check_side
 
 PATH_DECAY = 0.01  # weight of each new path length in the running mean

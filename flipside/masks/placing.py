@@ -12,7 +12,7 @@ from PIL import Image
 
 from flipside.core.params import Params
 from flipside.core.paths import EXTRACTED
-from flipside.masks.thresholds import MaskError, Policy
+from flipside.masks.extraction.thresholds import MaskError, Policy
 from flipside.scans.geometry import Geometry, place_slices
 
 

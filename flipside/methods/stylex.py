@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from flipside.artifacts.explanations import F_RECONSTRUCTION, STEPS
-from flipside.generators.nn.stylegan_synthesis import Styles
+from flipside.generators.codes.styles import Styles
 from flipside.methods.base.batch import ExplanationBatch
 from flipside.methods.base.generator_pass import GeneratorMethod
 from flipside.methods.base.method import Context

@@ -14,10 +14,10 @@ from pydantic import Field
 from torch import Tensor
 
 from flipside.artifacts.explanations import BLOBS, ROI, STEPS, Extra
-from flipside.classifiers.perceptual import View
-from flipside.generators.nn.blobs import Layout
-from flipside.generators.nn.encoding import layout_distance, observer_of
-from flipside.generators.nn.networks import clamped
+from flipside.classifiers.networks.perceptual import View
+from flipside.generators.base.fusing import clamped
+from flipside.generators.codes.blobs import Layout
+from flipside.generators.codes.reconstruction import layout_distance, observer_of
 from flipside.methods.base.batch import ExplanationBatch
 from flipside.methods.base.method import Context
 from flipside.methods.latent.blob_method import BlobMethod

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flipside.classifiers.backbones import Classifier, load_classifier, predict_logits
-from flipside.classifiers.pretrained import (
+from flipside.classifiers.networks.backbones import Classifier, load_classifier, predict_logits
+from flipside.classifiers.networks.pretrained import (
     ALEXNET,
     INCEPTION,
     inception_features,
@@ -27,8 +27,8 @@ from flipside.core.checkpoint import load_weights, read_description
 from flipside.core.params import load_section, load_value, read_params, value_at
 from flipside.core.runtime import Runtime, generator_for
 from flipside.core.store import SliceStore
-from flipside.generators.nn.encoding import build_encoder
-from flipside.generators.training.loading import load_generator
+from flipside.generators.base.loading import load_generator
+from flipside.generators.nn.blob_encoder import build_encoder
 from flipside.methods.checks.perceptual import classifier_features
 from flipside.methods.checks.realism import RealismParams, frechet_distance
 from flipside.published.markdown import markdown_rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, PositiveInt
 
 from flipside.core.params import Params
-from flipside.masks.thresholds import POLICIES
+from flipside.masks.extraction.thresholds import POLICIES
 
 
 class ReportParams(Params):

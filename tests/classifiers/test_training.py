@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from flipside.classifiers import training
-from flipside.classifiers.backbones import build_classifier, predict_logits
+from flipside.classifiers.networks.backbones import build_classifier, predict_logits
 from flipside.classifiers.scores import classification_metrics, confusion_table, roc_table
 from flipside.core.checkpoint import Scratch
 from flipside.core.runtime import Runtime, RuntimeParams, draw_rows, generator_for

@@ -12,7 +12,7 @@ import torch
 import yaml
 from PIL import Image
 
-from flipside.classifiers.backbones import build_classifier
+from flipside.classifiers.networks.backbones import build_classifier
 from flipside.cli import apply
 from flipside.core.checkpoint import save_model
 from flipside.core.params import ParamsError

@@ -106,7 +106,7 @@ def _stage(project: str, module: str, arguments: list[str], patches: dict[str, A
     """Run by the child. `kill_at`: (module, function, n), SIGKILL at the n-th call; `file_limit`: bytes per file."""
     os.chdir(project)
     sys.argv = [module, *arguments]
-    state = importlib.import_module("flipside.generators.training.state")
+    state = importlib.import_module("flipside.generators.base.state")
     state.SAVE_EVERY_SECONDS, state.RECORD_EVERY = 0.0, 4
     for search in ("inversion", "attributes"):
         importlib.import_module(f"flipside.methods.latent.{search}").SAVE_EVERY_SECONDS = 0.0

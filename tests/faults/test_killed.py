@@ -53,7 +53,7 @@ def test_killed_whenever_something_is_about_to_take_its_name(finished, tmp_path,
     *((name, ("flipside.generators.training.adversarial", "update", 13)) for name in GENERATORS if name != INPAINTER),
     (INPAINTER, ("flipside.generators.impact", "update", 7)),
     ("train_classifier@judge", ("flipside.classifiers.training", "draw_rows", 5)),  # in epoch 2, saved after each
-    ("train_encoder@blobgan", ("flipside.generators.training.encoder", "generator_for", 19)),  # step 7, phase 2
+    ("train_encoder@blobgan", ("flipside.generators.encoders.training", "generator_for", 19)),  # step 7, phase 2
     ("invert@blobgan", ("flipside.methods.latent.inversion", "invert", 2)),  # in the second batch
     ("find_attributes@stylegan", ("flipside.methods.latent.attributes", "measure_effects", 3)),  # in the third image
     *((name, ("flipside.methods.base.explain_slices", "now", 4)) for name in METHODS),  # in the second of four batches

@@ -11,10 +11,11 @@ import yaml
 from flipside.cli.profile import read_profile
 from flipside.core.runtime import generator_for
 from flipside.generators import blobgan
+from flipside.generators.base import state
+from flipside.generators.codes.reconstruction import layout_distance
+from flipside.generators.nn.blob_encoder import build_encoder
 from flipside.generators.nn.blob_renderer import SpatialConv
-from flipside.generators.nn.encoding import build_encoder, layout_distance
 from flipside.generators.nn.stylegan_layers import ResidualTrunk, blur, deviation_map
-from flipside.generators.training import state
 from flipside.generators.training.logistic import gradient_penalty
 from tests.generators.toys import BLOBGAN, BlobClassifier, toy_data, train
 

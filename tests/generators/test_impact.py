@@ -6,9 +6,9 @@ import torch
 from flipside.core.checkpoint import Scratch
 from flipside.core.runtime import generator_for
 from flipside.generators import impact
+from flipside.generators.base import state
 from flipside.generators.nn.partial_convolution import InpaintingUNet
 from flipside.generators.nn.vgg import gram
-from flipside.generators.training import state
 from tests.generators.toys import IMPACT, BlobClassifier, slices, toy_data
 from tests.killed import dies_at
 

@@ -10,10 +10,11 @@ import yaml
 from flipside.cli.profile import read_profile
 from flipside.core.runtime import generator_for
 from flipside.generators import stylegan
+from flipside.generators.base import state
+from flipside.generators.codes.styles import Styles
 from flipside.generators.nn.losses import kl_to_target
 from flipside.generators.nn.stylegan_layers import ResidualTrunk
-from flipside.generators.nn.stylegan_synthesis import ModulatedConv, Styles
-from flipside.generators.training import state
+from flipside.generators.nn.stylegan_synthesis import ModulatedConv
 from tests.generators.toys import STYLEGAN, BlobClassifier, toy_data, train
 
 PROFILES = sorted((Path(__file__).parents[2] / "profiles").glob("*.yaml"))

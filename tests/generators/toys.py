@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from flipside.core.checkpoint import Scratch
 from flipside.core.runtime import Runtime, RuntimeParams, generator_for
-from flipside.generators.training.data import Batch, TrainingSlices
+from flipside.generators.base.data import Batch, TrainingSlices
 
 COUNT, SIZE = 32, 16
 NETWORKS = {

@@ -15,9 +15,9 @@ from flipside.core.checkpoint import Scratch, save_model
 from flipside.core.params import load_section
 from flipside.core.paths import CLASSIFIER
 from flipside.core.runtime import Runtime, RuntimeParams, generator_for, seed_everything
-from flipside.generators.nn.encoding import observer_of
-from flipside.generators.training.data import TrainingSlices
-from flipside.generators.training.loading import find_generator, load_generator
+from flipside.generators.base.data import TrainingSlices
+from flipside.generators.base.loading import find_generator, load_generator
+from flipside.generators.codes.reconstruction import observer_of
 from flipside.methods.base.method import Context
 from flipside.methods.latent.attributes import (
     AttributeParams,

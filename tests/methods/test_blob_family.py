@@ -12,9 +12,9 @@ from flipside.artifacts.explanations import BLOBS, ROI, STEPS
 from flipside.core.checkpoint import Scratch
 from flipside.core.params import load_section
 from flipside.core.store import INDEX_COLUMNS, SliceStore, write_store
-from flipside.generators.nn.blobs import Layout, opacity_logits, visible_shares
-from flipside.generators.nn.encoding import observer_of
-from flipside.generators.training.loading import load_generator
+from flipside.generators.base.loading import load_generator
+from flipside.generators.codes.blobs import Layout, opacity_logits, visible_shares
+from flipside.generators.codes.reconstruction import observer_of
 from flipside.methods.latent import inversion
 from flipside.methods.latent.inversion import InversionParams, equation_3, invert, invert_slices
 from flipside.methods.latent.latents import Latents

@@ -12,9 +12,9 @@ from flipside.artifacts.explanations import F_RECONSTRUCTION, STEPS, Explanation
 from flipside.core.checkpoint import save_model
 from flipside.core.files import read_json
 from flipside.core.store import INDEX_COLUMNS, write_store
-from flipside.generators.nn.stylegan_synthesis import State, Styles
+from flipside.generators.base.loading import load_generator
+from flipside.generators.codes.styles import State, Styles
 from flipside.generators.stylegan import StyleGAN, StyleGANParams
-from flipside.generators.training.loading import load_generator
 from flipside.methods.latent import attributes as attributes_module
 from flipside.methods.latent.attributes import AttributeParams, Attributes, Extremes, measure_effects, select_moves
 from flipside.methods.stylex import Stylex, StylexParams

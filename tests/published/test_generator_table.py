@@ -8,8 +8,8 @@ import yaml
 
 from flipside.core.checkpoint import save_model
 from flipside.core.store import INDEX_COLUMNS, write_store
-from flipside.generators.nn.encoding import build_encoder
-from flipside.generators.training.loading import find_generator, load_generator
+from flipside.generators.base.loading import find_generator, load_generator
+from flipside.generators.nn.blob_encoder import build_encoder
 from flipside.published import generator_table
 from tests.generators.toys import BLOBGAN, STYLEGAN
 from tests.methods.conftest import planted_images

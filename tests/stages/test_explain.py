@@ -242,8 +242,8 @@ import torch
 import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import nn
-from flipside.generators.training.generator import GeneratorParams, TrainedGenerator
-from flipside.generators.training.state import TrainingState, update
+from flipside.generators.base.generator import GeneratorParams, TrainedGenerator
+from flipside.generators.base.state import TrainingState, update
 
 
 class ToyParams(GeneratorParams):

@@ -21,8 +21,8 @@ from PIL import Image
 from pytorch_fid.fid_score import calculate_fid_given_paths
 
 from flipside.artifacts.explanations import ABNORMAL, Explanations, write_explanations
-from flipside.classifiers.backbones import build_classifier
-from flipside.classifiers.pretrained import ALEXNET, INCEPTION, Weights, load_inception, load_lpips
+from flipside.classifiers.networks.backbones import build_classifier
+from flipside.classifiers.networks.pretrained import ALEXNET, INCEPTION, Weights, load_inception, load_lpips
 from flipside.core.checkpoint import save_model
 from flipside.core.files import file_digest, read_json
 from flipside.core.store import INDEX_COLUMNS, write_store

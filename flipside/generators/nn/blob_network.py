@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Generator, Tensor, nn
 
+from flipside.generators.codes.blobs import Layout
+from flipside.generators.nn.blob_encoder import build_encoder
 from flipside.generators.nn.blob_renderer import LayoutNetwork, Renderer
-from flipside.generators.nn.blobs import Layout
-from flipside.generators.nn.encoding import build_encoder
 from flipside.generators.nn.stylegan_layers import ResidualTrunk
 
 

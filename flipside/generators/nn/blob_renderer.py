@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from flipside.generators.nn.blobs import Layout, opacity_logits, pyramid, splat, visible_shares
+from flipside.generators.codes.blobs import Layout, opacity_logits, pyramid, splat, visible_shares
 from flipside.generators.nn.stylegan_layers import SQRT2, EqualLinear, blur, pixel_norm
 
 LR_MUL = 0.01  # of the layout network

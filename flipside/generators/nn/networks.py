@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from flipside.core.params import Params
+from flipside.generators.base.fusing import Fuse, fused
 from flipside.generators.nn.blocks import Decoder, Encoder, SpectralSigma
-
-Fuse = Literal["tanh", "clamp", "none"]
 
 
 class NetworkParams(Params):
@@ -67,14 +66,3 @@ class PerturbationNetwork(nn.Module):
 
     def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
         return fused(self.total(images, condition), self.fuse)
-
-
-def fused(total: Tensor, fuse: Fuse) -> Tensor:
-    """A sum x + G (or G alone) brought into [-1,1]."""
-    return clamped(total) if fuse == "clamp" else torch.tanh(total)
-
-
-def clamped(total: Tensor) -> Tensor:
-    """Clamped to [-1,1], with the gradient passed straight through: without one a pixel that left the range would never
-    come back."""
-    return total + (total.clamp(-1, 1) - total).detach()

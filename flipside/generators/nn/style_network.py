@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
+from flipside.generators.codes.styles import Styles
 from flipside.generators.nn.stylegan_layers import ResidualTrunk
-from flipside.generators.nn.stylegan_synthesis import Mapping, Styles, Synthesis
+from flipside.generators.nn.stylegan_synthesis import Mapping, Synthesis
 
 CONDITION = 2  # numbers of the classifier's answer
 

@@ -6,7 +6,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from flipside.classifiers.backbones import imagenet_weights
+from flipside.classifiers.networks.backbones import imagenet_weights
 
 POOLS = (5, 10, 17)  # layers of `vgg16().features` up to which pool1, pool2 and pool3 reach
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -14,9 +14,9 @@ from torch import Generator, Tensor, nn
 
 from flipside.core.checkpoint import Scratch
 from flipside.core.runtime import generator_for
-from flipside.generators.training.data import Batch, TrainingSlices
-from flipside.generators.training.generator import GeneratorParams, TrainedGenerator
-from flipside.generators.training.state import Part, Trained, TrainingState, update
+from flipside.generators.base.data import Batch, TrainingSlices
+from flipside.generators.base.generator import GeneratorParams, TrainedGenerator
+from flipside.generators.base.state import Part, Trained, TrainingState, update
 
 
 class AdversarialParams(GeneratorParams):

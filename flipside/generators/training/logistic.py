@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from flipside.classifiers.perceptual import Observer
+from flipside.classifiers.networks.perceptual import Observer
+from flipside.generators.base.data import Batch
 from flipside.generators.training.adversarial import AdversarialGenerator, AdversarialParams
-from flipside.generators.training.data import Batch
 
 
 class LogisticParams(AdversarialParams):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Generator, Tensor
 
 from flipside.classifiers.augmentation import AnyTransform, augment
+from flipside.generators.base.data import Batch, TrainingSlices, draw_by_label
 from flipside.generators.training.adversarial import TrainingParams
-from flipside.generators.training.data import Batch, TrainingSlices, draw_by_label
 
 
 class UnpairedParams(TrainingParams):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flipside.generators.training.loading import load_generator
+from flipside.generators.base.loading import load_generator
 from flipside.methods.base.batch import ExplanationBatch
 from flipside.methods.base.method import Context, Method
 from flipside.methods.base.parameters import MethodParams

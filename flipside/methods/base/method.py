@@ -12,7 +12,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from flipside.artifacts.explanations import Extra
-from flipside.classifiers.backbones import Classifier
+from flipside.classifiers.networks.backbones import Classifier
 from flipside.core.plugins import find_class
 from flipside.core.runtime import Runtime
 from flipside.methods.base.batch import ExplanationBatch

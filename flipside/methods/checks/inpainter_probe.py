@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flipside.artifacts.probes import ProbeParams, Probes
-from flipside.classifiers.backbones import Classifier, predict_logits
+from flipside.classifiers.networks.backbones import Classifier, predict_logits
 from flipside.core.progress import progress
 from flipside.core.runtime import Runtime
 from flipside.core.store import SliceStore

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from flipside.artifacts.explanations import Explanations
-from flipside.classifiers.backbones import Classifier, predict_probabilities
+from flipside.classifiers.networks.backbones import Classifier, predict_probabilities
 from flipside.core import paths
 from flipside.core.progress import progress
 from flipside.core.runtime import Runtime

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from flipside.artifacts.explanations import CALLED_ABNORMAL, Explanations
-from flipside.classifiers.backbones import Classifier
-from flipside.classifiers.pretrained import (
+from flipside.classifiers.networks.backbones import Classifier
+from flipside.classifiers.networks.pretrained import (
     ALEXNET,
     INCEPTION,
     Weights,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from flipside.classifiers.backbones import Classifier
-from flipside.classifiers.perceptual import map_distance, maps_by_size
+from flipside.classifiers.networks.backbones import Classifier
+from flipside.classifiers.networks.perceptual import map_distance, maps_by_size
 from flipside.core.runtime import Runtime
 
 

@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
-from flipside.classifiers.backbones import Classifier
+from flipside.classifiers.networks.backbones import Classifier
 from flipside.core.params import Params
 from flipside.core.runtime import generator_for
 from flipside.core.store import SliceStore

@@ -20,13 +20,13 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from flipside.classifiers.backbones import Classifier
+from flipside.classifiers.networks.backbones import Classifier
 from flipside.core.checkpoint import MODEL_FILES, Scratch
 from flipside.core.files import atomic_folder
 from flipside.core.params import Params
 from flipside.core.progress import Ticker
 from flipside.core.runtime import Runtime, now
-from flipside.generators.nn.stylegan_synthesis import State, Styles
+from flipside.generators.codes.styles import State, Styles
 
 FILE = "attributes.safetensors"
 DIRECTIONS = ("least", "greatest")

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Generator, Tensor
 
-from flipside.generators.nn.blobs import Layout
+from flipside.generators.codes.blobs import Layout
 
 
 class BlobRenderer(Protocol):

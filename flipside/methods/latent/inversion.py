@@ -15,14 +15,14 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from flipside.classifiers.perceptual import Observer, View
+from flipside.classifiers.networks.perceptual import Observer, View
 from flipside.core.checkpoint import Scratch
 from flipside.core.params import Params
 from flipside.core.progress import Ticker
 from flipside.core.runtime import Runtime, now
 from flipside.core.store import SliceStore
-from flipside.generators.nn.blobs import Layout
-from flipside.generators.nn.encoding import layout_distance
+from flipside.generators.codes.blobs import Layout
+from flipside.generators.codes.reconstruction import layout_distance
 from flipside.methods.latent.blob_generator import BlobGenerator
 
 PLACES = (-0.1, 1.1)  # range of the centres: a blob further out is invisible, and no gradient would bring it back

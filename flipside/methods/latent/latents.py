@@ -14,7 +14,7 @@ from torch import Tensor
 
 from flipside.core.checkpoint import MODEL_FILES
 from flipside.core.files import atomic_folder, read_json, write_json
-from flipside.generators.nn.blobs import Layout
+from flipside.generators.codes.blobs import Layout
 
 
 @dataclass(frozen=True)

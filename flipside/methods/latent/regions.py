@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flipside.core.params import Params
 from flipside.core.runtime import generator_for
-from flipside.generators.nn.blobs import Layout, opacity_logits, semi_variances
+from flipside.generators.codes.blobs import Layout, opacity_logits, semi_variances
 from flipside.methods.latent.blob_generator import BlobGenerator
 
 RASTER = 64  # side of the grid on which blobs overlap

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from flipside.classifiers.backbones import Classifier
-from flipside.generators.nn.blobs import Layout
-from flipside.generators.nn.networks import clamped
+from flipside.classifiers.networks.backbones import Classifier
+from flipside.generators.base.fusing import clamped
+from flipside.generators.codes.blobs import Layout
 from flipside.methods.base.parameters import MethodParams
 from flipside.methods.latent.blob_generator import BlobGenerator
 from flipside.methods.latent.inversion import PLACES

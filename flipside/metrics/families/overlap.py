@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from flipside.masks.thresholds import POLICIES
+from flipside.masks.extraction.thresholds import POLICIES
 from flipside.metrics.evaluation import EvaluateParams, is_lesion_case
 from flipside.metrics.family import Family, Metric
 from flipside.metrics.method_artifacts import MethodArtifacts

@@ -8,7 +8,7 @@ from typing import Self
 from markupsafe import Markup
 
 from flipside.core.params import value_at
-from flipside.masks.thresholds import POLICIES
+from flipside.masks.extraction.thresholds import POLICIES
 from flipside.metrics import registry
 from flipside.report import tables
 from flipside.report.cells import Cell, draw_ranked, metric_cell, ranked_scale

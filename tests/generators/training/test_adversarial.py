@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from flipside.core.checkpoint import Scratch
+from flipside.generators.base import state
 from flipside.generators.blobgan import BlobGAN
 from flipside.generators.coin import Coin
 from flipside.generators.coin_aligned import CoinAligned
 from flipside.generators.cx_gan import CxGan
 from flipside.generators.singla import Singla
 from flipside.generators.stylegan import StyleGAN
-from flipside.generators.training import state
 from flipside.generators.va_gan import VaGan
 from tests.generators.toys import ALIGNED, BLOBGAN, COIN, CX_GAN, SINGLA, STYLEGAN, VA_GAN, toy_data, train
 from tests.killed import dies_at

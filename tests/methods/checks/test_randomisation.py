@@ -12,7 +12,7 @@ import torch
 import yaml
 from scipy import stats
 
-from flipside.classifiers.backbones import build_classifier
+from flipside.classifiers.networks.backbones import build_classifier
 from flipside.core.files import read_json
 from flipside.core.store import INDEX_COLUMNS, SliceStore, write_store
 from flipside.methods.base.maps import MapMethod

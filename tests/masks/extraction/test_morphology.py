@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 from skimage import measure, morphology
 
-from flipside.masks.morphology import clean, largest_component
+from flipside.masks.extraction.morphology import clean, largest_component
 
 STACKS = arrays.arrays(bool, st.tuples(st.integers(1, 4), st.integers(3, 9), st.integers(3, 9)))
 SQUARE = np.ones((3, 3), bool)

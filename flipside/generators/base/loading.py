@@ -9,7 +9,7 @@ from torch import nn
 from flipside.core.checkpoint import load_weights, read_description
 from flipside.core.plugins import find_class
 from flipside.core.runtime import Runtime
-from flipside.generators.training.generator import TrainedGenerator
+from flipside.generators.base.generator import TrainedGenerator
 
 
 def find_generator(name: str) -> type[TrainedGenerator]:

@@ -1,20 +1,19 @@
-"""The encoder of a blob generator (images -> h), and what compares its reconstructions (TACE, equations 1 and 2)."""
+"""What compares images and layouts with their reconstructions (TACE, equations 1 and 2)."""
 
 from __future__ import annotations
 
 import itertools
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from flipside.classifiers.backbones import Classifier
-from flipside.classifiers.perceptual import Observer, View
-from flipside.classifiers.pretrained import find_lpips
+from flipside.classifiers.networks.backbones import Classifier
+from flipside.classifiers.networks.perceptual import Observer, View
+from flipside.classifiers.networks.pretrained import find_lpips
 from flipside.core.params import Params
-from flipside.generators.nn.blobs import Layout
-from flipside.generators.nn.stylegan_layers import ResidualTrunk
+from flipside.generators.codes.blobs import Layout
 
 PixelLoss = Literal["l1", "l2"]
 
@@ -35,12 +34,6 @@ def observer_of(classifier: Classifier) -> Observer:
     tensors = itertools.chain(classifier.parameters(), classifier.buffers())
     device = next((tensor.device for tensor in tensors), torch.device("cpu"))
     return Observer(classifier, find_lpips(device))
-
-
-def build_encoder(architecture: dict[str, Any]) -> ResidualTrunk:
-    """The encoder that fits a generator, from what the generator's `model.json` keeps as its architecture."""
-    side = architecture["size_in"] * 2 ** (len(architecture["channels"]) - 1)
-    return ResidualTrunk(side, architecture["encoder_channels"], architecture["layout_width"], minibatch_std=False)
 
 
 def reconstruction_terms(weights: ReconstructionWeights, pixel_loss: PixelLoss, observer: Observer, images: Tensor,

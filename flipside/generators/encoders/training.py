@@ -10,21 +10,21 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt, RootModel
 from torch import Tensor, nn
 
-from flipside.classifiers.perceptual import Observer
+from flipside.classifiers.networks.perceptual import Observer
 from flipside.core.checkpoint import Scratch
 from flipside.core.params import Params
 from flipside.core.runtime import generator_for
-from flipside.generators.nn.blob_network import BlobNetwork
-from flipside.generators.nn.encoding import (
+from flipside.generators.base.data import TrainingSlices
+from flipside.generators.base.state import Trained, TrainingState, update
+from flipside.generators.codes.reconstruction import (
     PixelLoss,
     ReconstructionWeights,
-    build_encoder,
     layout_distance,
     reconstruction_terms,
 )
+from flipside.generators.nn.blob_encoder import build_encoder
+from flipside.generators.nn.blob_network import BlobNetwork
 from flipside.generators.nn.stylegan_layers import ResidualTrunk
-from flipside.generators.training.data import TrainingSlices
-from flipside.generators.training.state import Trained, TrainingState, update
 
 MEAN_OF, MEAN_SEED = 10_000, 5  # z over which the mean h is taken
 

@@ -9,7 +9,7 @@ import torch
 
 from flipside.core.runtime import Runtime, RuntimeParams, generator_for
 from flipside.core.store import INDEX_COLUMNS, SliceStore, write_store
-from flipside.generators.training.data import TrainingSlices, draw_pairs
+from flipside.generators.base.data import TrainingSlices, draw_pairs
 from tests.generators.toys import COUNT, BlobClassifier, slices, toy_data
 
 HEIGHTS = torch.tensor([0.05, 0.95, 0.00, 0.08, 0.99, 0.50])

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from flipside.classifiers.backbones import build_classifier
-from flipside.classifiers.perceptual import Observer, map_distance, maps_by_size
+from flipside.classifiers.networks.backbones import build_classifier
+from flipside.classifiers.networks.perceptual import Observer, map_distance, maps_by_size
 
 
 @pytest.fixture

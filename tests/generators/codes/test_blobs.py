@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flipside.core.runtime import generator_for
-from flipside.generators.nn.blobs import (
+from flipside.generators.codes.blobs import (
     Layout,
     jittered,
     opacity_logits,

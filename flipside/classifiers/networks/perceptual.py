@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flipside.classifiers.backbones import Classifier
+from flipside.classifiers.networks.backbones import Classifier
 
 
 def maps_by_size(trunk: nn.Module, images: Tensor) -> list[Tensor]:

@@ -21,7 +21,7 @@ from skimage.filters import threshold_otsu
 
 from flipside.core.files import read_json
 from flipside.core.params import Params
-from flipside.masks.morphology import Step, clean
+from flipside.masks.extraction.morphology import Step, clean
 
 Policy = Literal["fixed", "otsu", "val", "oracle"]
 # What a reader should know of each.

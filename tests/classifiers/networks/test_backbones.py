@@ -6,7 +6,7 @@ import pytest
 import torch
 import torchvision
 
-from flipside.classifiers.backbones import ARCHITECTURES, build_classifier, imagenet_weights, load_classifier
+from flipside.classifiers.networks.backbones import ARCHITECTURES, build_classifier, imagenet_weights, load_classifier
 from flipside.core.checkpoint import CheckpointError, save_model
 from flipside.core.runtime import Runtime, RuntimeParams
 

@@ -7,8 +7,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from skimage.filters import threshold_otsu
 
-from flipside.masks import thresholds
-from flipside.masks.thresholds import MaskError, MaskParams, binarise, candidates, choose, iou_by_threshold, otsu
+from flipside.masks.extraction import thresholds
+from flipside.masks.extraction.thresholds import (
+    MaskError,
+    MaskParams,
+    binarise,
+    candidates,
+    choose,
+    iou_by_threshold,
+    otsu,
+)
 
 ORDERS = ([], ["open"], ["open", "close"], ["open", "close", "largest_component"],
           ["close", "largest_component", "open"])

@@ -10,8 +10,8 @@ from flipside import generators
 from flipside.core.checkpoint import save_model
 from flipside.core.plugins import PluginError
 from flipside.core.runtime import Runtime, RuntimeParams
-from flipside.generators.training.generator import TrainedGenerator
-from flipside.generators.training.loading import find_generator, load_generator
+from flipside.generators.base.generator import TrainedGenerator
+from flipside.generators.base.loading import find_generator, load_generator
 from tests.generators.toys import COIN, slices
 
 FILES = sorted(file.stem for file in Path(generators.__file__).parent.glob("*.py") if file.stem != "__init__")

@@ -22,7 +22,7 @@ import torchvision
 from pytorch_fid.inception import FID_WEIGHTS_URL, InceptionV3
 from torch import nn
 
-from flipside.classifiers.perceptual import Lpips
+from flipside.classifiers.networks.perceptual import Lpips
 from flipside.core.files import file_digest
 from flipside.core.runtime import Runtime
 

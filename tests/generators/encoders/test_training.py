@@ -6,11 +6,13 @@ import torch.nn.functional as F
 
 from flipside.core.checkpoint import Scratch
 from flipside.core.runtime import generator_for
+from flipside.generators.base import state
 from flipside.generators.blobgan import BlobGAN, BlobGANParams
-from flipside.generators.nn.encoding import build_encoder, layout_distance, observer_of
-from flipside.generators.training import encoder, state
-from flipside.generators.training.encoder import EncoderParams, EncoderTraining
-from tests.generators.nn.test_blobs import layout
+from flipside.generators.codes.reconstruction import layout_distance, observer_of
+from flipside.generators.encoders import training as encoder
+from flipside.generators.encoders.training import EncoderParams, EncoderTraining
+from flipside.generators.nn.blob_encoder import build_encoder
+from tests.generators.codes.test_blobs import layout
 from tests.generators.toys import BLOBGAN, ENCODER, BlobClassifier, slices, toy_data
 from tests.killed import dies_at
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from flipside.classifiers.backbones import Classifier, predict_features, predict_logits
+from flipside.classifiers.networks.backbones import Classifier, predict_features, predict_logits
 from flipside.core.runtime import Runtime, draw_rows
 from flipside.core.store import SliceStore
 

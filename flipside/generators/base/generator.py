@@ -8,11 +8,11 @@ from typing import Any, Generic, TypeVar
 from pydantic import Field, PositiveInt
 from torch import nn
 
-from flipside.classifiers.backbones import Classifier
+from flipside.classifiers.networks.backbones import Classifier
 from flipside.core.checkpoint import Scratch
 from flipside.core.params import Params
-from flipside.generators.training.data import TrainingSlices
-from flipside.generators.training.state import Trained
+from flipside.generators.base.data import TrainingSlices
+from flipside.generators.base.state import Trained
 
 
 class GeneratorParams(Params):
