@@ -118,7 +118,7 @@ def test_layers_before_the_moved_one_are_computed_once(planted_styles, classifie
 
 def test_effects_in_a_real_generator_are_those_of_whole_images(classifier):
     torch.manual_seed(0)
-    generator = StyleGAN.build(StyleGAN.architecture_of(StyleGANParams(**STYLEGAN), None)).eval()
+    generator = StyleGAN.build(StyleGAN.architecture_of(StyleGANParams(**STYLEGAN), BlobClassifier())).eval()
     with torch.no_grad():
         whole = generator.encoded(torch.rand(5, 1, 16, 16), torch.rand(5))
         extremes, one = Extremes.of(whole), whole.rows(torch.tensor([2]))
