@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from flipside.artifacts.explanations import Explanations
 from flipside.classifiers.networks.backbones import build_classifier
@@ -55,6 +56,25 @@ def test_generators_learn_and_make_images_of_all_channels(name, channels, tmp_pa
         assert (made[:, 0] - made[:, 1]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("name", PARAMS["generators"])
+def test_generators_take_slices_that_are_no_squares_or_refuse_them_in_a_sentence(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    classifier, plain = toys.BlobClassifier(3), toys.toy_data()
+    images, organ = (torch.cat([each, each[..., :8]], dim=-1) for each in (several(plain.images, 3), plain.organ))
+    data = TrainingSlices(images, organ, plain.labels, plain.heights, classifier, plain.runtime)  # 16 x 24
+    kind = find_generator(name)
+    params = kind.Params(**GENERATORS[name] | {"steps": 2})
+    generator = kind(params, classifier)
+    if name in ("blobgan", "stylegan"):
+        with pytest.raises(ValueError, match=r"images of 16 x 16 pixels, the slices have \(16, 24\): double the size"):
+            generator.train(data, 3, Scratch(name, params.model_dump()))
+        return
+    trained = generator.train(data, 3, Scratch(name, params.model_dump()))
+    made = made_by(name, trained.network, data.images_at(torch.arange(4)), classifier)
+    assert made.shape == (4, 3, 16, 24)
+
+
 @torch.no_grad()
 def made_by(name, network, images, classifier):
     """Images of a generator's network, of slices where it takes such, else of random numbers."""
@@ -79,6 +99,9 @@ def project(request, tmp_path_factory):
     root = tmp_path_factory.mktemp("channels") / "project"
     root.mkdir()
     write_project(root)
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["methods"]["impact"] |= {"least_logit": -100.0, "threshold": 0.05}  # some region in every slice
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     for name in PREPARATION:
         if name == "draw_anomalies":
             add_channels(root / "data/filtered", request.param)
@@ -159,7 +182,7 @@ def test_the_report_says_which_channels_there_are(project):
     page = project / "reports/report.html"
     if store.channels == 4:
         done(project, "report")
-        assert "Slices have 4 channels (t1, t1c, t2, flair); pictures show them t1 alone" in page.read_text()
+        assert "Slices have 4 channels (t1, t1c, t2, flair); pictures show t1 alone" in page.read_text()
     else:
         assert "Slices have 3 channels (r, g, b); pictures show them in colour" in page.read_text()
 

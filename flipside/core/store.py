@@ -71,9 +71,7 @@ class SliceStore:
         missing = [column for column in INDEX_COLUMNS if column not in index]
         if missing:
             raise StoreError(f"{path}/index.csv lacks the columns {missing}")
-        if images.ndim not in (3, 4) or not images.shape[:1] + images.shape[-2:] == organ.shape == (
-                len(index), *organ.shape[1:]):
-            raise StoreError(f"{path}: images {images.shape}, organ {organ.shape}, index {len(index)} rows don't agree")
+        _check_shapes(images, organ, index, f"{path}: ")
         return cls(images, organ, index, path)
 
     @property
@@ -99,6 +97,13 @@ class SliceStore:
         return np.flatnonzero(wanted)
 
 
+def _check_shapes(images: np.ndarray, organ: np.ndarray, index: pd.DataFrame, where: str = "") -> None:
+    """Images (N,H,W) or (N,C,H,W), organ (N,H,W), N rows."""
+    wanted = (len(index), *organ.shape[1:])
+    if images.ndim not in (3, 4) or (images.shape[0], *images.shape[-2:]) != wanted or organ.shape != wanted:
+        raise StoreError(f"{where}images {images.shape}, organ {organ.shape}, index {len(index)} rows don't agree")
+
+
 def as_channels(images: Images) -> Images:
     """Images (N,H,W) or (N,C,H,W), as the store has them, -> a view (N,C,H,W); arrays and tensors alike."""
     return images if images.ndim == 4 else images[:, None]
@@ -117,8 +122,7 @@ def write_store(path: Path | str, images: np.ndarray, organ: np.ndarray, index: 
 
     Refuses values outside [-1,1], NaN and misaligned arrays.
     """
-    if not len(images) == len(organ) == len(index):
-        raise StoreError(f"images {images.shape}, organ {organ.shape} and index ({len(index)}) don't agree")
+    _check_shapes(images, organ, index)
     if len(images) and not (images.min() >= -1 and images.max() <= 1):  # NaN fails both comparisons
         raise StoreError(f"images must lie in [-1,1], found {images.min()}..{images.max()}")
     if not index["slice_id"].is_unique:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,14 +96,18 @@ class ReportInputs:
         numbers = [str(number) for number in range(1, self.store.channels + 1)]
         return list(self.manifests["data/slices"].get("channels", numbers))
 
-    def shown_channels(self, images: np.ndarray) -> np.ndarray:
-        """Of slices (...,H,W) or (...,C,H,W) what a picture shows: (...,H,W), or (...,3,H,W) of red, green and blue.
+    @property
+    def shown_channel(self) -> int:
+        """The one channel that a picture shows where it can't show all: the first of the slice itself, as those of its
+        neighbours have an offset at the end of their names (`image-1`, `image`, `image+1`)."""
+        own = [not re.search(r"[+-]\d+$", name) for name in self.channel_names]
+        return own.index(True) if any(own) else 0
 
-        Of several channels that aren't colours that is the first one.
-        """
+    def shown_channels(self, images: np.ndarray) -> np.ndarray:
+        """Of slices (...,H,W) or (...,C,H,W) what a picture shows: (...,H,W), or (...,3,H,W) of red, green and blue."""
         if self.store.channels == 1 or self.channel_names == RGB:
             return images
-        return images[..., 0, :, :]
+        return images[..., self.shown_channel, :, :]
 
     @property
     def has_lesion_masks(self) -> bool:

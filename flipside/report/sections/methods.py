@@ -60,8 +60,8 @@ def describe_channels(inputs: ReportInputs) -> str:
     names = inputs.channel_names
     if len(names) == 1:
         return ""
-    shown = "in colour" if names == RGB else f"{names[0]} alone"
-    return (f"Slices have {len(names)} channels ({', '.join(names)}); pictures show them {shown}, a difference is the "
+    shown = "them in colour" if names == RGB else f"{names[inputs.shown_channel]} alone"
+    return (f"Slices have {len(names)} channels ({', '.join(names)}); pictures show {shown}, a difference is the "
             "mean over all of them.")
 
 
