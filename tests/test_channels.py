@@ -100,7 +100,8 @@ def project(request, tmp_path_factory):
     root.mkdir()
     write_project(root)
     params = yaml.safe_load((root / "params.yaml").read_text())
-    params["methods"]["impact"] |= {"least_logit": -100.0, "threshold": 0.05}  # some region in every slice
+    params["methods"]["impact"] |= {"least_logit": -100.0, "threshold": 0.05, "lambda_area": 0.0,
+                                    "lambda_total_variation": 0.0}  # some region in every slice
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     for name in PREPARATION:
         if name == "draw_anomalies":
