@@ -13,7 +13,6 @@ from flipside.artifacts.explanations import COUNTERFACTUAL, Image, write_explana
 from flipside.classifiers.networks.backbones import load_classifier, predict_probabilities
 from flipside.core import paths
 from flipside.core import runtime as runtimes
-from flipside.core.files import write_json
 from flipside.core.params import announce, load_section, load_value, stage_main
 from flipside.core.store import SliceStore
 from flipside.methods.base.explain_slices import explain_slices
@@ -63,8 +62,7 @@ def main() -> None:
 
     # Outputs.
     write_explanations(paths.explanations(name), explained.attribution, explained.counterfactual, index, timing,
-                       explained.arrays)
-    write_json(f"{paths.SANITY}/{name}.json", found)
+                       explained.arrays, {"parameters": method_params.model_dump(mode="json"), "randomisation": found})
     print(f"{name}: {len(rows)} slices explained, {seconds / len(rows):.4f} s per slice; {runtime.describe()}, "
           f"{runtime.describe_peak_memory()}")
     print(summarise_check(name, found))

@@ -69,6 +69,7 @@ def main() -> None:
     with atomic_folder(paths.training_report(f"{name}_attributes")) as folder:
         table.to_csv(folder / "attributes.csv", index=False)
         np.save(folder / "strip.npy", strip)
+        write_json(folder / "parameters.json", params.model_dump(mode="json"))
         write_json(folder / "timing.json", {"seconds": seconds, "images": len(tried), "moves": 2 * effects.shape[1],
                                             "device": runtime.describe(), "peak_memory_gb": runtime.peak_memory_gb()})
     scratch.clear()

@@ -13,12 +13,11 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
 
     # Parameters.
-    methods = list(value_at(read_params(), "methods"))
     strongly_supervised = bool(value_at(read_params(), "strong_supervision"))
-    announce("published_tables", methods=methods, strongly_supervised=strongly_supervised)
+    announce("published_tables", strongly_supervised=strongly_supervised)
 
     # The table.
-    text = impact_table(methods, strongly_supervised)
+    text = impact_table(strongly_supervised)
 
     # Outputs.
     with atomic_file("reports/impact.md") as file:

@@ -12,7 +12,7 @@ from flipside.classifiers.training import ClassifierParams, train
 from flipside.core import paths
 from flipside.core import runtime as runtimes
 from flipside.core.checkpoint import Scratch, save_model
-from flipside.core.files import atomic_folder, write_metrics
+from flipside.core.files import atomic_folder, write_json, write_metrics
 from flipside.core.history import write_history
 from flipside.core.params import announce, load_section, load_value, stage_main
 from flipside.core.store import SliceStore
@@ -52,6 +52,7 @@ def main() -> None:
     # Outputs.
     with atomic_folder(paths.training_report(role)) as curves:
         write_history(curves, result["history"], step="epoch")
+        write_json(curves / "parameters.json", params.model_dump(mode="json"))
         roc_table(logits["test"], sets["test"][1]).to_csv(curves / "roc.csv", index=False)
         confusion_table(logits["test"], sets["test"][1]).to_csv(curves / "confusion.csv", index=False)
     write_metrics(paths.classifier_metrics(role), metrics)

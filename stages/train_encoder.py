@@ -44,6 +44,7 @@ def main() -> None:
     # Outputs.
     with atomic_folder(paths.training_report(f"{name}_encoder")) as report:
         write_history(report, trained.history, step="step")
+        write_json(report / "parameters.json", params.model_dump(mode="json"))
         write_json(report / "timing.json", {
             "seconds": trained.seconds, "steps": params.pretrain.steps + params.finetune.steps,
             "device": runtime.describe(), "perceptual": training.observer.name})

@@ -42,6 +42,7 @@ def main() -> None:
     # Outputs.
     with atomic_folder(paths.training_report(name)) as report:
         write_history(report, trained.history, step="step")
+        write_json(report / "parameters.json", params.model_dump(mode="json"))
         write_json(report / "timing.json", {"seconds": trained.seconds, "steps": steps, "device": runtime.describe()})
     save_model(paths.generator(name), trained.network, {
         "architecture": kind.architecture_of(params, classifier), "parameters": params.model_dump(), "seed": seed,

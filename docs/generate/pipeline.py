@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from flipside.core.params import value_at
+
 CODE = ("flipside/", "stages/")
 
 
@@ -68,7 +70,8 @@ def read_stages(root: Path = Path()) -> list[Stage]:
     stages = []
     for name, entry in yaml.safe_load((root / "dvc.yaml").read_text())["stages"].items():
         stage, foreach = entry.get("do", entry), entry.get("foreach", "").strip("${}")
-        deps = [path for dep in paths(stage["deps"]) for path in items(dep, values.get(foreach))]
+        blocks = value_at(values, foreach) if foreach else {}
+        deps = [path for dep in paths(stage["deps"]) for path in items(dep, blocks)]
         outs = [out for kind in ("outs", "metrics") for out in paths(stage.get(kind, []))]
         stages.append(Stage(name, stage.get("desc", ""), stage["cmd"], foreach, list(dict.fromkeys(deps)),
                             parameters(stage.get("params", [])), outs))

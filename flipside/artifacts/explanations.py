@@ -101,10 +101,12 @@ class Explanations:
 
 def write_explanations(path: Path | str, attribution: np.ndarray, counterfactual: np.ndarray | None,
                        index: pd.DataFrame, timing: dict[str, Any],
-                       extras: Mapping[Image | Table, np.ndarray] | None = None) -> None:
+                       extras: Mapping[Image | Table, np.ndarray] | None = None,
+                       records: Mapping[str, Mapping[str, Any]] | None = None) -> None:
     """Write one method's explanations whole; ValueError for NaN and values out of range, naming the first slice.
 
     index: slice_id, f_x, and what there is of the other COLUMNS and of further numbers. extras: arrays of N slices.
+    records: name -> what stands in `<name>.json` beside them.
     """
     arrays: dict[Image | Table, np.ndarray] = {ATTRIBUTION: attribution}
     if counterfactual is not None:
@@ -119,7 +121,8 @@ def write_explanations(path: Path | str, attribution: np.ndarray, counterfactual
             np.save(folder / f"{kind.name}.npy", values.astype(dtype))
         further = [name for name in index if name not in COLUMNS]
         index.reindex(columns=[*COLUMNS, *further]).to_csv(folder / "index.csv", index=False)
-        write_json(folder / "timing.json", timing)
+        for name, record in {"timing": timing, **(records or {})}.items():
+            write_json(folder / f"{name}.json", record)
 
 
 def _check(kind: Image, values: np.ndarray, index: pd.DataFrame) -> None:

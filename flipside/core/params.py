@@ -33,6 +33,7 @@ SECTIONS: dict[str, Any] = {
     "seed": int,
     "image_size": int,
     "runtime": "flipside.core.runtime:RuntimeParams",
+    "simulated": "flipside.cohort.simulated:SimulatedParams",
     "phantom": "flipside.cohort.phantom.phantom:PhantomParams",
     "synthetic_effect": "flipside.cohort.effects:EffectParams",
     "datasets": "flipside.scans.layouts:DatasetsParams",

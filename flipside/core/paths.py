@@ -11,7 +11,6 @@ MASKS = "data/masks"
 SEGMENTATIONS = "data/segmentations"
 JUDGEMENTS = "data/judgements"
 REALISM = "data/realism"
-SANITY = "data/sanity"
 PROBES = "data/probes"
 
 CLASSIFIER = "models/classifiers/classifier"
@@ -47,7 +46,7 @@ def attributes(name: str) -> str:
 
 
 def explanations(method: str) -> str:
-    """A method's attribution maps and, where it makes them, counterfactuals."""
+    """A method's attribution maps and, where it makes them, counterfactuals; its parameters and randomisation check."""
     return f"{EXPLANATIONS}/{method}"
 
 
@@ -57,7 +56,8 @@ def masks(method: str) -> str:
 
 
 def training_report(name: str) -> str:
-    """Learning curves and timing of a training: a classifier's role, a generator's name, `<generator>_encoder`."""
+    """Parameters, learning curves and timing of a training, by a classifier's role, a generator's name
+    or `<generator>_encoder`."""
     return f"{TRAINING}/{name}"
 
 

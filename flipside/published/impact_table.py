@@ -24,10 +24,10 @@ PUBLISHED = {
 }
 
 
-def impact_table(methods: list[str], strongly_supervised: bool) -> str:
-    """reports/impact.md of those of `methods` that it compares, from reports/cases.csv and their maps."""
-    methods = [name for name in (OURS, *OTHERS) if name in methods]
+def impact_table(strongly_supervised: bool) -> str:
+    """reports/impact.md of those of its methods that were measured, from reports/cases.csv and their maps."""
     cases = pd.read_csv("reports/cases.csv", dtype={"method": str, "slice_id": str, "patient_id": str})
+    methods = [name for name in (OURS, *OTHERS) if name in set(cases["method"])]
     cases = cases[cases["method"].isin(methods)].dropna(subset=["hausdorff_mm_p50"])  # lesion slices
     if OURS in methods and len(methods) > 1 and len(cases):
         text = markdown(cases, overlaps(cases, methods[1:]), methods)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from flipside.artifacts.explanations import Explanations
 from flipside.artifacts.truth import open_truth
+from flipside.core import paths
 from flipside.core.files import read_json
 from flipside.core.params import SECTIONS, read_datasets, read_params, value_at
 from flipside.core.store import SliceStore
@@ -23,7 +24,9 @@ from flipside.report.tables import Metrics, ranking
 MANIFESTS = ("data/extracted", "data/filtered", "data/slices")
 ROLES = ("classifier", "judge")
 RGB = ["r", "g", "b"]  # names of channels that a picture shows in colour
-NOT_SHOWN = ("runtime", "datasets")  # `runtime` changes no result; of `datasets` only the block in use is shown
+# Sections that the page doesn't take from params.yaml: `runtime` changes no result; of `datasets` only the block in use
+# is shown; what was trained and explained brings the parameters it was made with.
+NOT_SHOWN = ("runtime", "datasets", "classifiers", "generators", "encoders", "attributes", "methods")
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class ReportInputs:
     manifests: dict[str, Any]
     training: dict[str, dict[str, pd.DataFrame]]  # trained model -> curve -> table with the step in the first column
     parameters: dict[str, Any]  # what the page prints of params.yaml
+    made_with: dict[str, dict[str, Any]]  # `models` and `methods` -> name -> the parameters that it was made with
     # What check_inpainter wrote: its metrics, and the curves (arm, draw, fpr, tpr). None where there are no curves.
     inpainter: tuple[dict[str, float], pd.DataFrame] | None
 
@@ -146,11 +150,11 @@ def read_inputs(params: ReportParams) -> ReportInputs:
     curves = pd.DataFrame(columns=["method", "threshold", "iou"])
     if masked:
         curves = pd.read_csv(needed("reports/curves/thresholds.csv", "evaluate"), dtype={"method": str})
-    results = {name: _read_result(name, metrics[name], params, cases, masked,
-                                  parameters["methods"].get(name, {}).get("needs", ""))
+    methods = {name: read_json(needed(f"{paths.explanations(name)}/parameters.json", f"explain@{name}"))
+               for name in metrics}
+    results = {name: _read_result(name, metrics[name], params, cases, masked, methods[name]["needs"])
                for name in ranking(metrics, rank_by)}
-    trained = (*ROLES, *value_at(parameters, "generators"),
-               *(f"{name}_encoder" for name in value_at(parameters, "encoders")))
+    models = {name: read_json(file) for name, file in _models(methods).items()}
     return ReportInputs(
         params=params, metrics=metrics, rank_by=rank_by, cases=cases, results=results, store=store,
         lesion=open_truth("data/truth", store.organ.shape), curves=curves,
@@ -161,8 +165,9 @@ def read_inputs(params: ReportParams) -> ReportInputs:
         confusion={role: _read_table(f"reports/training/{role}/confusion.csv", ["actual", "predicted"],
                                      f"train_classifier@{role}") for role in ROLES},
         manifests={folder: read_json(needed(f"{folder}/manifest.json", "the prepare stages")) for folder in MANIFESTS},
-        training={name: _read_training(Path("reports/training") / name) for name in trained},
-        parameters=shown_parameters(parameters), inpainter=_read_inpainter(),
+        training={name: _read_training(Path(paths.training_report(name))) for name in models},
+        parameters=shown_parameters(parameters), made_with={"models": models, "methods": methods},
+        inpainter=_read_inpainter(),
     )
 
 
@@ -178,6 +183,18 @@ def shown_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
     shown = {name: value_at(parameters, name) for name in SECTIONS if name not in NOT_SHOWN}
     shown["datasets"] = {shown["dataset"]: value_at(parameters, f"datasets.{shown['dataset']}")}
     return shown
+
+
+def _models(methods: dict[str, dict[str, Any]]) -> dict[str, Path]:
+    """The parameters of the classifiers and of what the methods explain with: training report -> its file."""
+    used = dict.fromkeys([*ROLES, *(Path(method["needs"]).name for method in methods.values())])
+    found = {}
+    for name in used:
+        found[name] = needed(f"{paths.training_report(name)}/parameters.json", f"the training of {name}")
+        for further in (f"{name}_encoder", f"{name}_attributes"):  # some generators have them
+            if (file := Path(paths.training_report(further)) / "parameters.json").is_file():
+                found[further] = file
+    return found
 
 
 def _read_result(name: str, metrics: dict[str, float], params: ReportParams, cases: pd.DataFrame, masked: bool,

@@ -24,6 +24,11 @@ REALISM = {"metrics": {}, "missing": {name: f"weights {name[:3]}.pth not found" 
                                       ("fid_64", "fid_768", "fid_64_coin", "lpips")},
            "cautions": {"fd_clf": "5 counterfactuals for 96 features", "fd_clf_unchanged": "the same"}}
 
+# What is recorded of a method that explains with a generator, and of one that draws a map.
+GENERATED = {"parameters": {"needs": "models/generators/coin"},
+             "randomisation": {"reason": "it explains with a trained generator"}}
+MAPPED = {"parameters": {"needs": "models/classifiers/classifier"}, "randomisation": {"changed": True}}
+
 
 def edit_json(path: Path, change: Callable[[dict], object]) -> None:
     """Change a JSON file's content in place."""
@@ -75,7 +80,7 @@ def build_project(root: Path, images: np.ndarray, methods: dict[str, float], cou
         write_explanations(root / f"data/explanations/{name}", maps, changed, pd.DataFrame({
             "slice_id": index["slice_id"], "f_x": f_x, "f_x_cf": 0.1 if makes else np.nan, "steps": np.nan}),
             {"seconds": 2.0, "images": count, "seconds_per_image": 2.0 / count, "device": "CPU, 1 threads",
-             "peak_memory_gb": 0.5})
+             "peak_memory_gb": 0.5}, records=GENERATED if makes else MAPPED)
         masks = (maps > 0.2).astype(np.uint8)
         folder = root / f"data/masks/{name}"
         folder.mkdir(parents=True)
@@ -105,9 +110,6 @@ def build_project(root: Path, images: np.ndarray, methods: dict[str, float], cou
                               "fd_clf_unchanged": 44.25, "n_realism": 5}
             (root / "data/realism").mkdir(exist_ok=True)
             (root / f"data/realism/{name}.json").write_text(json.dumps(REALISM))
-        (root / "data/sanity").mkdir(exist_ok=True)
-        (root / f"data/sanity/{name}.json").write_text(json.dumps(
-            {"reason": "it explains with a trained generator"} if makes else {"changed": True}))
         subgroups += size_groups(name, cases[-1])
         threshold = np.linspace(0, 1, 21)
         curves.append(pd.DataFrame({"method": name, "threshold": threshold,
@@ -129,6 +131,7 @@ def build_project(root: Path, images: np.ndarray, methods: dict[str, float], cou
     for model in ("classifier", "judge", "coin"):
         plots = reports / "training" / model / "plots/metrics/train"
         plots.mkdir(parents=True)
+        (reports / "training" / model / "parameters.json").write_text(json.dumps({"width": 8}))
         steps = np.arange(1000)
         for value in ("loss", "auc"):
             pd.DataFrame({"step": steps, value: np.exp(-steps / 200) + 0.02 * rng.random(1000)}).to_csv(

@@ -142,5 +142,7 @@ def test_a_new_section_is_a_class_and_its_template(project, tmp_path, monkeypatc
 
 def test_what_the_report_prints_of_the_parameters_follows_from_their_sections(project):
     inputs = read_inputs(ReportParams.model_validate(REPORT))
-    assert {*SECTIONS} - {*inputs.parameters} == {"runtime"}
+    made_with = {"classifiers", "generators", "encoders", "attributes", "methods"}  # printed from what was made
+    assert {*SECTIONS} - {*inputs.parameters} == {"runtime", *made_with}
+    assert set(inputs.made_with["methods"]) == set(METHODS) and inputs.made_with["models"]["coin"] == {"width": 8}
     assert list(inputs.parameters["datasets"]) == ["phantom"]  # only the block in use

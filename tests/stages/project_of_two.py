@@ -59,10 +59,13 @@ def write_project(masks: bool = True):
     timing = {"seconds": 1.0, "images": len(rows), "seconds_per_image": 1 / len(rows), "device": "CPU",
               "peak_memory_gb": 0.1}
     good = np.clip(0.6 * lesion[rows] + 0.3 * generator.random(counterfactual.shape) ** 3, 0, 1)
-    write_explanations("data/explanations/good", good, counterfactual.astype(np.float16), table, timing)
+    write_explanations("data/explanations/good", good, counterfactual.astype(np.float16), table, timing,
+                       records={"randomisation": {"reason": "it explains with a generator"}})
     backwards = np.arange(len(rows))[::-1]  # the order of an explanation's slices is its own
     write_explanations("data/explanations/blind", generator.random(good.shape), None,
-                       table.iloc[backwards].assign(f_x_cf=np.nan), timing)
+                       table.iloc[backwards].assign(f_x_cf=np.nan), timing, records={"randomisation": {
+                           "changed": False, "spearman_all": 0.97, "ssim_all": 0.96, "spearman_head": 0.98,
+                           "ssim_head": 0.99, "threshold": 0.8, "draws": 2, "n_slices": 16, "n_patients": 4}})
     judgements = table[["slice_id"]].assign(judge_x=f_x, judge_x_cf=np.where(np.arange(len(rows)) % 2, 0.9, 0.1))
     Path("data/judgements").mkdir(exist_ok=True)
     judgements.sample(frac=1, random_state=0).to_csv("data/judgements/good.csv", index=False)
@@ -72,10 +75,6 @@ def write_project(masks: bool = True):
     Path("data/realism/good.json").write_text(json.dumps(
         {"metrics": {"fd_clf": 1.25, "n_realism": 24}, "missing": {"lpips": "no weights"}, "cautions": {}}))
     write_json("reports/training/good/timing.json", {"seconds": 12.5, "steps": 10, "device": "CPU"})
-    write_json("data/sanity/good.json", {"reason": "it explains with a generator"})
-    write_json("data/sanity/blind.json", {
-        "changed": False, "spearman_all": 0.97, "ssim_all": 0.96, "spearman_head": 0.98, "ssim_head": 0.99,
-        "threshold": 0.8, "draws": 2, "n_slices": 16, "n_patients": 4})
 
 
 def run(stage, *arguments):

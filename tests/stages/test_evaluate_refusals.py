@@ -53,7 +53,7 @@ def test_explanations_of_other_slices_are_refused_before_masks_are_made(project_
     ("data/explanations/blind", "dvc repro explain@blind"), ("data/masks/blind", "dvc repro extract_masks@blind"),
     ("reports/training", "dvc repro train_generator@good"),
     ("data/judgements", "dvc repro judge_counterfactuals"), ("data/realism", "dvc repro measure_realism"),
-    ("data/sanity", "dvc repro explain@good"),
+    ("data/explanations/good/randomisation.json", "dvc repro explain@good"),
 ])
 def test_a_missing_folder_is_named_with_the_stage_that_writes_it(project_of_two, gone, remedy):
     for method in METHODS:

@@ -223,7 +223,8 @@ def test_a_map_method_is_added_by_one_file_and_its_block(toy_method, folder, mon
     np.testing.assert_allclose(written.index["mean"], explained.astype(np.float32).mean(axis=(1, 2)), atol=1e-5)
     expected = probabilities(classifier, np.array(written.extras["darker"]))
     np.testing.assert_allclose(written.index["f_x_darker"], expected, atol=1e-6)
-    assert read_json("data/sanity/toy.json")["reason"] == "the test split has no slice labelled abnormal"
+    found = read_json("data/explanations/toy/randomisation.json")
+    assert found["reason"] == "the test split has no slice labelled abnormal"
     assert pd.read_csv("data/judgements/toy.csv")["judge_x"].notna().all()
 
 
@@ -320,7 +321,7 @@ def test_a_trained_method_is_added_by_two_files_and_their_blocks(folder, monkeyp
     assert 0 < scale < 0.9  # less contrast speaks for healthy
     written, explained = Explanations.open("data/explanations/toy"), images[[1, 2, 3, 5, 6, 7, 8]]
     np.testing.assert_allclose(written.counterfactual, explained.astype(np.float32) * scale, atol=2e-3)
-    assert "trained against the classifier" in read_json("data/sanity/toy.json")["reason"]
+    assert "trained against the classifier" in read_json("data/explanations/toy/randomisation.json")["reason"]
 
 
 def test_no_slice_to_explain_is_refused(folder, monkeypatch):

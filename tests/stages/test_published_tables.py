@@ -11,7 +11,7 @@ from flipside.metrics.families.supervision import STRONG
 from stages import published_tables
 
 COUNT = 24
-PARAMS = {"methods": {"cam": {}, "impact": {}, "gradient": {}}, "strong_supervision": []}
+PARAMS = {"strong_supervision": []}
 
 
 @pytest.fixture
@@ -71,7 +71,8 @@ def test_numbers_stand_beside_the_published_ones_with_their_tests(folder):
 
 
 def test_without_the_method_the_file_says_why_there_is_no_table(folder):
-    (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"methods": {"cam": {}, "gradient": {}}}))
+    cases = pd.read_csv("reports/cases.csv")
+    cases[cases["method"] != "impact"].to_csv("reports/cases.csv", index=False)
     published_tables.main()
     assert "No table" in (folder / "reports/impact.md").read_text() and rows(folder) == {}
 

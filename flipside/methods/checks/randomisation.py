@@ -117,7 +117,7 @@ def compare_maps(maps_of: Callable[[Classifier], np.ndarray], classifier: Classi
 
 def check_randomisation(method_class: type[Method], method_params: MethodParams, context: Context, store: SliceStore,
                         params: SanityParams, batch_size: int) -> dict[str, Any]:
-    """What `data/sanity/<method>.json` holds of a method: the similarities and whether the map changed, or the reason
+    """What a method's `randomisation.json` holds: the similarities and whether the map changed, or the reason
     why there is no such check. `context`: with the trained classifier."""
     rows = choose_slices(store, params.slices, context.seed)
     if not method_class.explains_any_classifier:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from flipside.core import paths
 from flipside.core.files import read_json
 from flipside.metrics.evaluation import EvaluationError
 from flipside.metrics.family import Family, Metric
@@ -13,7 +14,7 @@ from flipside.metrics.method_artifacts import MethodArtifacts
 
 
 class Randomisation(Family):
-    """Nothing for a method that the check does not apply to; data/sanity holds the reason."""
+    """Nothing for a method that the check does not apply to; its randomisation.json holds the reason."""
 
     place = 120
     theme = "Do the classifier's weights matter?"
@@ -46,7 +47,7 @@ class Randomisation(Family):
 
     @staticmethod
     def _read(method: str) -> dict:
-        file = Path("data/sanity") / f"{method}.json"
+        file = Path(paths.explanations(method)) / "randomisation.json"
         if not file.is_file():
             raise EvaluationError(f"{file} not found: run `dvc repro explain@{method}`")
         return read_json(file)

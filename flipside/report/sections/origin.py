@@ -37,5 +37,6 @@ class Origin(Section):
         facts = {"seed": str(inputs.parameters["seed"]), "data fingerprint": inputs.store.fingerprint,
                  "git revision": git_revision(), "Python": platform.python_version(),
                  "system": f"{platform.system()} {platform.machine()}"}
+        parameters = {**inputs.parameters, **inputs.made_with}
         return cls(facts, package_versions(),
-                   yaml.dump(inputs.parameters, Dumper=PlainDumper, sort_keys=False, allow_unicode=True))
+                   yaml.dump(parameters, Dumper=PlainDumper, sort_keys=False, allow_unicode=True))

@@ -147,7 +147,7 @@ def folder(tmp_path, monkeypatch, network, planted_nine):
 def check(monkeypatch, name):
     monkeypatch.setattr(sys, "argv", ["stage", "--method", name])
     explain.main()
-    return read_json(f"data/sanity/{name}.json")
+    return read_json(f"data/explanations/{name}/randomisation.json")
 
 
 @pytest.mark.parametrize("name", ["random", "intensity", "centre"])

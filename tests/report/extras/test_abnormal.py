@@ -14,7 +14,7 @@ from flipside.report.extras.abnormal import abnormal_pictures
 from flipside.report.inputs import read_inputs
 from flipside.report.params import ReportParams
 from stages import report
-from tests.report.report_fixture import REPORT
+from tests.report.report_fixture import GENERATED, REPORT
 
 
 def make_abnormal(project, organ_columns=12):
@@ -31,7 +31,7 @@ def make_abnormal(project, organ_columns=12):
     abnormal[:, :4, :4] = 1
     write_explanations(project / "data/explanations/coin", np.array(written.attribution),
                        np.array(written.counterfactual), written.index.assign(f_x_ab=0.97), written.timing,
-                       {ABNORMAL: abnormal})
+                       {ABNORMAL: abnormal}, GENERATED)
     cases = pd.read_csv(project / "reports/cases.csv")
     cases.loc[cases["method"] == "coin", ["f_x_ab", "added_in_organ"]] = 0.97, 0.375
     unconvinced = cases.index[(cases["method"] == "coin") & (cases["label"] == 0)][:2]

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
+from flipside.core.files import write_json
 from flipside.report.extras.attributes import attribute_pictures
 from stages import report
+from tests.report.report_fixture import edit_json
 
 FOLDER = Path("reports/training/stylegan_attributes")
 
@@ -18,9 +19,9 @@ FOLDER = Path("reports/training/stylegan_attributes")
 @pytest.fixture
 def project(project):
     """A finished run in which `coin` explains with found attributes."""
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    params["methods"] = {"coin": {"needs": "models/attributes/stylegan"}}
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    edit_json(Path("data/explanations/coin/parameters.json"), lambda made: made.update(
+        needs="models/attributes/stylegan"))
+    write_json("reports/training/stylegan/parameters.json", {"width": 8})
     return project
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from flipside.artifacts.explanations import BLOBS, ROI, Explanations, write_explanations
 from flipside.report.extras import regions
 from stages import report
+from tests.report.report_fixture import GENERATED
 
 
 def test_a_methods_blobs_and_region_are_shown_with_k_star(project):
@@ -22,7 +23,7 @@ def test_a_methods_blobs_and_region_are_shown_with_k_star(project):
     roi = np.zeros(written.attribution.shape)
     roi[:, 4:8] = 0.5
     write_explanations(folder, np.array(written.attribution), np.array(written.counterfactual), written.index,
-                       written.timing, {ROI: roi, BLOBS: blobs})
+                       written.timing, {ROI: roi, BLOBS: blobs}, GENERATED)
     report.main()
     page = Path("reports/report.html").read_text()
     article = page[page.index('id="method-coin"'):]
