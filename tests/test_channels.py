@@ -100,8 +100,10 @@ def project(request, tmp_path_factory):
     root.mkdir()
     write_project(root)
     params = yaml.safe_load((root / "params.yaml").read_text())
-    params["methods"]["impact"] |= {"least_logit": -100.0, "threshold": 0.05, "lambda_area": 0.0,
-                                    "lambda_total_variation": 0.0}  # some region in every slice
+    methods = params["methods"]  # every slice is searched and has some region
+    methods["impact"] |= {"least_logit": -100.0, "threshold": 0.05, "lambda_area": 0.0, "lambda_total_variation": 0.0}
+    for name in ("octet", "tace", "stylex"):
+        methods[name]["margin"] = 0.49
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     for name in PREPARATION:
         if name == "draw_anomalies":
