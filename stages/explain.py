@@ -18,7 +18,7 @@ from flipside.core.store import SliceStore
 from flipside.methods.base.explain_slices import explain_slices
 from flipside.methods.base.method import Context, find_method
 from flipside.methods.base.parameters import ExplainParams
-from flipside.methods.checks.randomisation import SanityParams, check_randomisation, summarise_check
+from flipside.methods.base.randomisation import SanityParams, check_randomisation, summarise_check
 
 
 def main() -> None:

@@ -13,13 +13,13 @@ from flipside.artifacts.truth import open_truth
 from flipside.core.files import atomic_folder, new_memmap, write_json
 from flipside.core.params import announce, load_section, stage_main
 from flipside.core.progress import progress
+from flipside.core.row_batches import row_batches
 from flipside.core.store import SliceStore
 from flipside.masks.extraction.morphology import Step
 from flipside.masks.extraction.thresholds import (
     POLICIES,
     MaskError,
     MaskParams,
-    batches,
     binarise,
     choose,
     lesion_rows,
@@ -46,7 +46,7 @@ def main() -> None:
     index = store.index.iloc[rows].reset_index(drop=True)
 
     # Thresholds. Truth without a single lesion pixel belongs to a data set without lesion masks.
-    annotated = any(truth[part].any() for part in batches(truth.shape))
+    annotated = any(truth[part].any() for part in row_batches(truth.shape))
     lesion = truth[rows] if annotated else None  # (N,H,W), in the explanations' order
     thresholds, curves = choose(explanations.attribution, lesion, index, params, carried)
     policies = [policy for policy in POLICIES if policy in thresholds]
@@ -92,7 +92,7 @@ def store_rows(explanations: Explanations, store: SliceStore, method: str) -> np
 def write_masks(file: Path, maps: np.ndarray, threshold: float, steps: list[Step]) -> None:
     """Masks (N,H,W) uint8 0/1 of maps (N,H,W), a part at a time: they needn't fit into memory."""
     masks = new_memmap(file, np.uint8, maps.shape)
-    for part in batches(maps.shape):
+    for part in row_batches(maps.shape):
         masks[part] = binarise(maps[part], threshold, steps)
     masks.flush()
 

@@ -51,7 +51,7 @@ SECTIONS: dict[str, Any] = {
     "explain": "flipside.methods.base.parameters:ExplainParams",
     "methods": "flipside.methods.base.method:find_method:{key}",
     "realism": "flipside.methods.checks.realism:RealismParams",
-    "sanity": "flipside.methods.checks.randomisation:SanityParams",
+    "sanity": "flipside.methods.base.randomisation:SanityParams",
     "probe": "flipside.artifacts.probes:ProbeParams",
     "masks": "flipside.masks.extraction.thresholds:MaskParams",
     "segment_scans": "flipside.masks.placing:SegmentScansParams",

@@ -22,7 +22,7 @@ from torch.nn.utils import parametrize
 from flipside.classifiers.networks.backbones import Classifier
 from flipside.core.runtime import draw_rows
 from flipside.generators.base.data import Batch, TrainingSlices, draw_pairs
-from flipside.generators.base.fusing import clamped, fused
+from flipside.generators.base.generator import clamped, fused
 from flipside.generators.nn.blocks import ConditionalBatchNorm, FeatureBatchNorm, ProjectionDiscriminator
 from flipside.generators.nn.losses import (
     AdversarialLoss,

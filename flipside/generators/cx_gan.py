@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 
 from flipside.classifiers.networks.backbones import Classifier
 from flipside.generators.base.data import TrainingSlices
-from flipside.generators.base.fusing import clamped
+from flipside.generators.base.generator import clamped
 from flipside.generators.nn.losses import discriminator_loss, generator_loss
 from flipside.generators.nn.patch_networks import InstanceUNet, PatchDiscriminator, ReplayPool
 from flipside.generators.training.adversarial import AdversarialGenerator

@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from flipside.classifiers.networks.backbones import Classifier
 from flipside.generators.base.data import Batch, TrainingSlices, draw_batch
-from flipside.generators.base.fusing import clamped
+from flipside.generators.base.generator import clamped
 from flipside.generators.codes.reconstruction import observer_of
 from flipside.generators.nn.losses import kl_to_target
 from flipside.generators.nn.style_network import StyleNetwork

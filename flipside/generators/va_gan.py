@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 
 from flipside.classifiers.networks.backbones import Classifier
 from flipside.generators.base.data import TrainingSlices
-from flipside.generators.base.fusing import fused
+from flipside.generators.base.generator import fused
 from flipside.generators.nn.losses import squared_gradient_norms
 from flipside.generators.nn.patch_networks import InstanceUNet, PatchDiscriminator
 from flipside.generators.training.adversarial import AdversarialGenerator

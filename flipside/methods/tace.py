@@ -15,7 +15,7 @@ from torch import Tensor
 
 from flipside.artifacts.explanations import BLOBS, ROI, STEPS, Extra
 from flipside.classifiers.networks.perceptual import View
-from flipside.generators.base.fusing import clamped
+from flipside.generators.base.generator import clamped
 from flipside.generators.codes.blobs import Layout
 from flipside.generators.codes.reconstruction import layout_distance, observer_of
 from flipside.methods.base.batch import ExplanationBatch

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from flipside.artifacts.explanations import CALLED_ABNORMAL
+from flipside.core.row_batches import row_batches
 from flipside.core.store import as_channels
 from flipside.metrics.evaluation import is_lesion_case
-from flipside.metrics.row_batches import row_batches
 
 COLUMNS = ("psnr_clean", "psnr_clean_unchanged")  # of the counterfactual, of the scan as it is
 HIGHEST_DB = 100.0  # what an image scores that is the clean one: metrics are finite

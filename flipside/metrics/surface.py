@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
+from flipside.core.row_batches import row_batches
 from flipside.metrics.components import find_boxes, find_components
-from flipside.metrics.row_batches import row_batches
 
 PERCENTILE = 95
 

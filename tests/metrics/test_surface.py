@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 from skimage.metrics import hausdorff_distance
 
-from flipside.metrics import row_batches
+from flipside.core import row_batches
 from flipside.metrics.surface import border, diagonal, hausdorff, surface_distances
 
 MASK = arrays.arrays(bool, (7, 9)).filter(np.any)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
+import torch
 from pydantic import Field, PositiveInt
-from torch import nn
+from torch import Tensor, nn
 
 from flipside.classifiers.networks.backbones import Classifier
 from flipside.core.checkpoint import Scratch
 from flipside.core.params import Params
 from flipside.generators.base.data import TrainingSlices
 from flipside.generators.base.state import Trained
+
+Fuse = Literal["tanh", "clamp", "none"]  # how an image x and a perturbation G become one image
 
 
 class GeneratorParams(Params):
@@ -62,3 +65,14 @@ class TrainedGenerator(ABC, Generic[P]):
     def details(self) -> dict[str, str]:
         """What `model.json` records beside architecture, parameters, seed and data."""
         return {}
+
+
+def fused(total: Tensor, fuse: Fuse) -> Tensor:
+    """A sum x + G (or G alone) brought into [-1,1]."""
+    return clamped(total) if fuse == "clamp" else torch.tanh(total)
+
+
+def clamped(total: Tensor) -> Tensor:
+    """Clamped to [-1,1], with the gradient passed straight through: without one a pixel that left the range would never
+    come back."""
+    return total + (total.clamp(-1, 1) - total).detach()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flipside.core.params import Params
-from flipside.generators.base.fusing import Fuse, fused
+from flipside.generators.base.generator import Fuse, fused
 from flipside.generators.nn.blocks import Decoder, Encoder, SpectralSigma
 
 

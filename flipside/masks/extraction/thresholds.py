@@ -10,7 +10,6 @@ Where trained models are applied to another data set, all but the oracle are car
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +20,7 @@ from skimage.filters import threshold_otsu
 
 from flipside.core.files import read_json
 from flipside.core.params import Params
+from flipside.core.row_batches import row_batches
 from flipside.masks.extraction.morphology import Step, clean
 
 Policy = Literal["fixed", "otsu", "val", "oracle"]
@@ -32,7 +32,6 @@ POLICIES: dict[Policy, str] = {
     "oracle": "best threshold on the test split itself: an upper bound, not a result",
 }
 LABEL_FREE: tuple[Policy, ...] = ("fixed", "otsu")
-BATCH_PIXELS = 2**20  # pixels of maps in work at once: what a processor's cache can hold, and little memory
 OTSU_BINS = 256
 
 
@@ -58,12 +57,6 @@ class MaskError(ValueError):
     """Maps, slices and truth from which no masks can be made."""
 
 
-def batches(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Row ranges of an array (N,H,W), each of at most BATCH_PIXELS pixels (but at least one row)."""
-    count, rows = shape[0], max(1, BATCH_PIXELS // max(1, shape[1] * shape[2]))
-    return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
-
-
 def binarise(maps: np.ndarray, threshold: float, steps: list[Step]) -> np.ndarray:
     """Masks (N,H,W) bool of maps (N,H,W) in [0,1]: strictly above the threshold, then cleaned.
 
@@ -75,7 +68,7 @@ def binarise(maps: np.ndarray, threshold: float, steps: list[Step]) -> np.ndarra
 
 def otsu(maps: np.ndarray, rows: np.ndarray) -> float:
     """Otsu's threshold over all pixels of some rows of maps (N,H,W) in [0,1]; of constant maps their one value."""
-    parts = [rows[part] for part in batches((len(rows), *maps.shape[1:]))]
+    parts = [rows[part] for part in row_batches((len(rows), *maps.shape[1:]))]
     low, high = float(min(maps[part].min() for part in parts)), float(max(maps[part].max() for part in parts))
     if low == high:
         return low
@@ -105,7 +98,7 @@ def iou_by_threshold(maps: np.ndarray, lesion: np.ndarray, thresholds: np.ndarra
     cut = thresholds.astype(np.float32)
     dtype = np.uint8 if len(cut) < 256 else np.uint16
     result = np.empty((len(maps), len(cut)))
-    for part in batches(maps.shape):
+    for part in row_batches(maps.shape):
         truth = np.asarray(lesion[part]) > 0  # (B,H,W)
         levels = np.searchsorted(cut, np.asarray(maps[part], np.float32), side="left").astype(dtype)
         levels = clean(levels, steps[:first])

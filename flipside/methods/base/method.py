@@ -38,7 +38,7 @@ class Method(ABC):
     Params: ClassVar[type[MethodParams]]
     extras: ClassVar[tuple[Extra, ...]] = ()
     # Whether it explains any classifier that it is given, without training anything anew. Then its maps can be drawn
-    # under shuffled weights and compared (`flipside/methods/checks/randomisation.py`).
+    # under shuffled weights and compared (`flipside/methods/base/randomisation.py`).
     explains_any_classifier: ClassVar[bool] = False
 
     seconds_before: float = 0.0  # spent on each image by an earlier stage, such as its inversion

@@ -13,7 +13,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from flipside.classifiers.networks.backbones import Classifier
-from flipside.generators.base.fusing import clamped
+from flipside.generators.base.generator import clamped
 from flipside.generators.codes.blobs import Layout
 from flipside.methods.base.parameters import MethodParams
 from flipside.methods.latent.blob_generator import BlobGenerator

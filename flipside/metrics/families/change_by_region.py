@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 
 from flipside.artifacts.explanations import CALLED_ABNORMAL
+from flipside.core.row_batches import row_batches
 from flipside.core.store import as_channels
 from flipside.metrics.evaluation import EvaluateParams, is_lesion_case
 from flipside.metrics.families.image_change import ImageChange
 from flipside.metrics.families.overlap import cross_correlation
 from flipside.metrics.family import Family, Metric
 from flipside.metrics.method_artifacts import MethodArtifacts
-from flipside.metrics.row_batches import row_batches
 
 REGIONS = {"inside": "inside the lesion", "outside": "outside the lesion", "organ": "in the organ, outside the lesion",
            "background": "outside organ and lesion"}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from flipside.core.row_batches import row_batches
 from flipside.masks.extraction.thresholds import POLICIES
 from flipside.metrics.evaluation import EvaluateParams, is_lesion_case
 from flipside.metrics.family import Family, Metric
 from flipside.metrics.method_artifacts import MethodArtifacts
-from flipside.metrics.row_batches import row_batches
 from flipside.metrics.summary import mean_of_patients, mean_with_interval
 
 FLOAT16_LEVELS = 0x3C00 + 1  # bit patterns of the float16 numbers 0 to 1, which grow with the number

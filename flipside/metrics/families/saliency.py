@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.distance import cdist
 
+from flipside.core.row_batches import row_batches
 from flipside.metrics.components import centres, find_components, numbers_by_slice
 from flipside.metrics.evaluation import EvaluateParams, is_lesion_case
 from flipside.metrics.family import Family, Metric
 from flipside.metrics.method_artifacts import MethodArtifacts
-from flipside.metrics.row_batches import row_batches
 from flipside.metrics.surface import diagonal, hausdorff
 
 PERCENTILES = (50, 75, 90)

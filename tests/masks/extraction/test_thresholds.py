@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from skimage.filters import threshold_otsu
 
-from flipside.masks.extraction import thresholds
+from flipside.core import row_batches
 from flipside.masks.extraction.thresholds import (
+    POLICIES,
     MaskError,
     MaskParams,
     binarise,
@@ -41,7 +42,7 @@ def brute_force(maps, lesion, threshold, steps):
 
 @pytest.mark.parametrize("steps", ORDERS)
 def test_the_search_scores_the_masks_that_are_written(steps, monkeypatch):
-    monkeypatch.setattr(thresholds, "BATCH_PIXELS", 3 * 16 * 16)  # several batches, the last one smaller
+    monkeypatch.setattr(row_batches, "BATCH_PIXELS", 3 * 16 * 16)  # several batches, the last one smaller
     maps, lesion = blobs(7, 16, 0)
     cut = candidates(MaskParams(fixed=0.25, sweep_step=0.01, morphology=[]), 0.3333)
     expected = np.array([brute_force(maps, lesion, t, steps) for t in cut]).T
@@ -73,7 +74,7 @@ def test_the_sweep_reaches_from_0_to_1_and_holds_the_label_free_thresholds():
 
 
 def test_otsu_is_scikit_images_of_all_pixels_together(monkeypatch):
-    monkeypatch.setattr(thresholds, "BATCH_PIXELS", 2 * 16 * 16)
+    monkeypatch.setattr(row_batches, "BATCH_PIXELS", 2 * 16 * 16)
     maps, _ = blobs(9, 16, 1)
     rows = np.array([0, 2, 3, 7, 8])
     assert otsu(maps, rows) == pytest.approx(threshold_otsu(maps[rows].astype(np.float32)), abs=1e-6)
@@ -96,7 +97,7 @@ def test_val_is_best_on_val_and_no_policy_beats_the_oracle_on_test(seed):
         for best, split in (("val", "val"), ("oracle", "test")):
             rows = np.flatnonzero((index["split"] == split) & (index["label"] == 1))
             score = {policy: np.mean(brute_force(maps[rows], lesion[rows], chosen[policy + suffix], steps))
-                     for policy in thresholds.POLICIES}
+                     for policy in POLICIES}
             assert score[best] == pytest.approx(max(score.values()))
             assert score[best] == pytest.approx(curves[f"iou_{split}{suffix}"].max())
 
@@ -152,7 +153,7 @@ def test_carried_thresholds_stay_and_only_the_oracle_is_chosen():
     assert list(curves) == ["threshold", "iou_test", "iou_test_raw"] and {0.1234, 0.4321} <= set(curves["threshold"])
     rows = np.flatnonzero(index["label"] == 1)
     score = {policy: np.mean(brute_force(maps[rows], lesion[rows], chosen[policy], PARAMS.morphology))
-             for policy in thresholds.POLICIES}
+             for policy in POLICIES}
     assert score["oracle"] == pytest.approx(max(score.values()))
 
 

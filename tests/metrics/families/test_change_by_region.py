@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipside.metrics import row_batches
+from flipside.core import row_batches
 from flipside.metrics.evaluation import EvaluateParams
 from flipside.metrics.families.change_by_region import CHANGE, ChangeByRegion, change_by_region
 

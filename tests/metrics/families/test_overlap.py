@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score
 
+from flipside.core import row_batches
 from flipside.masks.extraction.thresholds import POLICIES
-from flipside.metrics import row_batches
 from flipside.metrics.evaluation import EvaluateParams
 from flipside.metrics.families.overlap import (
     Overlap,

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
-from flipside.metrics import row_batches
+from flipside.core import row_batches
 from flipside.metrics.evaluation import EvaluateParams
 from flipside.metrics.families.saliency import (
     COLUMNS,

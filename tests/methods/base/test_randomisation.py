@@ -16,7 +16,7 @@ from flipside.classifiers.networks.backbones import build_classifier
 from flipside.core.files import read_json
 from flipside.core.store import INDEX_COLUMNS, SliceStore, write_store
 from flipside.methods.base.maps import MapMethod
-from flipside.methods.checks.randomisation import (
+from flipside.methods.base.randomisation import (
     choose_slices,
     compare_maps,
     rank_correlation,
