@@ -15,9 +15,9 @@ from flipside.core.runtime import Runtime, RuntimeParams
 from flipside.core.store import SliceStore
 from flipside.generators.base.data import TrainingSlices
 from flipside.generators.base.loading import find_generator
-from tests.faults.project import PREPARATION, done, run_stage, write_project
+from tests.faults.project import done, run_stage, write_project
 from tests.generators import toys
-from tests.test_dvc_yaml import PARAMS, STAGES, base
+from tests.test_dvc_yaml import PARAMS, STAGES
 
 NAMES = {3: ["r", "g", "b"], 4: ["t1", "t1c", "t2", "flair"]}
 GENERATORS = {"coin": toys.COIN, "singla": toys.SINGLA, "coin_aligned": toys.ALIGNED, "impact": toys.IMPACT,
@@ -95,25 +95,28 @@ def made_by(name, network, images, classifier):
 
 @pytest.fixture(scope="module", params=[3, 4])
 def project(request, tmp_path_factory):
-    """The small project, whose slices get more channels once they are split; with four of them up to the maps alone."""
+    """The small project, whose slices get more channels once they are split; with four of them up to the metrics."""
     root = tmp_path_factory.mktemp("channels") / "project"
     root.mkdir()
+    run_project(root, request.param, report=request.param == 3)
+    return root
+
+
+def run_project(root: Path, channels: int, report: bool) -> None:
     write_project(root)
     params = yaml.safe_load((root / "params.yaml").read_text())
+    for role in ("classifier", "judge"):  # enough for some slices to be called abnormal
+        params["classifiers"][role] |= {"epochs": 12, "steps_per_epoch": 10, "patience": 12}
     methods = params["methods"]  # every slice is searched and has some region
     methods["impact"] |= {"least_logit": -100.0, "threshold": 0.05, "lambda_area": 0.0, "lambda_total_variation": 0.0}
     for name in ("octet", "tace", "stylex"):
         methods[name]["margin"] = 0.49
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    for name in PREPARATION:
+    for name in STAGES:
         if name == "draw_anomalies":
-            add_channels(root / "data/filtered", request.param)
-        done(root, name)
-    last = list(STAGES) if request.param == 3 else [name for name in STAGES if base(name) != "report"]
-    for name in last:
-        if name not in PREPARATION and not name.startswith("simulate"):
+            add_channels(root / "data/filtered", channels)
+        if not name.startswith("simulate") and (report or name != "report"):
             done(root, name)
-    return root
 
 
 def add_channels(folder: Path, count: int) -> None:

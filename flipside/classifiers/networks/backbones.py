@@ -129,8 +129,8 @@ def build_classifier(architecture: str, width: int, pretrained: bool, image_chan
 def _adapt_stem(trunk: nn.Module, image_channels: int) -> None:
     """Replace the first convolution by one with so many input channels, its weights made of those for RGB.
 
-    As timm's `adapt_input_conv`: of a single channel their sum; of more, the three one after the other as often as
-    needed, times 3 / channels, so that grey in all of them gives the same maps.
+    That is their sum for a single channel (as timm's `adapt_input_conv` has it), and for C channels their sum / C in
+    each, so that grey in all of them gives the maps that it gives in red, green and blue.
     """
     for parent in trunk.modules():
         for name, child in parent.named_children():
@@ -139,19 +139,12 @@ def _adapt_stem(trunk: nn.Module, image_channels: int) -> None:
                 assert not isinstance(padding, str)
                 stem = nn.Conv2d(image_channels, child.out_channels, (height, width), (down, across),
                                  (padding[0], padding[1]), bias=child.bias is not None)
-                stem.weight.data = _adapt_weights(child.weight.data, image_channels)
+                grey = child.weight.data.sum(dim=1, keepdim=True)  # (outputs,3,h,w) -> (outputs,1,h,w)
+                stem.weight.data = grey.repeat(1, image_channels, 1, 1) / image_channels
                 if stem.bias is not None and child.bias is not None:
                     stem.bias.data = child.bias.data
                 setattr(parent, name, stem)
                 return
-
-
-def _adapt_weights(weights: Tensor, image_channels: int) -> Tensor:
-    """Weights (outputs,3,h,w) -> (outputs,image_channels,h,w)."""
-    if image_channels == 1:
-        return weights.sum(dim=1, keepdim=True)
-    order = torch.arange(image_channels) % RGB
-    return weights[:, order] * (RGB / image_channels)
 
 
 def imagenet_weights(architecture: str, otherwise: str = "pretrained: false") -> dict[str, Tensor]:
