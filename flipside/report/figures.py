@@ -152,7 +152,7 @@ def _fitted(picture: np.ndarray) -> np.ndarray:
     height, width = (max(1, round(side * MONTAGE_SIDE / longer)) for side in picture.shape[:2])
     square = np.full((MONTAGE_SIDE, MONTAGE_SIDE, 3), 255, np.uint8)
     top, left = (MONTAGE_SIDE - height) // 2, (MONTAGE_SIDE - width) // 2
-    square[top : top + height, left : left + width] = Image.fromarray(picture).resize((width, height), how)
+    square[top : top + height, left : left + width] = np.asarray(Image.fromarray(picture).resize((width, height), how))
     return square
 
 
