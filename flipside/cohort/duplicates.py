@@ -12,7 +12,6 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from flipside.core.progress import progress
-from flipside.core.store import as_channels
 
 # 16 x 16 DCT signs. The usual 8 x 8 hash can't tell one brain or abdomen from another: at distance 10 of 64 a quarter
 # of a brain MRI set is one group. With 256 bits, copies lie below 30 and different patients' CT slices above 50.
@@ -90,14 +89,13 @@ def find_identical(sha256: np.ndarray, labels: np.ndarray, given_split: np.ndarr
 def perceptual_hashes(images: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Perceptual hashes of `images[rows]`, (M, 4) uint64, and (M,) bool: not blank.
 
-    Each image (H,W), or the mean of its channels (C,H,W), in any units, is stretched to 8 bits between its 0.5 and 99.5
-    percentiles, so that a copy with another brightness or contrast has the same hash. A blank image's hash means
-    nothing.
+    Each image (H,W), any units, is stretched to 8 bits between its 0.5 and 99.5 percentiles, so that a copy with
+    another brightness or contrast has the same hash. A blank image's hash means nothing.
     """
     hashes = np.zeros((len(rows), HASH_SIZE**2 // 64), np.uint64)
     informative = np.zeros(len(rows), bool)
     for position, row in enumerate(progress(rows, "perceptual hashes", total=len(rows))):
-        image = as_channels(images[row : row + 1])[0].astype(np.float32).mean(axis=0)  # (C,H,W) -> (H,W)
+        image = np.asarray(images[row], np.float32)  # (H,W)
         low, high = np.percentile(image, (0.5, 99.5))
         if not high > low:
             continue

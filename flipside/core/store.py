@@ -138,7 +138,7 @@ def write_store(path: Path | str, images: np.ndarray, organ: np.ndarray, index: 
 
 @contextlib.contextmanager
 def scratch_arrays(stage: str, shape: tuple[int, ...]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Disk-backed images (float16) of `shape`, (N,H,W) or (N,C,H,W), organ and lesion (uint8, (N,H,W)), in
+    """Disk-backed images (float16) of `shape`, (N,H,W) or (N,C,H,W), with organ and lesion (N,H,W) uint8, in
     .scratch/<stage>, gone after the block.
 
     For a store in the making: the arrays of a whole data set needn't fit in memory. Raises DiskFullError.
@@ -149,8 +149,8 @@ def scratch_arrays(stage: str, shape: tuple[int, ...]) -> Iterator[tuple[np.ndar
         with naming_a_full_disk(folder):
             folder.mkdir(parents=True)
             images = new_memmap(folder / "images.npy", np.float16, shape)
-            organ, lesion = (new_memmap(folder / f"{name}.npy", np.uint8, (shape[0], *shape[-2:]))
-                             for name in ("organ", "lesion"))
+            masks = (shape[0], *shape[-2:])
+            organ, lesion = (new_memmap(folder / f"{name}.npy", np.uint8, masks) for name in ("organ", "lesion"))
         yield images, organ, lesion
     finally:
         shutil.rmtree(folder, ignore_errors=True)
