@@ -19,7 +19,7 @@ from tests.faults.project import done, run_stage, write_project
 from tests.generators import toys
 from tests.test_dvc_yaml import PARAMS, STAGES
 
-NAMES = {3: ["r", "g", "b"], 4: ["t1", "t1c", "t2", "flair"]}
+NAMES = {3: ["red", "green", "blue"], 4: ["t1", "t1c", "t2", "flair"]}
 GENERATORS = {"coin": toys.COIN, "singla": toys.SINGLA, "coin_aligned": toys.ALIGNED, "impact": toys.IMPACT,
               "cx_gan": toys.CX_GAN, "va_gan": toys.VA_GAN, "blobgan": toys.BLOBGAN, "stylegan": toys.STYLEGAN}
 
@@ -190,7 +190,7 @@ def test_the_report_says_which_channels_there_are(project):
         done(project, "report")
         assert "Slices have 4 channels (t1, t1c, t2, flair); pictures show t1 alone" in page.read_text()
     else:
-        assert "Slices have 3 channels (r, g, b); pictures show them in colour" in page.read_text()
+        assert "Slices have 3 channels (red, green, blue); pictures show them in colour" in page.read_text()
 
 
 def test_a_classifier_refuses_slices_with_other_channels(project):

@@ -23,7 +23,7 @@ from flipside.report.tables import Metrics, ranking
 
 MANIFESTS = ("data/extracted", "data/filtered", "data/slices")
 ROLES = ("classifier", "judge")
-RGB = ["r", "g", "b"]  # names of channels that a picture shows in colour
+RGB = ["red", "green", "blue"]  # names of channels that a picture shows in colour
 # Sections that the page doesn't take from params.yaml: `runtime` changes no result; of `datasets` only the block in use
 # is shown; what was trained and explained brings the parameters it was made with.
 NOT_SHOWN = ("runtime", "datasets", "classifiers", "generators", "encoders", "attributes", "methods")
