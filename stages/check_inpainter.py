@@ -22,7 +22,7 @@ def main() -> None:
     announce("check_inpainter", seed=seed, probe=params)
     probes = Probes.open()
     store = SliceStore.open("data/slices")
-    truth = open_truth("data/truth", store.images.shape)
+    truth = open_truth("data/truth", store.organ.shape)
     rows = store.rows("test")
     slice_ids = store.index["slice_id"].to_numpy()[rows]
     if set(slice_ids) != set(probes.slices["slice_id"]):

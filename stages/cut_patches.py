@@ -27,8 +27,8 @@ def main() -> None:
     seed = load_value("seed", int)
     announce("cut_patches", seed=seed, mass_patches=params)
     store = SliceStore.open("data/slices")
-    lesion = open_truth("data/truth", store.images.shape)
-    side = max(1, round(params.side_fraction * min(store.images.shape[1:])))
+    lesion = open_truth("data/truth", store.organ.shape)
+    side = max(1, round(params.side_fraction * min(store.sides)))
 
     # Where the patches are, then their pixels.
     sources, corners, kinds = [], [], []
@@ -50,9 +50,9 @@ def main() -> None:
             raise PatchError(f"{count['patches']} patches of {side} pixels fit in the {split} split, "
                              f"{count['on_lesion']} of them on a lesion; both kinds are needed: use a data set with "
                              "lesion masks, or change mass_patches.side_fraction")
-    images, organ = (np.stack([stack[row, top : top + side, left : left + side]
+    images, organ = (np.stack([stack[row, ..., top : top + side, left : left + side]
                                for row, (top, left) in zip(sources, corners, strict=True)])
-                     for stack in (store.images, store.organ))  # (K,side,side)
+                     for stack in (store.images, store.organ))  # (K,side,side) or (K,C,side,side), (K,side,side)
 
     # Outputs.
     write_store(OUTPUT, images, organ, index, {"side": side, "counts": counts})

@@ -26,7 +26,7 @@ def main() -> None:
     seed = load_value("seed", int)
     announce("draw_anomalies", anomalies=params, offline_augmentation=augmentation, seed=seed)
     store = SliceStore.open(FILTERED)
-    lesion = open_truth(FILTERED_TRUTH, store.images.shape)
+    lesion = open_truth(FILTERED_TRUTH, store.organ.shape)
     filtered = read_json(f"{FILTERED}/manifest.json")
 
     # What is drawn on which slice, and which slices of the training part are copied.
@@ -44,6 +44,7 @@ def main() -> None:
         "dataset": filtered["dataset"], "window": filtered["window"], "counts": counts, "warnings": warnings,
         "anomalies": {"drawn": bool(filtered["anomalies"]), "draws_per_slice": repeats, "outcomes": outcomes},
         "training_copies": len(sources),
+        **{key: filtered[key] for key in ("channels",) if key in filtered},
     }
     tests = index[index["split"] == "test"]
     clean: Iterable[np.ndarray] | None = read_clean(FILTERED_CLEAN, tests["source_slice_id"])

@@ -34,10 +34,10 @@ def main() -> None:
     seed = load_value("seed", int)
     announce(f"explain {name}", seed=seed, explain=params, sanity=sanity, **{name: method_params})
     runtime = runtimes.start(seed)
-    classifier = load_classifier(paths.CLASSIFIER, runtime)
+    store = SliceStore.open(paths.SLICES)
+    classifier = load_classifier(paths.CLASSIFIER, runtime, store.channels)
     context = Context(classifier, runtime, seed)
     method = method_class(method_params, context)
-    store = SliceStore.open(paths.SLICES)
     rows = store.rows(tuple(params.splits))
     if len(rows) == 0:
         raise ValueError(f"{paths.SLICES} has no slice of the splits {params.splits}: see `explain.splits` in "

@@ -41,7 +41,7 @@ def main() -> None:
     carried = read_carried(arguments.carry_from, method) if arguments.carry_from else None
     explanations = Explanations.open(f"data/explanations/{method}")
     store = SliceStore.open("data/slices")
-    truth = open_truth("data/truth", store.images.shape)
+    truth = open_truth("data/truth", store.organ.shape)
     rows = store_rows(explanations, store, method)
     index = store.index.iloc[rows].reset_index(drop=True)
 
@@ -74,9 +74,9 @@ def store_rows(explanations: Explanations, store: SliceStore, method: str) -> np
     """Position in the store of each explained slice; refuses slices that are unknown, twice there or left out."""
     folder, remedy = f"data/explanations/{method}", f"run `dvc repro explain@{method}`"
     slice_ids = explanations.index["slice_id"]
-    if explanations.attribution.shape != (len(slice_ids), *store.images.shape[1:]):
+    if explanations.attribution.shape != (len(slice_ids), *store.sides):
         raise MaskError(f"{folder}: attribution {explanations.attribution.shape} doesn't fit {len(slice_ids)} slices "
-                        f"of {store.images.shape[1:]} pixels: {remedy}")
+                        f"of {store.sides} pixels: {remedy}")
     rows = pd.Index(store.index["slice_id"]).get_indexer(slice_ids)
     wrong = slice_ids[(rows < 0) | slice_ids.duplicated().to_numpy()]
     if len(wrong):

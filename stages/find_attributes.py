@@ -41,7 +41,7 @@ def main() -> None:
     store = SliceStore.open(paths.SLICES)
     source = paths.generator(name)
     generator = cast(StyleGenerator, load_generator(source, runtime))
-    classifier = load_classifier(paths.CLASSIFIER, runtime)
+    classifier = load_classifier(paths.CLASSIFIER, runtime, store.channels)
     scratch = Scratch(f"find_attributes/{name}", [params.images, params.shift, seed, store.fingerprint, *(
         file_digest(f"{model}/model.safetensors") for model in (source, paths.CLASSIFIER))])
 

@@ -34,7 +34,7 @@ def main() -> None:
     store = SliceStore.open(paths.SLICES)
     source, encoder_source = paths.generator(name), paths.encoder(name)
     generator = cast(BlobGenerator, load_generator(source, runtime))
-    classifier = load_classifier(paths.CLASSIFIER, runtime)
+    classifier = load_classifier(paths.CLASSIFIER, runtime, store.channels)
     architecture = read_description(encoder_source)["architecture"]
     encoder = runtime.place(load_weights(encoder_source, build_encoder(architecture)))
 

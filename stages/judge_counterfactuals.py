@@ -20,8 +20,8 @@ def main() -> None:
     methods = list(value_at(read_params(), "methods"))
     announce("judge_counterfactuals", methods=methods)
     runtime = runtimes.start(seed=0)  # nothing here is random
-    judge = load_classifier(paths.JUDGE, runtime)
     store = SliceStore.open(paths.SLICES)
+    judge = load_classifier(paths.JUDGE, runtime, store.channels)
 
     # Judgements, one table per method.
     tables = judge_methods(judge, store, methods, runtime)

@@ -41,7 +41,7 @@ def main() -> None:
     opened = {method: Explanations.open(paths.explanations(method)) for method in methods}
     makers = [method for method in methods if opened[method].counterfactual is not None]
     meter = RealismMeter(store.index.iloc[rows], np.array(store.images[rows]),
-                         load_classifier(paths.CLASSIFIER, runtime), params, runtime, seed, cv_tau)
+                         load_classifier(paths.CLASSIFIER, runtime, store.channels), params, runtime, seed, cv_tau)
 
     # Distances of every method that makes counterfactuals.
     results = {method: meter.measure(opened[method], method) for method in progress(makers, "realism")}

@@ -28,9 +28,9 @@ def main() -> None:
     seed = load_value("seed", int)
     announce("probe_inpainter", seed=seed, probe=params)
     runtime = runtimes.start(seed)
-    classifier = load_classifier(paths.CLASSIFIER, runtime)
-    inpainter = cast(Inpainter, load_generator(INPAINTER, runtime))
     store = SliceStore.open(paths.SLICES)
+    classifier = load_classifier(paths.CLASSIFIER, runtime, store.channels)
+    inpainter = cast(Inpainter, load_generator(INPAINTER, runtime))
     rows = store.rows("test")
 
     # The classifier's answers, before and after.

@@ -32,7 +32,7 @@ def main() -> None:
     sets = {split: labelled(store, split) for split in ("train", "val", "test")}
 
     # Training (a strongly supervised classifier first on patches), then its scores on slices that it never saw.
-    classifier = runtime.place(build_classifier(params.architecture, params.width, params.pretrained))
+    classifier = runtime.place(build_classifier(params.architecture, params.width, params.pretrained, store.channels))
     fingerprint_of, scratches = [params.model_dump(), seed, store.fingerprint], []
     if params.pretraining == paths.PATCHES:
         patches = SliceStore.open(paths.PATCHES)
@@ -57,7 +57,7 @@ def main() -> None:
         confusion_table(logits["test"], sets["test"][1]).to_csv(curves / "confusion.csv", index=False)
     write_metrics(paths.classifier_metrics(role), metrics)
     save_model(paths.classifier(role), classifier, {
-        "architecture": {"architecture": params.architecture, "width": params.width},
+        "architecture": {"architecture": params.architecture, "width": params.width, "image_channels": store.channels},
         "parameters": params.model_dump(), "seed": seed, "data_fingerprint": store.fingerprint,
         "final": result["best"],
     })
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def labelled(store: SliceStore, split: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (N,H,W) float16 and labels (N,) float of one split; both classes must be there."""
+    """Images (N,H,W) or (N,C,H,W) float16 and labels (N,) float of one split; both classes must be there."""
     rows = store.rows(split)
     labels = torch.as_tensor(store.index["label"].to_numpy()[rows]).float()
     if not 0 < labels.sum() < len(labels):

@@ -29,7 +29,7 @@ def main() -> None:
     announce(f"train_encoder {name}", seed=seed, **{name: params})
     runtime = runtimes.start(seed)
     store = SliceStore.open(paths.SLICES)
-    classifier = load_classifier(paths.CLASSIFIER, runtime)
+    classifier = load_classifier(paths.CLASSIFIER, runtime, store.channels)
     source = paths.generator(name)
     generator, architecture = load_generator(source, runtime), read_description(source)["architecture"]
 

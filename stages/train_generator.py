@@ -30,7 +30,7 @@ def main() -> None:
 
     # Training on the training split's images.
     store = SliceStore.open(paths.SLICES)
-    classifier = load_classifier(paths.CLASSIFIER, runtime)
+    classifier = load_classifier(paths.CLASSIFIER, runtime, store.channels)
     data = TrainingSlices.from_store(store, classifier, runtime)
     classifier_fingerprint = (read_description(paths.CLASSIFIER)["data_fingerprint"], float(data.logits.cpu().sum()))
     generator = kind(params, classifier)

@@ -11,7 +11,8 @@ import torch  # noqa: E402
 # The toy classifier and images, for the tests of all folders.
 from tests.methods.conftest import classifier, planted, planted_nine, runtime, toy_models  # noqa: E402, F401
 
-LONGEST = ("tests/test_pipeline.py", "tests/faults/test_killed.py")  # first, so that no worker is left with them
+# First, so that no worker is left with them.
+LONGEST = ("tests/test_pipeline.py", "tests/faults/test_killed.py", "tests/test_channels.py")
 
 
 def pytest_collection_modifyitems(items):

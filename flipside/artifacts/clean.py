@@ -18,11 +18,11 @@ from flipside.core.index_tables import read_index
 from flipside.core.store import StoreError
 
 
-def write_clean(path: Path | str, slice_ids: Sequence[str], images: Iterable[np.ndarray], shape: tuple[int, int]
-                ) -> None:
-    """Write `clean.npy` (N,H,W) float16 in [-1,1] and `index.csv` with the slices' names.
+def write_clean(path: Path | str, slice_ids: Sequence[str], images: Iterable[np.ndarray],
+                shape: tuple[int, ...]) -> None:
+    """Write `clean.npy` float16 in [-1,1], (N,H,W) or (N,C,H,W), and `index.csv` with the slices' names.
 
-    images: one (H,W) of `shape` for each of the slices. No slice at all: the data set has no clean images.
+    images: one of `shape`, (H,W) or (C,H,W), for each of the slices. No slice at all: the data set has no clean images.
     """
     with atomic_folder(path) as folder:
         array = new_memmap(folder / "clean.npy", np.float16, (len(slice_ids), *shape))
@@ -37,7 +37,7 @@ def remove_clean(path: Path | str) -> None:
 
 
 def read_clean(path: Path | str, slice_ids: Sequence[str] | pd.Series) -> np.ndarray | None:
-    """Clean images (N,H,W) float16 in [-1,1] of some test slices; None where the data set has none.
+    """Clean images (N,H,W) or (N,C,H,W) float16 in [-1,1] of some test slices; None where the data set has none.
 
     Raises FileNotFoundError where the artifact is missing, StoreError where it lacks one of the slices.
     """

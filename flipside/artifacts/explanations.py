@@ -29,7 +29,8 @@ class Number:
 
 @dataclass(frozen=True)
 class Image:
-    """One image per slice, (N,H,W) float16 in [low, high]: `<name>.npy`."""
+    """One image per slice, (N,H,W) or, of slices with several channels, (N,C,H,W) float16 in [low, high]:
+    `<name>.npy`."""
 
     name: str
     low: float
@@ -67,7 +68,8 @@ class Explanations:
     """One method's maps, aligned with `index` (one row per explained slice, the store's order)."""
 
     attribution: np.ndarray  # (N,H,W) float16 in [0,1]
-    counterfactual: np.ndarray | None  # (N,H,W) float16 in [-1,1], where the method makes one
+    # As the slices, (N,H,W) or (N,C,H,W) float16 in [-1,1], where the method makes one.
+    counterfactual: np.ndarray | None
     index: pd.DataFrame  # slice_id, the classifier's probability of abnormal f_x (of f_x_cf and f_x_ab too), numbers
     timing: dict[str, Any]  # seconds, images, seconds_per_image, device, peak_memory_gb
     extras: Mapping[str, np.ndarray] = field(default_factory=dict)  # name of an Image or Table -> its array
@@ -84,7 +86,7 @@ class Explanations:
 
     @property
     def abnormal(self) -> np.ndarray | None:
-        """(N,H,W) float16 in [-1,1]: the images made abnormal, where the method makes some."""
+        """As `counterfactual`: the images made abnormal, where the method makes some."""
         return self.extras.get(ABNORMAL.name)
 
     @property
@@ -127,7 +129,7 @@ def write_explanations(path: Path | str, attribution: np.ndarray, counterfactual
 def _check(kind: Image, values: np.ndarray, index: pd.DataFrame) -> None:
     if len(values) != len(index):
         raise ValueError(f"{len(values)} {kind.name} maps for {len(index)} slices")
-    good = (np.isfinite(values) & (values >= kind.low) & (values <= kind.high)).all(axis=(1, 2))
+    good = (np.isfinite(values) & (values >= kind.low) & (values <= kind.high)).all(axis=tuple(range(1, values.ndim)))
     if not good.all():
         first = int(np.flatnonzero(~good)[0])
         raise ValueError(f"{kind.name} of slice {index['slice_id'].iloc[first]} leaves [{kind.low:g},{kind.high:g}] or "

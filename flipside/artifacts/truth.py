@@ -27,7 +27,7 @@ def remove_truth(path: Path | str) -> None:
 
 
 def open_truth(path: Path | str, shape: tuple[int, ...]) -> np.ndarray:
-    """Memory-mapped lesion masks (N,H,W) uint8 for a store whose images have this shape; refuses any other."""
+    """Memory-mapped lesion masks (N,H,W) uint8 for a store whose organ masks have this shape; refuses any other."""
     file = Path(path) / "lesion.npy"
     if not file.is_file():
         raise FileNotFoundError(f"{file} not found: run the preparation first (`dvc repro draw_anomalies`)")

@@ -1,7 +1,7 @@
 """Training augmentation: a list of named transforms, each on a whole batch with one draw per image.
 
-Images are (B,1,H,W) in [-1,1]; what `affine` moves in from outside is air (-1). Randomness comes from the given
-generator.
+Images are (B,C,H,W) in [-1,1]; what `affine` moves in from outside is air (-1). All channels of an image are changed
+alike, with the same draw; only `noise` is another one in each of them. Randomness comes from the given generator.
 """
 
 from __future__ import annotations
@@ -71,8 +71,9 @@ class Crop(Transform):
         high, wide = int(self.margin * height), int(self.margin * width)
         top, left = (torch.randint(2 * most + 1, (count, 1), generator=generator) for most in (high, wide))
         rows, columns = top + torch.arange(height), left + torch.arange(width)  # (B,H), (B,W)
-        padded = F.pad(images, (wide, wide, high, high), mode="reflect")[:, 0]  # (B,H+2h,W+2w)
-        return padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]].unsqueeze(1)
+        padded = F.pad(images, (wide, wide, high, high), mode="reflect")  # (B,C,H+2h,W+2w)
+        image, channel = torch.arange(count)[:, None, None, None], torch.arange(images.shape[1])[:, None, None]
+        return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
 
 class Affine(Transform):
@@ -98,7 +99,7 @@ class Affine(Transform):
 
 
 class Noise(Transform):
-    """Gaussian noise with one standard deviation per image, clamped to [-1,1]."""
+    """Gaussian noise with one standard deviation per image, drawn for each channel, clamped to [-1,1]."""
 
     name: Literal["noise"]
     deviation: float
@@ -123,9 +124,9 @@ class Blur(Transform):
         offsets = torch.arange(-radius, radius + 1)[None]
         kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
         kernel = (kernel / kernel.sum(1, keepdim=True)).to(images)  # (B,K)
-        stack = F.pad(images.transpose(0, 1), [radius] * 4, mode="replicate")  # (1,B,H+2r,W+2r)
+        stack = F.pad(images.transpose(0, 1), [radius] * 4, mode="replicate")  # (C,B,H+2r,W+2r)
         stack = F.conv2d(stack, kernel[:, None, :, None], groups=len(images))
-        return F.conv2d(stack, kernel[:, None, None, :], groups=len(images)).transpose(0, 1)  # (B,1,H,W)
+        return F.conv2d(stack, kernel[:, None, None, :], groups=len(images)).transpose(0, 1)  # (B,C,H,W)
 
 
 class Gamma(Transform):
@@ -196,7 +197,7 @@ AnyTransform = Annotated[
 
 
 def augment(images: Tensor, transforms: Sequence[Transform], generator: Generator) -> Tensor:
-    """Apply the transforms one after the other; (B,1,H,W) in [-1,1] in and out."""
+    """Apply the transforms one after the other; (B,C,H,W) in [-1,1] in and out."""
     for transform in transforms:
         images = transform(images, generator)
     return images

@@ -16,6 +16,7 @@ from flipside.core.checkpoint import Scratch, check_finite
 from flipside.core.params import Params
 from flipside.core.progress import Ticker
 from flipside.core.runtime import Runtime, draw_rows, generator_for
+from flipside.core.store import as_channels
 
 
 class ClassifierParams(Params):
@@ -61,7 +62,8 @@ def train(classifier: Classifier, params: ClassifierParams, seed: int, train_set
           val_set: tuple[Tensor, Tensor], runtime: Runtime, scratch: Scratch) -> dict[str, Any]:
     """Train in place until `epochs` or early stopping and leave the weights with the lowest validation loss.
 
-    `train_set`, `val_set`: images (N,H,W) float16 in [-1,1] and labels (N,) float on the CPU; they move to the device.
+    `train_set`, `val_set`: images (N,H,W) or (N,C,H,W) float16 in [-1,1] and labels (N,) float on the CPU; they move to
+    the device.
     Returns `history` (one row per epoch) and `best` (the row of the weights kept).
     """
     images, labels = train_set[0].to(runtime.device), train_set[1]
@@ -114,7 +116,7 @@ def train_epoch(classifier: Classifier, params: ClassifierParams, seed: int, epo
     losses = []
     for _ in range(steps):
         rows = draw_rows(labels, params.batch_size, params.balance, generator)
-        batch = images[rows.to(images.device)].float().unsqueeze(1)  # (B,H,W) -> (B,1,H,W)
+        batch = as_channels(images[rows.to(images.device)].float())  # (B,C,H,W)
         with runtime.autocast():
             logits = classifier(augment(batch, params.augmentation, generator))
         loss = F.binary_cross_entropy_with_logits(logits.float(), labels[rows].to(runtime.device))

@@ -107,12 +107,13 @@ def draw_anomaly(organ: np.ndarray, params: AnomalyParams, generator: np.random.
 
 
 def add_anomaly(image: np.ndarray, anomaly: Anomaly, params: AnomalyParams) -> tuple[np.ndarray, np.ndarray]:
-    """The slice with the blob, (H,W) float16 in [-1,1], and its mask (H,W) uint8: the full blob, organ or not.
+    """The slice with the blob, (H,W) or (C,H,W) float16 in [-1,1], and its mask (H,W) uint8: the full blob, organ or
+    not. COIN's slices have one channel; of several, the blob is added to each alike.
 
     On [0,1]: image + amplitude * template, clipped at 1. A grid distortion of one step is a stretch of each axis; the
     template's Gaussian is evaluated at the warped coordinates, so nothing is interpolated.
     """
-    height, width = image.shape
+    height, width = image.shape[-2:]
     pixels = max(params.template_fraction * height, 3.0)  # side of the template
     reach = int(np.ceil(pixels / 2 * anomaly.scale * max(anomaly.stretch) * np.sqrt(2)))
     top, left = max(anomaly.row - reach, 0), max(anomaly.column - reach, 0)
@@ -123,10 +124,10 @@ def add_anomaly(image: np.ndarray, anomaly: Anomaly, params: AnomalyParams) -> t
     u = (cosine * rows + sine * columns) / (unit * anomaly.stretch[0])  # (h,w)
     v = (cosine * columns - sine * rows) / (unit * anomaly.stretch[1])
     template = np.exp(-(u**2 + v**2) / (2 * params.sigma**2)) * ((abs(u) <= 1) & (abs(v) <= 1))
-    patch = np.s_[top : top + template.shape[0], left : left + template.shape[1]]
+    patch = np.s_[..., top : top + template.shape[0], left : left + template.shape[1]]
     changed = image.astype(np.float32)
     changed[patch] = np.minimum(changed[patch] + 2 * params.amplitude * template, 1)
-    mask = np.zeros(image.shape, np.uint8)
+    mask = np.zeros((height, width), np.uint8)
     mask[patch] = template > params.gt_threshold
     return changed.astype(np.float16), mask
 

@@ -54,7 +54,8 @@ def name_copies(index: pd.DataFrame, sources: np.ndarray) -> pd.DataFrame:
 
 def augment(image: np.ndarray, organ: np.ndarray, lesion: np.ndarray, params: OfflineAugmentationParams, seed: int,
             slice_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One transformed copy, all three (H,W) alike: left-right flip, small rotation or translation.
+    """One transformed copy: left-right flip, small rotation or translation, of the image (H,W) or (C,H,W) with each
+    of its channels and of both masks (H,W) alike.
 
     The image (float16 in [-1,1]) is interpolated bilinearly and filled with -1 (air), the masks (uint8) are nearest,
     filled with 0. The draw depends on the seed and the copy's name alone.
@@ -62,16 +63,17 @@ def augment(image: np.ndarray, organ: np.ndarray, lesion: np.ndarray, params: Of
     generator = np.random.default_rng([seed % 2**32, zlib.crc32(slice_id.encode())])
     kind = params.transforms[generator.integers(len(params.transforms))]
     if kind == "flip":
-        image, organ, lesion = (np.ascontiguousarray(array[:, ::-1]) for array in (image, organ, lesion))
+        image, organ, lesion = (np.ascontiguousarray(array[..., ::-1]) for array in (image, organ, lesion))
         return image, organ, lesion
     matrix, offset = np.eye(2), np.zeros(2)
     if kind == "rotation":
         angle = np.deg2rad(generator.uniform(-params.rotation_degrees, params.rotation_degrees))
         matrix = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-        centre = (np.array(image.shape) - 1) / 2
+        centre = (np.array(organ.shape) - 1) / 2
         offset = centre - matrix @ centre
     else:
-        offset = generator.uniform(-params.translation_fraction, params.translation_fraction, 2) * image.shape
-    moved = ndimage.affine_transform(image.astype(np.float32), matrix, offset, order=1, cval=-1)
+        offset = generator.uniform(-params.translation_fraction, params.translation_fraction, 2) * organ.shape
+    planes = image.astype(np.float32).reshape(-1, *organ.shape)  # (C,H,W)
+    moved = np.stack([ndimage.affine_transform(plane, matrix, offset, order=1, cval=-1) for plane in planes])
     organ, lesion = (ndimage.affine_transform(mask, matrix, offset, order=0, cval=0) for mask in (organ, lesion))
-    return np.clip(moved, -1, 1).astype(np.float16), organ, lesion
+    return np.clip(moved, -1, 1).astype(np.float16).reshape(image.shape), organ, lesion

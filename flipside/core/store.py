@@ -1,6 +1,8 @@
 """The slice store: the one form in which stages hand images to each other.
 
-A folder with `images.npy` (N,H,W) float16 in [-1,1], `organ.npy` (N,H,W) uint8 and `index.csv`, one row per slice.
+A folder with `images.npy` float16 in [-1,1], `organ.npy` (N,H,W) uint8 and `index.csv`, one row per slice. Images are
+(N,H,W); of slices with several channels (colours, registered volumes, neighbouring slices) they are (N,C,H,W). What
+computes with images takes them through `as_channels`.
 Lesion masks are not in it: they are the separate truth artifact (`lesion.npy`, aligned with the index), which only the
 preparation, the thresholds and the evaluation may open.
 """
@@ -13,7 +15,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -41,6 +43,9 @@ INDEX_COLUMNS = [
 ]
 
 
+Images = TypeVar("Images", bound=Any)  # an array or a tensor
+
+
 class StoreError(ValueError):
     """A slice store that is missing, incomplete or inconsistent."""
 
@@ -49,7 +54,7 @@ class StoreError(ValueError):
 class SliceStore:
     """Memory-mapped images and organ masks with their index."""
 
-    images: np.ndarray  # (N,H,W) float16 in [-1,1]
+    images: np.ndarray  # (N,H,W), or (N,C,H,W) with several channels; float16 in [-1,1]
     organ: np.ndarray  # (N,H,W) uint8
     index: pd.DataFrame
     path: Path
@@ -66,9 +71,18 @@ class SliceStore:
         missing = [column for column in INDEX_COLUMNS if column not in index]
         if missing:
             raise StoreError(f"{path}/index.csv lacks the columns {missing}")
-        if not images.shape == organ.shape == (len(index), *images.shape[1:]):
-            raise StoreError(f"{path}: images {images.shape}, organ {organ.shape}, index {len(index)} rows don't agree")
+        _check_shapes(images, organ, index, f"{path}: ")
         return cls(images, organ, index, path)
+
+    @property
+    def channels(self) -> int:
+        """C; 1 of images (N,H,W)."""
+        return as_channels(self.images).shape[1]
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of a slice in pixels."""
+        return self.images.shape[-2], self.images.shape[-1]
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -81,6 +95,18 @@ class SliceStore:
         if label is not None:
             wanted &= self.index["label"] == label
         return np.flatnonzero(wanted)
+
+
+def _check_shapes(images: np.ndarray, organ: np.ndarray, index: pd.DataFrame, where: str = "") -> None:
+    """Images (N,H,W) or (N,C,H,W), organ (N,H,W), N rows."""
+    wanted = (len(index), *organ.shape[1:])
+    if images.ndim not in (3, 4) or (images.shape[0], *images.shape[-2:]) != wanted or organ.shape != wanted:
+        raise StoreError(f"{where}images {images.shape}, organ {organ.shape}, index {len(index)} rows don't agree")
+
+
+def as_channels(images: Images) -> Images:
+    """Images (N,H,W) or (N,C,H,W), as the store has them, -> a view (N,C,H,W); arrays and tensors alike."""
+    return images if images.ndim == 4 else images[:, None]
 
 
 def apply_window(images: np.ndarray, window: tuple[float, float]) -> np.ndarray:
@@ -96,8 +122,7 @@ def write_store(path: Path | str, images: np.ndarray, organ: np.ndarray, index: 
 
     Refuses values outside [-1,1], NaN and misaligned arrays.
     """
-    if not len(images) == len(organ) == len(index):
-        raise StoreError(f"images {images.shape}, organ {organ.shape} and index ({len(index)}) don't agree")
+    _check_shapes(images, organ, index)
     if len(images) and not (images.min() >= -1 and images.max() <= 1):  # NaN fails both comparisons
         raise StoreError(f"images must lie in [-1,1], found {images.min()}..{images.max()}")
     if not index["slice_id"].is_unique:

@@ -87,14 +87,15 @@ class BlobGAN(LogisticGenerator[BlobGANParams, LatentBatch]):
         super().__init__(params, classifier)
         self.network = self.build(self.architecture_of(params, classifier))
         side = self.network.renderer.side
-        self.discriminator = ResidualTrunk(side, params.discriminator_channels, 1, minibatch_std=True)
+        self.discriminator = ResidualTrunk(side, params.discriminator_channels, 1, True, classifier.image_channels)
         self.observer = observer_of(classifier)
 
     @staticmethod
     def architecture_of(params: BlobGANParams, classifier: Classifier) -> dict[str, Any]:
         names = ("blobs", "latent", "layout_width", "layout_layers", "feat", "style", "size_in", "channels",
                  "encoder_channels")
-        return {name: getattr(params, name) for name in names} | {"joint": params.training == "joint"}
+        return {name: getattr(params, name) for name in names} | {
+            "joint": params.training == "joint", "image_channels": classifier.image_channels}
 
     @staticmethod
     def build(architecture: dict[str, Any]) -> BlobNetwork:
@@ -116,7 +117,7 @@ class BlobGAN(LogisticGenerator[BlobGANParams, LatentBatch]):
         return jittered(self.network.decode(self.network.layout(batch.z[turn])), batch.jitter[turn])
 
     def sample_images(self, batch: LatentBatch, turn: int) -> Tensor:
-        """Images (B,1,H,W) of these blobs, with the step's noise."""
+        """Images (B,C,H,W) of these blobs, with the step's noise."""
         noise = Generator(batch.z.device).manual_seed(batch.noise_seed + turn)
         return self.network.render(self.sample_layout(batch, turn), noise)
 
@@ -126,7 +127,7 @@ class BlobGAN(LogisticGenerator[BlobGANParams, LatentBatch]):
         return None if step % every else step // every
 
     def generate(self, batch: LatentBatch) -> Tensor:
-        """Images (B,1,H,W) of the z that are the generator's, or of the encoded slices."""
+        """Images (B,C,H,W) of the z that are the generator's, or of the encoded slices."""
         if self.adversarial_step(batch.step) is not None:
             return self.sample_images(batch, 0)
         return self.network.render(self.network.decode(self.network.encode(batch.images)))

@@ -45,14 +45,14 @@ class Coin(AdversarialGenerator[CoinParams, Batch]):
     def __init__(self, params: CoinParams, classifier: Classifier):
         super().__init__(params, classifier)
         self.discriminator = ProjectionDiscriminator(params.discriminator_channels, 2, params.discriminator_last_block,
-                                                     params.spectral_sigma)
+                                                     params.spectral_sigma, image_channels=classifier.image_channels)
         self.network = self.build(self.architecture_of(params, classifier))
 
     @staticmethod
     def architecture_of(params: CoinParams, classifier: Classifier) -> dict[str, Any]:
         return {"channels": params.channels, "skips": params.skips, "fuse": params.fuse,
                 "upsampling": params.upsampling, "spectral_norm": params.spectral_norm,
-                "spectral_sigma": params.spectral_sigma}
+                "spectral_sigma": params.spectral_sigma, "image_channels": classifier.image_channels}
 
     @staticmethod
     def build(architecture: dict[str, Any]) -> PerturbationNetwork:
@@ -62,12 +62,12 @@ class Coin(AdversarialGenerator[CoinParams, Batch]):
         return draw_batch(data, self.params.batch_size, self.params.balance, generator)
 
     def generate(self, batch: Batch) -> Tensor:
-        """E(x) (B,1,H,W)."""
+        """E(x) (B,C,H,W)."""
         return self.network(batch.images)
 
     def discriminator_loss(self, batch: Batch, made: Tensor) -> Tensor:
-        """On the batch and its counterfactuals (B,1,H,W), which are detached; COIN equation 2."""
-        both = torch.cat([batch.images, made.detach()])  # (2B,1,H,W): one power iteration of the spectral norm
+        """On the batch and its counterfactuals (B,C,H,W), which are detached; COIN equation 2."""
+        both = torch.cat([batch.images, made.detach()])  # (2B,C,H,W): one power iteration of the spectral norm
         conditions = torch.cat([real_condition(self.params.discriminator_condition, batch.logits),
                                 torch.zeros_like(batch.logits, dtype=torch.long)])
         real, fake = self.discriminator(both, conditions).chunk(2)

@@ -113,7 +113,7 @@ class AlignedNetwork(PerturbationNetwork):
 class AlignedBatch(Batch):
     """Slices with what the switches ask for."""
 
-    healthy: Tensor | None  # (B,1,H,W) for each image a healthy slice of about its height, where data are paired
+    healthy: Tensor | None  # (B,C,H,W) for each image a healthy slice of about its height, where data are paired
     features: Tensor | None  # (B,F) the classifier's penultimate features, where they condition the network
 
 
@@ -127,14 +127,15 @@ class CoinAligned(AdversarialGenerator[CoinAlignedParams, AlignedBatch]):
     def __init__(self, params: CoinAlignedParams, classifier: Classifier):
         super().__init__(params, classifier)
         self.discriminator = ProjectionDiscriminator(params.discriminator_channels, 2, params.discriminator_last_block,
-                                                     params.spectral_sigma)
+                                                     params.spectral_sigma, image_channels=classifier.image_channels)
         self.network = self.build(self.architecture_of(params, classifier))
 
     @staticmethod
     def architecture_of(params: CoinAlignedParams, classifier: Classifier) -> dict[str, Any]:
         return {"channels": params.channels, "skips": params.skips, "fuse": params.fuse,
                 "upsampling": params.upsampling, "spectral_norm": params.spectral_norm,
-                "spectral_sigma": params.spectral_sigma, "alignment": params.alignment,
+                "spectral_sigma": params.spectral_sigma, "image_channels": classifier.image_channels,
+                "alignment": params.alignment,
                 "feature_scale": params.feature_scale,
                 "features": len(classifier.classifying_weights()) if params.classifier_features else 0}
 
@@ -154,11 +155,11 @@ class CoinAligned(AdversarialGenerator[CoinAlignedParams, AlignedBatch]):
         return AlignedBatch(**vars(data.batch(rows, generator)), healthy=healthy, features=features)
 
     def generate(self, batch: AlignedBatch) -> Tensor:
-        """The sum x + G (B,1,H,W)."""
+        """The sum x + G (B,C,H,W)."""
         return self.network.total(batch.images, batch.features)
 
     def real_images(self, batch: AlignedBatch) -> Tensor:
-        """What the discriminator sees as real, (B,1,H,W): the healthy partners where there are any."""
+        """What the discriminator sees as real, (B,C,H,W): the healthy partners where there are any."""
         return self.network.align(batch.images if batch.healthy is None else batch.healthy)
 
     def conditions(self, batch: AlignedBatch) -> tuple[Tensor, Tensor] | tuple[None, None]:
@@ -170,7 +171,7 @@ class CoinAligned(AdversarialGenerator[CoinAlignedParams, AlignedBatch]):
         return real, torch.zeros_like(real)
 
     def discriminator_loss(self, batch: AlignedBatch, made: Tensor) -> Tensor:
-        """On real images and detached counterfactuals, given as their sums (B,1,H,W)."""
+        """On real images and detached counterfactuals, given as their sums (B,C,H,W)."""
         params, real, fake = self.params, self.real_images(batch), self.network.aligned(made.detach())
         real_labels, fake_labels = self.conditions(batch)
         penalised = math.ceil(params.penalty_share * len(real)) if params.gamma else len(real)
@@ -199,7 +200,7 @@ class CoinAligned(AdversarialGenerator[CoinAlignedParams, AlignedBatch]):
         """The weighted terms of the thesis' equation 2."""
         params, network = self.params, self.network
         losses: dict[str, Tensor] = {}
-        images, result = network.align(batch.images), network.aligned(made)  # (B,1,H,W) each
+        images, result = network.align(batch.images), network.aligned(made)  # (B,C,H,W) each
         in_input_range = network.in_input_range(made) if params.alignment == "tanh" else result
         if params.lambda_adversarial:
             losses["adversarial"] = params.lambda_adversarial * self.adversarial_term(batch, result)
@@ -222,7 +223,7 @@ class CoinAligned(AdversarialGenerator[CoinAlignedParams, AlignedBatch]):
         return losses
 
     def adversarial_term(self, batch: AlignedBatch, result: Tensor) -> Tensor:
-        """The network's part of the adversarial loss, for counterfactuals (B,1,H,W) as the discriminator sees them."""
+        """The network's part of the adversarial loss, for counterfactuals (B,C,H,W) as the discriminator sees them."""
         kind = self.params.adversarial_loss
         real_labels, fake_labels = self.conditions(batch)
         if kind != "relativistic":
@@ -235,7 +236,7 @@ class CoinAligned(AdversarialGenerator[CoinAlignedParams, AlignedBatch]):
 
     @torch.no_grad()
     def features_of(self, images: Tensor) -> Tensor | None:
-        """The classifier's penultimate features (B,F) of images (B,1,H,W), where the network takes them."""
+        """The classifier's penultimate features (B,F) of images (B,C,H,W), where the network takes them."""
         if not self.params.classifier_features:
             return None
         return self.classifier.pooled(self.classifier.features(images)).float()

@@ -56,14 +56,14 @@ class CxGanParams(UnpairedParams):
 
 
 class CxNetwork(nn.Module):
-    """The networks of either variant; images (B,1,H,W) in [-1,1], maps in [-1,1]."""
+    """The networks of either variant; images (B,C,H,W) in [-1,1], maps in [-1,1]."""
 
-    def __init__(self, variant: Variant, channels: list[int], fuse: Literal["tanh", "clamp"]):
+    def __init__(self, variant: Variant, channels: list[int], fuse: Literal["tanh", "clamp"], image_channels: int = 1):
         super().__init__()
         self.variant, self.fuse = variant, fuse
-        self.to_healthy, self.back = InstanceUNet(channels), InstanceUNet(channels)
+        self.to_healthy, self.back = (InstanceUNet(channels, image_channels) for _ in range(2))
         if variant == "cascaded":
-            self.mapper = InstanceUNet(channels)
+            self.mapper = InstanceUNet(channels, image_channels)
 
     def _image(self, network: nn.Module, images: Tensor) -> Tensor:
         return torch.tanh(network(images)) if self.fuse == "tanh" else clamped(images + network(images))
@@ -83,7 +83,7 @@ class CxNetwork(nn.Module):
         return clamped(self.total(images))
 
     def change(self, images: Tensor, healthy: Tensor) -> Tensor:
-        """The map M(x) (B,1,H,W) in [-1,1] of images x with their counterfactual instances G(x): what to add to x."""
+        """The map M(x) (B,C,H,W) in [-1,1] of images x with their counterfactual instances G(x): what to add to x."""
         if self.variant == "integrated":
             return -torch.tanh(self.back(healthy))
         return torch.tanh(self.mapper(images))
@@ -95,10 +95,11 @@ class CxNetwork(nn.Module):
 class CxDiscriminator(nn.Module):
     """One PatchGAN per kind of image, each with a pool of generated images that it has seen."""
 
-    def __init__(self, variant: Variant, channels: list[int], replay: int):
+    def __init__(self, variant: Variant, channels: list[int], replay: int, image_channels: int):
         super().__init__()
         kinds = ["healthy", "abnormal", *(["mapped"] if variant == "cascaded" else [])]
-        self.networks = nn.ModuleDict({kind: PatchDiscriminator(channels) for kind in kinds})
+        self.networks = nn.ModuleDict({kind: PatchDiscriminator(channels, image_channels=image_channels)
+                                       for kind in kinds})
         self.pools = nn.ModuleDict({kind: ReplayPool(replay) for kind in kinds})
 
 
@@ -111,12 +112,14 @@ class CxGan(AdversarialGenerator[CxGanParams, UnpairedBatch]):
 
     def __init__(self, params: CxGanParams, classifier: Classifier):
         super().__init__(params, classifier)
-        self.discriminator = CxDiscriminator(params.variant, params.discriminator_channels, params.replay)
+        self.discriminator = CxDiscriminator(params.variant, params.discriminator_channels, params.replay,
+                                             classifier.image_channels)
         self.network = self.build(self.architecture_of(params, classifier))
 
     @staticmethod
     def architecture_of(params: CxGanParams, classifier: Classifier) -> dict[str, Any]:
-        return {"variant": params.variant, "channels": params.channels, "fuse": params.fuse}
+        return {"variant": params.variant, "channels": params.channels, "fuse": params.fuse,
+                "image_channels": classifier.image_channels}
 
     @staticmethod
     def build(architecture: dict[str, Any]) -> CxNetwork:
@@ -126,7 +129,7 @@ class CxGan(AdversarialGenerator[CxGanParams, UnpairedBatch]):
         return draw_unpaired(self.params, data, generator)
 
     def generate(self, batch: UnpairedBatch) -> Tensor:
-        """G(x) and abnormal images of y, one after the other; cascaded: then x + M(x). (2B,1,H,W) or (3B,1,H,W).
+        """G(x) and abnormal images of y, one after the other; cascaded: then x + M(x). (2B,C,H,W) or (3B,C,H,W).
 
         Sums are left as they are: if they were cut to the range, a map that points out of it, as it can in air, would
         be hidden from the discriminator and cost nothing, and maps are the attribution.

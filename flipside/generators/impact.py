@@ -66,7 +66,7 @@ class Impact(TrainedGenerator[ImpactParams]):
 
     @staticmethod
     def architecture_of(params: ImpactParams, classifier: Classifier) -> dict[str, Any]:
-        return {"channels": params.channels}
+        return {"channels": params.channels, "image_channels": classifier.image_channels}
 
     @staticmethod
     def build(architecture: dict[str, Any]) -> InpaintingUNet:
@@ -133,7 +133,8 @@ def draw_holes(count: int, size: tuple[int, int], params: ImpactParams, generato
 
 def loss_terms(params: ImpactParams, network: InpaintingUNet, features: VggFeatures | None, images: Tensor,
                holes: Tensor) -> dict[str, Tensor]:
-    """The weighted loss terms by name, for images and holes (B,1,H,W); Liu et al. equations 2 to 7.
+    """The weighted loss terms by name, for images (B,C,H,W) and holes (B,1,H,W); Liu et al. equations 2 to 7, means
+    over the channels too.
 
     Perceptual and style terms exist where `features` do.
     """

@@ -70,14 +70,15 @@ class Singla(AdversarialGenerator[SinglaParams, Batch]):
         super().__init__(params, classifier)
         self.discriminator = ProjectionDiscriminator(
             params.discriminator_channels, params.bins, params.discriminator_last_block, params.spectral_sigma,
-            params.projection == "ordinal")
+            params.projection == "ordinal", classifier.image_channels)
         self.network = self.build(self.architecture_of(params, classifier))
 
     @staticmethod
     def architecture_of(params: SinglaParams, classifier: Classifier) -> dict[str, Any]:
         return {"channels": params.channels, "skips": params.skips, "fuse": params.fuse,
                 "upsampling": params.upsampling, "spectral_norm": params.spectral_norm,
-                "spectral_sigma": params.spectral_sigma, "bins": params.bins}
+                "spectral_sigma": params.spectral_sigma, "image_channels": classifier.image_channels,
+                "bins": params.bins}
 
     @staticmethod
     def build(architecture: dict[str, Any]) -> PerturbationNetwork:
@@ -104,12 +105,12 @@ class Singla(AdversarialGenerator[SinglaParams, Batch]):
         return bin_of(torch.sigmoid(batch.logits), self.params.bins)
 
     def generate(self, batch: Batch) -> Tensor:
-        """E(x, target) (B,1,H,W)."""
+        """E(x, target) (B,C,H,W)."""
         return self.network(batch.images, self.target_of(batch)[0])
 
     def discriminator_loss(self, batch: Batch, made: Tensor) -> Tensor:
-        """On images under their own bin and detached counterfactuals (B,1,H,W) under their target's."""
-        both = torch.cat([batch.images, made.detach()])  # (2B,1,H,W): one power iteration of the spectral norm
+        """On images under their own bin and detached counterfactuals (B,C,H,W) under their target's."""
+        both = torch.cat([batch.images, made.detach()])  # (2B,C,H,W): one power iteration of the spectral norm
         conditions = torch.cat([self.own_bin(batch), self.target_of(batch)[0]])
         real, fake = self.discriminator(both, conditions).chunk(2)
         return discriminator_loss(real, fake, self.params.adversarial_loss)
@@ -137,7 +138,7 @@ class Singla(AdversarialGenerator[SinglaParams, Batch]):
         return losses
 
     def distance(self, batch: Batch, others: Tensor) -> Tensor:
-        """Between the batch's images and others (B,1,H,W), as `reconstruction` says."""
+        """Between the batch's images and others (B,C,H,W), as `reconstruction` says."""
         if self.params.reconstruction == "carl":
             return masked_l1(batch.images, others, batch.organ)
         return (batch.images - others).abs().mean()

@@ -90,13 +90,13 @@ class StyleGAN(LogisticGenerator[StyleGANParams, StyleBatch]):
         super().__init__(params, classifier)
         self.network = self.build(self.architecture_of(params, classifier))
         side = self.network.synthesis.side
-        self.discriminator = ResidualTrunk(side, params.discriminator_channels, 1, minibatch_std=True)
+        self.discriminator = ResidualTrunk(side, params.discriminator_channels, 1, True, classifier.image_channels)
         self.observer = observer_of(classifier)
 
     @staticmethod
     def architecture_of(params: StyleGANParams, classifier: Classifier) -> dict[str, Any]:
         names = ("latent", "width", "mapping_layers", "size_in", "channels", "encoder_channels")
-        return {name: getattr(params, name) for name in names}
+        return {name: getattr(params, name) for name in names} | {"image_channels": classifier.image_channels}
 
     @staticmethod
     def build(architecture: dict[str, Any]) -> StyleNetwork:
@@ -119,7 +119,7 @@ class StyleGAN(LogisticGenerator[StyleGANParams, StyleBatch]):
         return step % self.params.sampled_every != self.params.sampled_every - 1
 
     def generate(self, batch: StyleBatch) -> Tensor:
-        """Images (B,1,H,W) of the step, under what the classifier says of its slices."""
+        """Images (B,C,H,W) of the step, under what the classifier says of its slices."""
         network, probability = self.network, torch.sigmoid(batch.logits)
         noise = Generator(batch.z.device).manual_seed(batch.noise_seed)
         if self.starts_with_slices(batch.step):
@@ -144,7 +144,7 @@ class StyleGAN(LogisticGenerator[StyleGANParams, StyleBatch]):
         return losses
 
     def reconstruction_losses(self, batch: StyleBatch, made: Tensor) -> dict[str, Tensor]:
-        """Lang et al. 2021, section 3.2, of the slices and what was made of them (B,1,H,W): L_rec in pixels, maps and
+        """Lang et al. 2021, section 3.2, of the slices and what was made of them (B,C,H,W): L_rec in pixels, maps and
         w, and L_cls, the classifier's own answer. The slices' w has no gradient, or both would shrink to nothing."""
         params, observer, encoder = self.params, self.observer, self.network.encoder
         with torch.no_grad():

@@ -39,23 +39,23 @@ class VaGanParams(UnpairedParams):
 
 
 class AdditiveNetwork(nn.Module):
-    """y = fuse(x + M(x)): images (B,1,H,W) in [-1,1] in and out."""
+    """y = fuse(x + M(x)): images (B,C,H,W) in [-1,1] in and out."""
 
-    def __init__(self, channels: list[int], fuse: Literal["tanh", "clamp"]):
+    def __init__(self, channels: list[int], fuse: Literal["tanh", "clamp"], image_channels: int = 1):
         super().__init__()
         self.fuse: Literal["tanh", "clamp"] = fuse
-        self.network = InstanceUNet(channels)
+        self.network = InstanceUNet(channels, image_channels)
 
     def forward(self, images: Tensor) -> Tensor:
         return fused(images + self.network(images), self.fuse)
 
 
 class Critic(nn.Module):
-    """Images (B,1,H,W) -> scores (B,), higher for healthy."""
+    """Images (B,C,H,W) -> scores (B,), higher for healthy."""
 
-    def __init__(self, channels: list[int]):
+    def __init__(self, channels: list[int], image_channels: int):
         super().__init__()
-        self.network = PatchDiscriminator(channels, norm=False)
+        self.network = PatchDiscriminator(channels, norm=False, image_channels=image_channels)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images).mean(dim=(1, 2, 3))
@@ -70,11 +70,11 @@ class VaGan(AdversarialGenerator[VaGanParams, UnpairedBatch]):
     def __init__(self, params: VaGanParams, classifier: Classifier):
         super().__init__(params, classifier)
         self.network = self.build(self.architecture_of(params, classifier))
-        self.discriminator = Critic(params.discriminator_channels)
+        self.discriminator = Critic(params.discriminator_channels, classifier.image_channels)
 
     @staticmethod
     def architecture_of(params: VaGanParams, classifier: Classifier) -> dict[str, Any]:
-        return {"channels": params.channels, "fuse": params.fuse}
+        return {"channels": params.channels, "fuse": params.fuse, "image_channels": classifier.image_channels}
 
     @staticmethod
     def build(architecture: dict[str, Any]) -> AdditiveNetwork:
@@ -84,7 +84,7 @@ class VaGan(AdversarialGenerator[VaGanParams, UnpairedBatch]):
         return draw_unpaired(self.params, data, generator)
 
     def generate(self, batch: UnpairedBatch) -> Tensor:
-        """y (B,1,H,W) of the abnormal images."""
+        """y (B,C,H,W) of the abnormal images."""
         return self.network(batch.images)
 
     def discriminator_loss(self, batch: UnpairedBatch, made: Tensor) -> Tensor:

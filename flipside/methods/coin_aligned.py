@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-from flipside.methods.base.batch import ExplanationBatch
+from flipside.methods.base.batch import ExplanationBatch, map_of_change
 from flipside.methods.base.generator_pass import GeneratorPass
 from flipside.methods.base.parameters import MethodParams
 
@@ -21,7 +21,7 @@ class CoinAlignedParams(MethodParams):
 
 
 class AlignedGenerator(Protocol):
-    """What is called of the trained generator; images and sums (B,1,H,W)."""
+    """What is called of the trained generator; images and sums (B,C,H,W)."""
 
     features: int  # of the classifier that it is conditioned on, 0: none
 
@@ -39,7 +39,7 @@ class CoinAligned(GeneratorPass):
     generator: AlignedGenerator
 
     def explain(self, images: Tensor) -> ExplanationBatch:
-        """Counterfactuals of images (B,1,H,W) in [-1,1]; the generator is conditioned on the classifier's features."""
+        """Counterfactuals of images (B,C,H,W) in [-1,1]; the generator is conditioned on the classifier's features."""
         classifier, features = self.context.classifier, None
         if self.generator.features:  # in full precision, as in training
             features = classifier.pooled(classifier.features(images))
@@ -49,4 +49,4 @@ class CoinAligned(GeneratorPass):
         if self.params.compare == "input_range":
             return ExplanationBatch.from_counterfactual(images, counterfactual)
         difference = self.generator.align(images) - self.generator.aligned(total)
-        return ExplanationBatch(difference.abs().squeeze(1) / 2, counterfactual)  # (B,1,H,W) -> (B,H,W)
+        return ExplanationBatch(map_of_change(difference), counterfactual)

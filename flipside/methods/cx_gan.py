@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from torch import Tensor
 
 from flipside.artifacts.explanations import CYCLE_L1
-from flipside.methods.base.batch import ExplanationBatch
+from flipside.methods.base.batch import ExplanationBatch, map_of_change
 from flipside.methods.base.generator_pass import GeneratorPass
 from flipside.methods.base.parameters import MethodParams
 
@@ -23,7 +23,7 @@ class CxGanParams(MethodParams):
 
 
 class CxGenerators(Protocol):
-    """What is called of the trained generators; images and maps (B,1,H,W) in [-1,1]."""
+    """What is called of the trained generators; images and maps (B,C,H,W) in [-1,1]."""
 
     def healthy(self, images: Tensor) -> Tensor: ...  # G(x)
     def change(self, images: Tensor, healthy: Tensor) -> Tensor: ...  # M(x)
@@ -42,7 +42,7 @@ class CxGan(GeneratorPass):
     generator: CxGenerators
 
     def explain(self, images: Tensor) -> ExplanationBatch:
-        """Of images (B,1,H,W) in [-1,1]: attribution |M| / 2, on the scale of the other methods' changes, or
+        """Of images (B,C,H,W) in [-1,1]: attribution |M| / 2, on the scale of the other methods' changes, or
         |x - G(x)| / 2; the instance G(x), and how far from x the way back from it ends."""
         with self.context.runtime.autocast():
             counterfactual = self.generator.healthy(images).float().clamp(-1, 1)
@@ -50,4 +50,4 @@ class CxGan(GeneratorPass):
                       else self.generator.change(images, counterfactual).float())
             back = self.generator.abnormal(counterfactual).float()
         cycle_l1 = (back - images).abs().mean(dim=(1, 2, 3)) / 2  # (B,)
-        return ExplanationBatch(change.abs().squeeze(1) / 2, counterfactual, {CYCLE_L1: cycle_l1})
+        return ExplanationBatch(map_of_change(change), counterfactual, {CYCLE_L1: cycle_l1})

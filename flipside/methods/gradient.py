@@ -1,4 +1,7 @@
-"""Input gradient (Simonyan et al. 2014): |d logit / d x|, the saliency that Major et al. (2020) compare with."""
+"""Input gradient (Simonyan et al. 2014): |d logit / d x|, the saliency that Major et al. (2020) compare with.
+
+Of several channels the greatest, as Simonyan et al. have it of colours (section 3.1).
+"""
 
 from __future__ import annotations
 
@@ -13,4 +16,4 @@ class Gradient(MapMethod):
 
     def maps(self, images: Tensor, rows: Tensor) -> Tensor:
         leaf = images.detach().clone().requires_grad_()  # captum switches gradients on in the tensor that it is given
-        return Saliency(self.context.classifier).attribute(leaf, abs=True).squeeze(1).detach()  # (B,1,H,W) -> (B,H,W)
+        return Saliency(self.context.classifier).attribute(leaf, abs=True).amax(dim=1).detach()  # (B,C,H,W) -> (B,H,W)

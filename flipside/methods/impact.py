@@ -57,7 +57,7 @@ class ImpactParams(MethodParams):
 class Inpainter(Protocol):
     """What is called of the trained inpainter."""
 
-    def inpaint(self, images: Tensor, holes: Tensor) -> Tensor: ...  # (B,1,H,W) in [-1,1], holes in [0,1]
+    def inpaint(self, images: Tensor, holes: Tensor) -> Tensor: ...  # (B,C,H,W) in [-1,1], (B,1,H,W) in [0,1]
 
 
 class Impact(GeneratorMethod):
@@ -70,7 +70,7 @@ class Impact(GeneratorMethod):
     generator: Inpainter
 
     def __call__(self, images: Tensor, rows: Tensor, organ: Tensor) -> ExplanationBatch:
-        """Explain images (B,1,H,W) in [-1,1] with organ masks (B,H,W).
+        """Explain images (B,C,H,W) in [-1,1] with organ masks (B,H,W).
 
         Attribution: S where it passes theta, else 0 (the paper's result masks). Counterfactual: the image with all that
         passes theta inpainted. An image whose logit is at or below `least_logit` has nothing to gain: its S is
@@ -81,14 +81,14 @@ class Impact(GeneratorMethod):
         with torch.no_grad():
             logits = self.classify(images)
         searched = logits > self.params.least_logit  # (B,)
-        result, counterfactual = torch.zeros_like(images), images.clone()
+        result, counterfactual = torch.zeros_like(images[:, :1]), images.clone()  # (B,1,H,W), (B,C,H,W)
         if searched.any():
             result[searched], counterfactual[searched] = self.optimise(images[searched], organ[searched],
                                                                        logits[searched])
         return ExplanationBatch(result.squeeze(1), counterfactual, {STEPS: self.params.steps * searched})
 
     def optimise(self, images: Tensor, organ: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """S cut at theta and the counterfactuals, each (B,1,H,W), of images with organs (B,1,H,W) and logits (B,)."""
+        """S cut at theta (B,1,H,W), and the counterfactuals, of images (B,C,H,W) with organs (B,1,H,W), logits (B,)."""
         cells, allowed = self.initial_grid(organ)
         with torch.enable_grad():
             cells.requires_grad_()
@@ -131,7 +131,7 @@ class Impact(GeneratorMethod):
         return (saliency > self.params.threshold).to(saliency.dtype)
 
     def classify(self, images: Tensor) -> Tensor:
-        """Logits (B,) of abnormal, of images (B,1,H,W)."""
+        """Logits (B,) of abnormal, of images (B,C,H,W)."""
         with self.context.runtime.autocast():
             return self.context.classifier(images).float()
 

@@ -1,4 +1,5 @@
-"""Control: the image itself, bright means abnormal. Shows how far a plain intensity threshold gets."""
+"""Control: the image itself (of several channels their mean), bright means abnormal. Shows how far a plain intensity
+threshold gets."""
 
 from __future__ import annotations
 
@@ -11,4 +12,4 @@ class Intensity(MapMethod):
     """Brightness."""
 
     def maps(self, images: Tensor, rows: Tensor) -> Tensor:
-        return (images.squeeze(1) + 1) / 2  # (B,1,H,W) in [-1,1] -> (B,H,W) in [0,1]
+        return (images.mean(dim=1) + 1) / 2  # (B,C,H,W) in [-1,1] -> (B,H,W) in [0,1]

@@ -33,7 +33,7 @@ class Octet(BlobMethod):
     params: OctetParams
 
     def __call__(self, images: Tensor, rows: Tensor, organ: Tensor) -> ExplanationBatch:
-        """Counterfactuals of images (B,1,H,W) in [-1,1] that were inverted as `rows` (B,) of the store."""
+        """Counterfactuals of images (B,C,H,W) in [-1,1] that were inverted as `rows` (B,) of the store."""
         start = self.latents.of(rows, images.device)
         found = search_all_blobs(self.generator, self.context.classifier, start, self.params)
         with torch.no_grad():

@@ -43,7 +43,7 @@ class ScoreCAM(MapMethod):
         return torch.stack([self.map_of(image, maps) for image, maps in zip(images, features, strict=True)])
 
     def map_of(self, image: Tensor, features: Tensor) -> Tensor:
-        """Map (H,W) of one image (1,H,W) with its features (C,h,w)."""
+        """Map (H,W) of one image (C,H,W) with its features (C,h,w)."""
         total = torch.zeros_like(image[0])  # (H,W)
         for part in features.split(self.params.batch_size):
             large = upsample(part, image)  # (M,h,w) -> (M,H,W)

@@ -36,7 +36,7 @@ class Singla(GeneratorPass):
         self.bins: int = read_description(params.needs)["architecture"]["bins"]
 
     def explain(self, images: Tensor) -> ExplanationBatch:
-        """E(x, first bin) and E(x, last bin) of images (B,1,H,W) in [-1,1]."""
+        """E(x, first bin) and E(x, last bin) of images (B,C,H,W) in [-1,1]."""
         last = torch.full((len(images),), self.bins - 1, device=images.device)
         healthy, abnormal = self.generate(images), self.generate(images, last)
         return ExplanationBatch.from_counterfactual(images, healthy, {ABNORMAL: abnormal})

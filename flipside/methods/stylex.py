@@ -50,7 +50,7 @@ class Stylex(GeneratorMethod):
 
     @torch.no_grad()
     def __call__(self, images: Tensor, rows: Tensor, organ: Tensor) -> ExplanationBatch:
-        """Counterfactuals of images (B,1,H,W) in [-1,1]; their steps are the attributes that were moved."""
+        """Counterfactuals of images (B,C,H,W) in [-1,1]; their steps are the attributes that were moved."""
         styles = self.generator.encoded(images, torch.sigmoid(self.classifier(images).float()))
         base = self.logits(styles, torch.zeros(len(images), len(self.attributes), dtype=torch.bool,
                                                device=images.device))
@@ -88,7 +88,7 @@ class Stylex(GeneratorMethod):
         return torch.stack(found, dim=1)
 
     def render(self, styles: Styles, chosen: Tensor) -> Tensor:
-        """Images (B,1,H,W) in [-1,1] with the moves `chosen` (B,K)."""
+        """Images (B,C,H,W) in [-1,1] with the moves `chosen` (B,K)."""
         return self.generator.render(self.attributes.apply(styles, chosen)).clamp(-1, 1)
 
     def logits(self, styles: Styles, chosen: Tensor) -> Tensor:

@@ -79,13 +79,13 @@ class Tace(BlobMethod):
         self.spread = estimate_spreads(self.generator, context.seed, context.runtime.device)
 
     def __call__(self, images: Tensor, rows: Tensor, organ: Tensor) -> ExplanationBatch:
-        """Counterfactuals of images (B,1,H,W) in [-1,1] that were inverted as `rows` (B,) of the store.
+        """Counterfactuals of images (B,C,H,W) in [-1,1] that were inverted as `rows` (B,) of the store.
 
         A scan that is called healthy by the margin is its own counterfactual and has no region.
         """
         with torch.no_grad():
             searched = self.params.unfinished(self.context.classifier(images))  # (B,)
-        counterfactual, mask = images.clone(), torch.zeros_like(images)
+        counterfactual, mask = images.clone(), torch.zeros_like(images[:, :1])
         blobs = torch.zeros(len(images), self.latents.layout.blobs, 7, device=images.device)
         steps = torch.zeros(len(images), dtype=torch.long, device=images.device)
         if searched.any():
@@ -98,7 +98,7 @@ class Tace(BlobMethod):
         return ExplanationBatch.from_counterfactual(images, counterfactual, extras)
 
     def explain(self, images: Tensor, start: Layout) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of images (B,1,H,W) with their inverted blobs: counterfactuals, M (B,1,H,W), both searches' steps (B,), and
+        """Of images (B,C,H,W) with their inverted blobs: counterfactuals, M (B,1,H,W), both searches' steps (B,), and
         the changed blobs' outlines (B,K,7)."""
         first_params = self.params.model_copy(update={"steps": self.params.first_steps})
         with torch.no_grad():
@@ -116,8 +116,8 @@ class Tace(BlobMethod):
 
 
 class RegionStep:
-    """The second search, of B images (B,1,H,W) with their inverted blobs, the blobs' shares of each pixel (B,K+1,H,W),
-    the reconstructions (B,1,H,W), and the regions."""
+    """The second search, of B images (B,C,H,W) with their inverted blobs, the blobs' shares of each pixel (B,K+1,H,W),
+    the reconstructions (B,C,H,W), and the regions."""
 
     def __init__(self, method: Tace, images: Tensor, start: Layout, region: Region, shares: Tensor,
                  reconstruction: Tensor):
@@ -128,7 +128,7 @@ class RegionStep:
             self.view: View = self.observer(images)  # the scans don't change: computed once
 
     def composite(self, layout: Layout, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The counterfactual (R,1,H,W) of the blobs of images `rows` (R,), and M (R,1,H,W), recomputed for them.
+        """The counterfactual (R,C,H,W) of the blobs of images `rows` (R,), and M (R,1,H,W), recomputed for them.
 
         Where M is 0 the scan's own values stand, bit for bit.
         """

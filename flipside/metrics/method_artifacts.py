@@ -44,7 +44,7 @@ class TestSplit:
     def open(cls) -> TestSplit:
         """From data/slices and data/truth; refuses truth of another shape, no test slice, and impossible spacing."""
         store = SliceStore.open("data/slices")
-        truth = open_truth("data/truth", store.images.shape)
+        truth = open_truth("data/truth", store.organ.shape)
         rows = store.rows("test")
         if len(rows) == 0:
             raise EvaluationError("data/slices has no slice of the test split: give the data set more patients")

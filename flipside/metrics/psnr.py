@@ -7,6 +7,7 @@ import pandas as pd
 
 from flipside.artifacts.explanations import CALLED_ABNORMAL
 from flipside.core.row_batches import row_batches
+from flipside.core.store import as_channels
 from flipside.metrics.evaluation import is_lesion_case
 
 COLUMNS = ("psnr_clean", "psnr_clean_unchanged")  # of the counterfactual, of the scan as it is
@@ -14,11 +15,12 @@ HIGHEST_DB = 100.0  # what an image scores that is the clean one: metrics are fi
 
 
 def psnr(images: np.ndarray, clean: np.ndarray) -> np.ndarray:
-    """Peak signal-to-noise ratio (N,) in dB, at most HIGHEST_DB, of images against clean ones (N,H,W) in [-1,1]."""
+    """Peak signal-to-noise ratio (N,) in dB, at most HIGHEST_DB, of images against clean ones, (N,H,W) or (N,C,H,W) in
+    [-1,1]; the error is the mean over all channels."""
     errors = np.empty(len(images))
     for part in row_batches(images.shape):
         difference = np.asarray(images[part], np.float64) - np.asarray(clean[part], np.float64)
-        errors[part] = (difference**2).mean(axis=(1, 2))
+        errors[part] = (as_channels(difference) ** 2).mean(axis=(1, 2, 3))
     return 10 * np.log10(4 / np.maximum(errors, 4 / 10 ** (HIGHEST_DB / 10)))  # the range [-1,1] is 2 wide
 
 

@@ -26,7 +26,7 @@ from flipside.core import runtime as runtimes
 from flipside.core.checkpoint import load_weights, read_description
 from flipside.core.params import load_section, load_value, read_params, value_at
 from flipside.core.runtime import Runtime, generator_for
-from flipside.core.store import SliceStore
+from flipside.core.store import SliceStore, as_channels
 from flipside.generators.base.loading import load_generator
 from flipside.generators.nn.blob_encoder import build_encoder
 from flipside.methods.checks.perceptual import classifier_features
@@ -109,7 +109,7 @@ def generator_table() -> str:
     if len(rows) < 2:
         raise ValueError(f"{paths.SLICES} has {len(rows)} slices of the test split, too few for a distance between "
                          "populations: give the data set more patients")
-    classifier = load_classifier(paths.CLASSIFIER, runtime)
+    classifier = load_classifier(paths.CLASSIFIER, runtime, store.channels)
     absent = {weights: weights.absence() for weights in (INCEPTION, ALEXNET)}
     doubts = [doubt for weights in absent if not absent[weights] and (doubt := weights.doubt())]
     meter = Meter(np.array(store.images[rows]), classifier, None if absent[INCEPTION] else load_inception(runtime),
@@ -138,7 +138,7 @@ def generated(name: str, scans: np.ndarray, classifier: Classifier, seed: int, r
     encoder = None if name == "stylegan" else blob_encoder(name, runtime)
     drawn, reconstructed = [], []
     for start in range(0, len(scans), batch_size):
-        images = torch.as_tensor(scans[start : start + batch_size], device=runtime.device).float().unsqueeze(1)
+        images = as_channels(torch.as_tensor(scans[start : start + batch_size], device=runtime.device).float())
         answers = probabilities[start : start + batch_size]  # (B,)
         z = torch.randn(len(images), style.latent, generator=generator_for(seed, 1, start)).to(runtime.device)
         if encoder is None:
@@ -157,7 +157,7 @@ def blob_encoder(name: str, runtime: Runtime) -> nn.Module:
 
 
 def on_cpu(images: Tensor) -> np.ndarray:
-    """Images (B,1,H,W) as slices (B,H,W) in [-1,1]."""
+    """Images (B,1,H,W) as slices (B,H,W) in [-1,1], several channels as they are."""
     return images.clamp(-1, 1).squeeze(1).float().cpu().numpy()
 
 

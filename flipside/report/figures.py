@@ -145,10 +145,15 @@ def _montage(rows: list[list[np.ndarray]], row_names: list[str], column_names: l
 
 
 def _fitted(picture: np.ndarray) -> np.ndarray:
-    """Picture (H,W,3) on MONTAGE_SIDE x MONTAGE_SIDE pixels: enlarged by its nearest pixels, shrunk smoothly."""
-    shrinks = min(picture.shape[:2]) > MONTAGE_SIDE
-    how = Image.Resampling.LANCZOS if shrinks else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(picture).resize((MONTAGE_SIDE, MONTAGE_SIDE), how))
+    """Picture (H,W,3) in the middle of a white square of MONTAGE_SIDE pixels, which its longer side fills: enlarged by
+    its nearest pixels, shrunk smoothly."""
+    longer = max(picture.shape[:2])
+    how = Image.Resampling.LANCZOS if longer > MONTAGE_SIDE else Image.Resampling.NEAREST
+    height, width = (max(1, round(side * MONTAGE_SIDE / longer)) for side in picture.shape[:2])
+    square = np.full((MONTAGE_SIDE, MONTAGE_SIDE, 3), 255, np.uint8)
+    top, left = (MONTAGE_SIDE - height) // 2, (MONTAGE_SIDE - width) // 2
+    square[top : top + height, left : left + width] = np.asarray(Image.fromarray(picture).resize((width, height), how))
+    return square
 
 
 def _calm(axes: Axes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from flipside.report.tables import Metrics, ranking
 
 MANIFESTS = ("data/extracted", "data/filtered", "data/slices")
 ROLES = ("classifier", "judge")
+RGB = ["red", "green", "blue"]  # names of channels that a picture shows in colour
 # Sections that the page doesn't take from params.yaml: `runtime` changes no result; of `datasets` only the block in use
 # is shown; what was trained and explained brings the parameters it was made with.
 NOT_SHOWN = ("runtime", "datasets", "classifiers", "generators", "encoders", "attributes", "methods")
@@ -34,7 +36,8 @@ class FoundAttributes:
 
     table: pd.DataFrame  # attribute, layer, channel, toward, mean_effect, lowers, example, logit_before, logit_after,
     # n_images, n_called, n_stable
-    strip: np.ndarray  # (K,3,H,W) float16: the example as encoded, with the attribute, and all images' mean change
+    # (K,3,H,W) or (K,3,C,H,W) float16: the example as encoded, with the attribute, and all images' mean change
+    strip: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,25 @@ class ReportInputs:
     inpainter: tuple[dict[str, float], pd.DataFrame] | None
 
     @property
+    def channel_names(self) -> list[str]:
+        """What the channels of a slice are called, as the preparation names them; by their numbers where it doesn't."""
+        numbers = [str(number) for number in range(1, self.store.channels + 1)]
+        return list(self.manifests["data/slices"].get("channels", numbers))
+
+    @property
+    def shown_channel(self) -> int:
+        """The one channel that a picture shows where it can't show all: the first of the slice itself, as those of its
+        neighbours have an offset at the end of their names (`image-1`, `image`, `image+1`)."""
+        own = [not re.search(r"[+-]\d+$", name) for name in self.channel_names]
+        return own.index(True) if any(own) else 0
+
+    def shown_channels(self, images: np.ndarray) -> np.ndarray:
+        """Of slices (...,H,W) or (...,C,H,W) what a picture shows: (...,H,W), or (...,3,H,W) of red, green and blue."""
+        if self.store.channels == 1 or self.channel_names == RGB:
+            return images
+        return images[..., self.shown_channel, :, :]
+
+    @property
     def has_lesion_masks(self) -> bool:
         return bool((self.cases["lesion_px"] > 0).any())
 
@@ -135,7 +157,7 @@ def read_inputs(params: ReportParams) -> ReportInputs:
     models = {name: read_json(file) for name, file in _models(methods).items()}
     return ReportInputs(
         params=params, metrics=metrics, rank_by=rank_by, cases=cases, results=results, store=store,
-        lesion=open_truth("data/truth", store.images.shape), curves=curves,
+        lesion=open_truth("data/truth", store.organ.shape), curves=curves,
         subgroups=_read_table("reports/subgroups.csv", subgroups.COLUMNS, "evaluate"),
         populations=_read_table("reports/populations.csv", populations.COLUMNS, "evaluate"),
         row_of={slice_id: row for row, slice_id in enumerate(store.index["slice_id"])},

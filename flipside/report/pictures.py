@@ -1,4 +1,7 @@
-"""Slices as small colour pictures: scan, counterfactual, difference, attribution, mask against truth."""
+"""Slices as small colour pictures: scan, counterfactual, difference, attribution, mask against truth.
+
+A slice is (H,W), or (3,H,W) of red, green and blue; `ReportInputs.shown_channels` makes it of other channels.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +24,20 @@ MASK = "mask"  # the last picture of a case, where there are lesion masks
 CHANGE = LinearSegmentedColormap.from_list("change", ["#b9d2ff", "#3a78dc", "#000000", "#dd4b36", "#ffc4b5"], N=257)
 
 
-def grey(image: np.ndarray) -> np.ndarray:
-    """Image (H,W) in [-1,1] -> (H,W,3) uint8."""
+def picture(image: np.ndarray) -> np.ndarray:
+    """Image in [-1,1] -> (H,W,3) uint8: (H,W) in grey, (3,H,W) in colour."""
     levels = np.round((np.clip(image.astype(np.float32), -1, 1) + 1) * 127.5).astype(np.uint8)
+    if levels.ndim == 3:
+        return np.moveaxis(levels, 0, -1)  # (3,H,W) -> (H,W,3)
     return np.repeat(levels[..., None], 3, axis=-1)  # (H,W) -> (H,W,3)
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Second image minus first, both (H,W) -> (H,W,3) uint8: black unchanged, blue darker, red brighter."""
+    """Second image minus first, both (H,W) or (C,H,W) -> (H,W,3) uint8: black unchanged, blue darker, red brighter, of
+    several channels in their mean."""
     change = second.astype(np.float32) - first.astype(np.float32)
+    if change.ndim == 3:
+        change = change.mean(axis=0)  # (C,H,W) -> (H,W)
     return _coloured((change / DIFFERENCE_LIMIT + 1) / 2, CHANGE)
 
 
@@ -41,17 +49,17 @@ def heat(attribution: np.ndarray) -> np.ndarray:
 def heat_overlay(scan: np.ndarray, attribution: np.ndarray) -> np.ndarray:
     """Attribution over the scan, the more opaque the stronger: (H,W,3) uint8."""
     opacity = 0.75 * np.clip(attribution.astype(np.float32), 0, 1)[..., None]  # (H,W) -> (H,W,1)
-    return np.round(opacity * heat(attribution) + (1 - opacity) * grey(scan)).astype(np.uint8)
+    return np.round(opacity * heat(attribution) + (1 - opacity) * picture(scan)).astype(np.uint8)
 
 
 def mask_overlay(scan: np.ndarray, mask: np.ndarray, lesion: np.ndarray) -> np.ndarray:
     """Mask against truth over the scan: true positive green, false positive red, false negative yellow."""
-    picture = grey(scan).astype(np.float32)
+    overlaid = picture(scan).astype(np.float32)
     found, wanted = mask.astype(bool), lesion.astype(bool)
     for where, colour in ((found & wanted, TRUE_POSITIVE), (found & ~wanted, FALSE_POSITIVE),
                           (~found & wanted, FALSE_NEGATIVE)):
-        picture[where] = 0.4 * picture[where] + 0.6 * np.array(colour, np.float32)
-    return np.round(picture).astype(np.uint8)
+        overlaid[where] = 0.4 * overlaid[where] + 0.6 * np.array(colour, np.float32)
+    return np.round(overlaid).astype(np.uint8)
 
 
 def _coloured(values: np.ndarray, colormap: Colormap) -> np.ndarray:
@@ -63,33 +71,36 @@ def case_pictures(inputs: ReportInputs, result: Result, slice_id: str) -> dict[s
     attribution of a method without counterfactuals; then the mask, where there are lesion masks."""
     scan, at = inputs.store.images[inputs.row_of[slice_id]], result.row_of[slice_id]
     attribution, counterfactual = result.explanations.attribution[at], result.explanations.counterfactual
-    pictures = {"scan": grey(scan)}
+    shown = inputs.shown_channels(scan)
+    pictures = {"scan": picture(shown)}
     if counterfactual is None:
-        pictures |= {"over the scan": heat_overlay(scan, attribution), "attribution": heat(attribution)}
+        pictures |= {"over the scan": heat_overlay(shown, attribution), "attribution": heat(attribution)}
     else:
-        pictures |= {"counterfactual": grey(counterfactual[at]), DIFFERENCE: difference(scan, counterfactual[at])}
+        pictures |= {"counterfactual": picture(inputs.shown_channels(counterfactual[at])),
+                     DIFFERENCE: difference(scan, counterfactual[at])}
     return pictures if result.masks is None else pictures | {MASK: result_picture(inputs, result, slice_id)}
 
 
 def region_overlay(scan: np.ndarray, region: np.ndarray) -> np.ndarray:
     """A region (H,W), such as the organ, tinted blue over the scan where it is above 0: (H,W,3) uint8."""
-    picture = grey(scan).astype(np.float32)
+    tinted = picture(scan).astype(np.float32)
     inside = region > 0
-    picture[inside] = 0.6 * picture[inside] + 0.4 * np.array(TINT, np.float32)
-    return np.round(picture).astype(np.uint8)
+    tinted[inside] = 0.6 * tinted[inside] + 0.4 * np.array(TINT, np.float32)
+    return np.round(tinted).astype(np.uint8)
 
 
 def result_picture(inputs: ReportInputs, result: Result, slice_id: str) -> np.ndarray:
     """One method's mask of a slice against the truth, without lesion masks its map over the scan: (H,W,3) uint8."""
     row, at = inputs.row_of[slice_id], result.row_of[slice_id]
+    scan = inputs.shown_channels(inputs.store.images[row])
     if result.masks is None:
-        return heat_overlay(inputs.store.images[row], result.explanations.attribution[at])
-    return mask_overlay(inputs.store.images[row], result.masks[at], inputs.lesion[row])
+        return heat_overlay(scan, result.explanations.attribution[at])
+    return mask_overlay(scan, result.masks[at], inputs.lesion[row])
 
 
 def compared_pictures(inputs: ReportInputs, slice_id: str) -> dict[str, np.ndarray]:
     """A slice as the comparison of all methods shows it: scan, truth where it is known, and each method's picture."""
-    shown = {"scan": grey(inputs.store.images[inputs.row_of[slice_id]])}
+    shown = {"scan": picture(inputs.shown_channels(inputs.store.images[inputs.row_of[slice_id]]))}
     if inputs.has_lesion_masks:
         shown["truth"] = truth_picture(inputs, slice_id)
     return shown | {name: result_picture(inputs, result, slice_id) for name, result in inputs.results.items()}
@@ -98,14 +109,14 @@ def compared_pictures(inputs: ReportInputs, slice_id: str) -> dict[str, np.ndarr
 def truth_picture(inputs: ReportInputs, slice_id: str) -> np.ndarray:
     """The lesion itself over the scan, in the colour of a perfect mask: (H,W,3) uint8."""
     row = inputs.row_of[slice_id]
-    return mask_overlay(inputs.store.images[row], inputs.lesion[row], inputs.lesion[row])
+    return mask_overlay(inputs.shown_channels(inputs.store.images[row]), inputs.lesion[row], inputs.lesion[row])
 
 
-def data_uri(picture: np.ndarray) -> str:
+def data_uri(pixels: np.ndarray) -> str:
     """Picture (H,W,3) uint8 as a PNG in a data: address; larger ones are shrunk to `MAX_SIDE`."""
-    image = Image.fromarray(picture)
+    image = Image.fromarray(pixels)
     image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
-    if (picture == picture[..., :1]).all():
+    if (pixels == pixels[..., :1]).all():
         image = image.convert("L")
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)

@@ -39,6 +39,22 @@ def test_probability_zero_changes_nothing(name):
     assert torch.equal(augment(images, [transform(name, 0.0)], generator_for(1)), images)
 
 
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("channels", [3, 4])
+def test_all_channels_are_changed_alike_but_for_noise(name, channels):
+    grey = torch.rand(5, 1, 24, 24, generator=generator_for(0)) * 2 - 1
+    images = grey.expand(-1, channels, -1, -1).contiguous()
+    found = transform(name)(images, generator_for(5))
+    assert found.shape == images.shape
+    assert not torch.equal(found, images)
+    if name == "noise":
+        assert (found[:, 0] - found[:, 1]).abs().amax(dim=(1, 2)).min() > 1e-3
+        strength = (found - images).std(dim=(2, 3))  # (B,C): one deviation per image
+        torch.testing.assert_close(strength, strength[:, :1].expand_as(strength), rtol=0.2, atol=2e-3)
+        return
+    torch.testing.assert_close(found, transform(name)(grey, generator_for(5)).expand_as(found))
+
+
 def test_flips_are_flips():
     images = torch.rand(2, 1, 8, 8)
     assert torch.equal(transform("horizontal_flip")(images, generator_for(0)), images.flip(3))

@@ -8,7 +8,7 @@ import pytest
 
 from flipside.artifacts.explanations import ABNORMAL, Explanations, write_explanations
 from flipside.core.files import atomic_file, atomic_folder, write_metrics
-from flipside.core.store import INDEX_COLUMNS, SliceStore, StoreError, write_store
+from flipside.core.store import INDEX_COLUMNS, SliceStore, StoreError, as_channels, write_store
 
 
 def test_failed_folder_leaves_the_old_one_and_no_partial(tmp_path):
@@ -60,12 +60,24 @@ def test_store_round_trip_and_rows(tmp_path):
     assert store.images.dtype == np.float16 and np.allclose(store.images, images, atol=1e-3)
     assert store.rows("val").tolist() == [1, 4]
     assert store.rows(("val", "test"), label=1).tolist() == [1, 5]
+    assert store.channels == 1 and as_channels(store.images).shape == (6, 1, 4, 4)
+
+
+def test_store_of_several_channels(tmp_path):
+    images = np.linspace(-1, 1, 6 * 3 * 4 * 5).reshape(6, 3, 4, 5)
+    write_store(tmp_path / "slices", images, np.ones((6, 4, 5)), index(6))
+    store = SliceStore.open(tmp_path / "slices")
+    assert (store.channels, store.sides) == (3, (4, 5)) and as_channels(store.images) is store.images
+    np.save(tmp_path / "slices/organ.npy", np.ones((6, 5, 4), np.uint8))
+    with pytest.raises(StoreError, match=r"images \(6, 3, 4, 5\), organ \(6, 5, 4\), index 6 rows don't agree"):
+        SliceStore.open(tmp_path / "slices")
 
 
 @pytest.mark.parametrize(("images", "message"), [
     (np.full((3, 4, 4), 1.5), r"\[-1,1\]"),
     (np.full((3, 4, 4), np.nan), r"\[-1,1\]"),
     (np.zeros((2, 4, 4)), "don't agree"),
+    (np.zeros((3, 2, 4, 5)), "don't agree"),
 ])
 def test_bad_stores_are_not_written(tmp_path, images, message):
     with pytest.raises(StoreError, match=message):

@@ -90,7 +90,7 @@ def test_networks_fit_the_images_of_every_profile(file):
     base |= {key.rpartition(".")[2]: value for key, value in values.items() if key.startswith("generators.blobgan.")}
     chosen, side = blobgan.BlobGANParams(**base), values["image_size"]
     with torch.device("meta"):  # shapes alone: the published widths would take gigabytes
-        architecture = blobgan.BlobGAN.architecture_of(chosen, None)
+        architecture = blobgan.BlobGAN.architecture_of(chosen, BlobClassifier())
         encoder = build_encoder(architecture)
         discriminator = ResidualTrunk(side, chosen.discriminator_channels, 1, minibatch_std=True)
         images = torch.empty(2, 1, side, side)

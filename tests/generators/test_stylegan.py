@@ -45,7 +45,7 @@ def test_networks_fit_the_images_of_every_profile(file):
     for name in ("channels", "discriminator_channels", "encoder_channels"):
         base[name] = [max(1, count // 32) for count in base[name]]
     chosen, side = stylegan.StyleGANParams(**base | {"width": 8, "latent": 8}), values["image_size"]
-    generator = stylegan.StyleGAN.build(stylegan.StyleGAN.architecture_of(chosen, None))
+    generator = stylegan.StyleGAN.build(stylegan.StyleGAN.architecture_of(chosen, BlobClassifier()))
     discriminator = ResidualTrunk(side, chosen.discriminator_channels, 1, minibatch_std=True)
     images = torch.zeros(1, 1, side, side)
     with torch.no_grad():

@@ -84,8 +84,9 @@ class Patches(torch.nn.Module):
 class BlobClassifier(torch.nn.Module):
     """Abnormal where the brightest 3 x 3 patch is bright; its penultimate features: that, and the mean."""
 
-    def __init__(self):
+    def __init__(self, image_channels=1):
         super().__init__()
+        self.image_channels = image_channels
         self.trunk = Patches()
 
     def features(self, images):

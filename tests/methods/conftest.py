@@ -69,6 +69,7 @@ class BlobClassifier(nn.Module):
         super().__init__()
         self.register_buffer("weights", torch.tensor([200.0, -4.0, 0.0]))
         self.bias = -2.0
+        self.image_channels = 1
         self.trunk = BlobMaps()
 
     def features(self, images: Tensor) -> Tensor:

@@ -118,7 +118,7 @@ def test_layers_before_the_moved_one_are_computed_once(planted_styles, classifie
 
 def test_effects_in_a_real_generator_are_those_of_whole_images(classifier):
     torch.manual_seed(0)
-    generator = StyleGAN.build(StyleGAN.architecture_of(StyleGANParams(**STYLEGAN), None)).eval()
+    generator = StyleGAN.build(StyleGAN.architecture_of(StyleGANParams(**STYLEGAN), BlobClassifier())).eval()
     with torch.no_grad():
         whole = generator.encoded(torch.rand(5, 1, 16, 16), torch.rand(5))
         extremes, one = Extremes.of(whole), whole.rows(torch.tensor([2]))
@@ -230,7 +230,7 @@ def folder(tmp_path, monkeypatch, planted_nine, classifier):
     save_model("models/generators/stylegan", StyleGAN.build(architecture), {"architecture": architecture})
     save_model("models/classifiers/classifier", classifier, {})
     for stage in (find_attributes, explain):
-        monkeypatch.setattr(stage, "load_classifier", lambda path, runtime: classifier)
+        monkeypatch.setattr(stage, "load_classifier", lambda path, runtime, channels: classifier)
     yield tmp_path
     torch.set_flush_denormal(False)  # which a stage switches on for its process
 
@@ -288,7 +288,7 @@ def test_a_killed_search_goes_on_to_the_same_attributes(folder, monkeypatch, cap
 def test_a_classifier_that_calls_nothing_abnormal_is_told_of(folder, monkeypatch, capsys):
     sure = BlobClassifier().eval()
     sure.bias = -500.0
-    monkeypatch.setattr(find_attributes, "load_classifier", lambda path, runtime: sure)
+    monkeypatch.setattr(find_attributes, "load_classifier", lambda path, runtime, channels: sure)
     run(find_attributes, monkeypatch, "--generator", "stylegan")
     assert "calls no training slice abnormal" in capsys.readouterr().out
     written = pd.read_csv("reports/training/stylegan_attributes/attributes.csv")

@@ -36,7 +36,7 @@ def folder(tmp_path, monkeypatch, classifier):
                    {"architecture": architecture, "parameters": {"steps": 1234}})
         if name == "blobgan":
             save_model("models/encoders/blobgan", build_encoder(architecture), {"architecture": architecture})
-    monkeypatch.setattr(generator_table, "load_classifier", lambda path, runtime: classifier)
+    monkeypatch.setattr(generator_table, "load_classifier", lambda path, runtime, channels: classifier)
     yield tmp_path
     torch.set_flush_denormal(False)  # which the command switches on for its process
 

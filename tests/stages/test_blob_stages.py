@@ -44,7 +44,7 @@ def folder(tmp_path, monkeypatch, planted_nine, classifier):
     save_model("models/generators/blobgan", BlobGAN.build(architecture), {"architecture": architecture})
     save_model("models/classifiers/classifier", classifier, {})
     for stage in (train_encoder, invert, explain):
-        monkeypatch.setattr(stage, "load_classifier", lambda path, runtime: classifier)
+        monkeypatch.setattr(stage, "load_classifier", lambda path, runtime, channels: classifier)
     yield tmp_path
     torch.set_flush_denormal(False)  # which a stage switches on for its process
 

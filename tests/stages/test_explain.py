@@ -55,7 +55,7 @@ def folder(tmp_path, monkeypatch, images, classifier):
     write_store("data/slices", images, np.ones(images.shape, np.uint8), index)
     write_params(PARAMS)
     for stage in (explain, judge_counterfactuals):
-        monkeypatch.setattr(stage, "load_classifier", lambda path, runtime: classifier)
+        monkeypatch.setattr(stage, "load_classifier", lambda path, runtime, channels: classifier)
     return tmp_path
 
 
@@ -307,7 +307,7 @@ def test_a_trained_method_is_added_by_two_files_and_their_blocks(folder, monkeyp
         added.mkdir()
         (added / "toy.py").write_text(text)
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(added)])
-    monkeypatch.setattr(train_generator, "load_classifier", lambda path, runtime: classifier)
+    monkeypatch.setattr(train_generator, "load_classifier", lambda path, runtime, channels: classifier)
     write_json("models/classifiers/classifier/model.json", {"data_fingerprint": "made up"})
     write_params(PARAMS | {"generators": {"toy": {"batch_size": 2, "seed_offset": 0, "steps": 20}},
                            "methods": {"toy": {"needs": "models/generators/toy"}}})
@@ -341,9 +341,9 @@ def test_judge_scores_slices_and_counterfactuals(folder, monkeypatch, classifier
     run(explain, monkeypatch, "--method", "gradient")
     monkeypatch.undo()
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(explain, "load_classifier", lambda path, runtime: classifier)
+    monkeypatch.setattr(explain, "load_classifier", lambda path, runtime, channels: classifier)
     loaded = []
-    monkeypatch.setattr(judge_counterfactuals, "load_classifier", lambda path, _: loaded.append(path) or classifier)
+    monkeypatch.setattr(judge_counterfactuals, "load_classifier", lambda path, *_: loaded.append(path) or classifier)
     run(explain, monkeypatch, "--method", "random")
     run(judge_counterfactuals, monkeypatch)
 

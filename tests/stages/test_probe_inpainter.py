@@ -34,7 +34,7 @@ def folder(tmp_path, monkeypatch, toy_models, classifier):
     write_store("data/slices", images[:, 0].numpy().astype(np.float16), np.ones((COUNT, 32, 32), np.uint8), index)
     write_truth("data/truth", discs.numpy().astype(np.uint8) * label[:, None, None].astype(np.uint8))
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
-    monkeypatch.setattr(probe_inpainter, "load_classifier", lambda path, runtime: classifier)
+    monkeypatch.setattr(probe_inpainter, "load_classifier", lambda path, runtime, channels: classifier)
     monkeypatch.setattr(sys, "argv", ["stage"])
     return tmp_path
 

@@ -1,4 +1,4 @@
-"""Classifiers with one input channel and one logit: torchvision's backbones and a small residual net for 64 x 64.
+"""Classifiers with one logit: torchvision's backbones and a small residual net for 64 x 64.
 
 Every classifier offers, besides `forward`, what the attribution methods need: `features` (the last convolutional
 maps), `head` (the rest) and `classifying_weights` (the linear weights behind a global average pool).
@@ -17,24 +17,29 @@ from torch import Tensor, nn
 
 from flipside.core.checkpoint import load_weights, read_description
 from flipside.core.runtime import Runtime
+from flipside.core.store import as_channels
 
+RGB = 3  # channels that torchvision's backbones take
 ARCHITECTURES = ("resnet18", "densenet121", "efficientnet_v2_s", "mobilenet_v2")  # torchvision's, by its names
 
 
 class Classifier(nn.Module):
     """`features` -> global average pool -> dropout -> linear: the form that all backbones here share.
 
-    Images (B,1,H,W) in [-1,1] -> logits (B,), positive means abnormal.
+    Images (B,C,H,W) in [-1,1], C = `image_channels`, -> logits (B,), positive means abnormal. Images of another number
+    of channels are refused. `channels`: of the trunk's last maps.
     """
 
-    def __init__(self, trunk: nn.Module, channels: int, dropout: float = 0.0):
+    def __init__(self, trunk: nn.Module, channels: int, dropout: float = 0.0, image_channels: int = 1):
         super().__init__()
         self.trunk = trunk
+        self.image_channels = image_channels
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(channels, 1)
 
     def features(self, images: Tensor) -> Tensor:
         """Last convolutional maps (B,C,h,w), after the activation."""
+        check_channels(images.shape[1], self.image_channels)
         return self.trunk(images)
 
     def head(self, features: Tensor) -> Tensor:
@@ -51,6 +56,14 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images))
+
+
+def check_channels(found: int, expected: int) -> None:
+    """Refuse images of another number of channels than a classifier was trained on."""
+    if found != expected:
+        raise ValueError(f"the classifier was trained on slices with {expected} channel{'s' * (expected > 1)}, these "
+                         f"have {found}: train it on them (`dvc repro`), or choose a data set whose slices have as "
+                         "many channels as those it was trained on")
 
 
 class ResidualBlock(nn.Module):
@@ -74,20 +87,21 @@ class ResidualBlock(nn.Module):
         return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
 
 
-def small_resnet_trunk(width: int) -> tuple[nn.Module, int]:
+def small_resnet_trunk(width: int, image_channels: int = 1) -> tuple[nn.Module, int]:
     """A stem and three residual stages of 1, 2 and 4 times `width` channels that end at 1/8 of the size."""
-    stem = [nn.Conv2d(1, width // 2, 3, 1, 1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()]
+    stem = [nn.Conv2d(image_channels, width // 2, 3, 1, 1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()]
     channels = [width // 2, width, 2 * width, 4 * width]
     stages = [ResidualBlock(i, o) for i, o in zip(channels, channels[1:], strict=False)]
     return nn.Sequential(*stem, *stages), channels[-1]
 
 
-def build_classifier(architecture: str, width: int, pretrained: bool) -> Classifier:
-    """A classifier by name. `width` sizes the small net alone; `pretrained` starts from ImageNet weights."""
+def build_classifier(architecture: str, width: int, pretrained: bool, image_channels: int = 1) -> Classifier:
+    """A classifier by name, for images of so many channels. `width` sizes the small net alone; `pretrained` starts from
+    ImageNet weights."""
     if architecture == "small_resnet":
         if pretrained:
             raise ValueError("classifiers: small_resnet has no ImageNet weights; set `pretrained: false`")
-        return Classifier(*small_resnet_trunk(width))
+        return Classifier(*small_resnet_trunk(width, image_channels), image_channels=image_channels)
     if architecture not in ARCHITECTURES:
         raise ValueError(f"classifiers: unknown architecture {architecture!r}; known are: small_resnet, "
                          f"{', '.join(ARCHITECTURES)}")
@@ -107,20 +121,26 @@ def build_classifier(architecture: str, width: int, pretrained: bool) -> Classif
         trunk = network.features
         dropout, linear = network.classifier
         channels, dropout = linear.in_features, dropout.p
-    _collapse_stem(trunk)
-    return Classifier(trunk, channels, dropout)
+    if image_channels != RGB:
+        _adapt_stem(trunk, image_channels)
+    return Classifier(trunk, channels, dropout, image_channels)
 
 
-def _collapse_stem(trunk: nn.Module) -> None:
-    """Replace the first convolution by one with a single input channel: the sum of its RGB weights."""
+def _adapt_stem(trunk: nn.Module, image_channels: int) -> None:
+    """Replace the first convolution by one with so many input channels, its weights made of those for RGB.
+
+    That is their sum for a single channel (as timm's `adapt_input_conv` has it), and for C channels their sum / C in
+    each, so that grey in all of them gives the maps that it gives in red, green and blue.
+    """
     for parent in trunk.modules():
         for name, child in parent.named_children():
             if isinstance(child, nn.Conv2d):
                 (height, width), (down, across), padding = child.kernel_size, child.stride, child.padding
                 assert not isinstance(padding, str)
-                stem = nn.Conv2d(1, child.out_channels, (height, width), (down, across), (padding[0], padding[1]),
-                                 bias=child.bias is not None)
-                stem.weight.data = child.weight.data.sum(dim=1, keepdim=True)
+                stem = nn.Conv2d(image_channels, child.out_channels, (height, width), (down, across),
+                                 (padding[0], padding[1]), bias=child.bias is not None)
+                grey = child.weight.data.sum(dim=1, keepdim=True)  # (outputs,3,h,w) -> (outputs,1,h,w)
+                stem.weight.data = grey.repeat(1, image_channels, 1, 1) / image_channels
                 if stem.bias is not None and child.bias is not None:
                     stem.bias.data = child.bias.data
                 setattr(parent, name, stem)
@@ -155,32 +175,37 @@ def _densenet_name(name: str) -> str:
     return name
 
 
-def load_classifier(path: Path | str, runtime: Runtime) -> Classifier:
-    """A trained classifier from its folder: frozen, in eval mode, on the runtime's device."""
+def load_classifier(path: Path | str, runtime: Runtime, image_channels: int) -> Classifier:
+    """A trained classifier from its folder: frozen, in eval mode, on the runtime's device.
+
+    Raises ValueError where the images that it is to be asked about have another number of channels than those that it
+    was trained on.
+    """
     arguments: dict[str, Any] = read_description(path)["architecture"]
+    check_channels(image_channels, arguments.get("image_channels", 1))  # absent: from before there were several
     return runtime.place(load_weights(path, build_classifier(**arguments, pretrained=False)))
 
 
 @torch.no_grad()
 def predict_logits(classifier: Classifier, images: Any, runtime: Runtime, batch_size: int = 256) -> Tensor:
-    """Logits (N,) on the CPU of a stack (N,H,W) of slices in [-1,1]; the classifier must be in eval mode."""
+    """Logits (N,) on the CPU of slices (N,H,W) or (N,C,H,W) in [-1,1]; the classifier must be in eval mode."""
     logits = []
     for start in range(0, len(images), batch_size):
-        batch = torch.as_tensor(images[start : start + batch_size], device=runtime.device).float().unsqueeze(1)
-        logits.append(classifier(batch).float().cpu())  # (B,1,H,W) -> (B,)
+        batch = as_channels(torch.as_tensor(images[start : start + batch_size], device=runtime.device).float())
+        logits.append(classifier(batch).float().cpu())  # (B,C,H,W) -> (B,)
     return torch.cat(logits)
 
 
 @torch.no_grad()
 def predict_features(classifier: Classifier, images: Any, runtime: Runtime, batch_size: int = 256) -> Tensor:
-    """Penultimate features (N,F) on the CPU of a stack (N,H,W) of slices in [-1,1], as `predict_logits`."""
+    """Penultimate features (N,F) on the CPU of slices (N,H,W) or (N,C,H,W) in [-1,1], as `predict_logits`."""
     features = []
     for start in range(0, len(images), batch_size):
-        batch = torch.as_tensor(images[start : start + batch_size], device=runtime.device).float().unsqueeze(1)
-        features.append(classifier.pooled(classifier.features(batch)).float().cpu())  # (B,1,H,W) -> (B,F)
+        batch = as_channels(torch.as_tensor(images[start : start + batch_size], device=runtime.device).float())
+        features.append(classifier.pooled(classifier.features(batch)).float().cpu())  # (B,C,H,W) -> (B,F)
     return torch.cat(features)
 
 
 def predict_probabilities(classifier: Classifier, images: Any, runtime: Runtime) -> np.ndarray:
-    """Probability of abnormal (N,) of a stack (N,H,W) of slices in [-1,1]."""
+    """Probability of abnormal (N,) of slices (N,H,W) or (N,C,H,W) in [-1,1]."""
     return torch.sigmoid(predict_logits(classifier, images, runtime)).numpy()

@@ -16,7 +16,7 @@ from flipside.classifiers.networks.backbones import Classifier
 
 
 def maps_by_size(trunk: nn.Module, images: Tensor) -> list[Tensor]:
-    """Maps of images (B,1,H,W) at several depths: the last (B,C,h,w) of each size; the trunk's output ends the list."""
+    """Maps of images (B,C,H,W) at several depths: the last (B,C,h,w) of each size; the trunk's output ends the list."""
     maps: list[Tensor] = []
     x = images
     for layer in _layers(trunk):
@@ -68,7 +68,7 @@ class Lpips(Protocol):
 
 
 class Observer:
-    """One pass of a frozen classifier, and of LPIPS' network where that is given, over images (B,1,H,W) in [-1,1].
+    """One pass of a frozen classifier, and of LPIPS' network where that is given, over images (B,C,H,W) in [-1,1].
 
     Without LPIPS the perceptual distance is that of the classifier's own maps, and `name` says so: `perceptual_clf`.
     """
@@ -81,8 +81,8 @@ class Observer:
         maps = maps_by_size(self.classifier.trunk, images)
         features, logits = self.classifier.pooled(maps[-1]), self.classifier.head(maps[-1])
         if self.lpips is not None:
-            scaled = self.lpips.scaling_layer(images.expand(-1, 3, -1, -1))  # (B,1,H,W) -> (B,3,H,W)
-            maps = list(self.lpips.net.forward(scaled))
+            rgb = as_rgb(images)  # (B*P,3,H,W)
+            maps = [stack_parts(each, len(images)) for each in self.lpips.net.forward(self.lpips.scaling_layer(rgb))]
         return View(maps, features, logits)
 
     def perceptual(self, one: View, other: View) -> Tensor:
@@ -96,6 +96,25 @@ class Observer:
     def decision(self, one: View, other: View) -> Tensor:
         """Mean squared difference (B,) of the classifier's features (TACE, equations 2 and 3, third term)."""
         return (one.features - other.features).square().mean(dim=1)
+
+
+def as_rgb(images: Tensor) -> Tensor:
+    """Images (B,C,H,W) for a network that was trained on photographs: (B*P,3,H,W), those of an image in a row.
+
+    Three channels go in as they are (P = 1), a single one as grey in all three (P = 1), any other number one by one as
+    grey (P = C), and what the network says of them is averaged.
+    """
+    if images.shape[1] == 3:
+        return images
+    return images.flatten(0, 1).unsqueeze(1).expand(-1, 3, -1, -1)
+
+
+def stack_parts(maps: Tensor, count: int) -> Tensor:
+    """Maps (B*P,F,h,w) of the result of `as_rgb` for `count` = B images -> (B,F,P*h,w), an image's below each other: a
+    mean over positions is then one over its channels too."""
+    if len(maps) == count:
+        return maps
+    return maps.unflatten(0, (count, -1)).transpose(1, 2).flatten(2, 3)  # (B,P,F,h,w) -> (B,F,P*h,w)
 
 
 def unit_length(maps: Tensor, eps: float = 1e-10) -> Tensor:

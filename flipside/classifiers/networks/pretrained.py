@@ -22,9 +22,10 @@ import torchvision
 from pytorch_fid.inception import FID_WEIGHTS_URL, InceptionV3
 from torch import nn
 
-from flipside.classifiers.networks.perceptual import Lpips
+from flipside.classifiers.networks.perceptual import Lpips, as_rgb
 from flipside.core.files import file_digest
 from flipside.core.runtime import Runtime
+from flipside.core.store import as_channels
 
 INCEPTION_DIMS = (64, 768, 2048)  # features of InceptionV3 that FID is measured in
 Network = TypeVar("Network", bound=nn.Module)
@@ -106,29 +107,31 @@ def find_lpips(device: torch.device) -> Lpips | None:
 @torch.no_grad()
 def inception_features(network: nn.Module, images: np.ndarray, runtime: Runtime,
                        batch_size: int) -> dict[int, np.ndarray]:
-    """pytorch-fid's features {dim: (N,dim) float64} of slices (N,H,W) in [-1,1], grey in all three channels."""
+    """pytorch-fid's features {dim: (N,dim) float64} of slices (N,H,W) or (N,C,H,W) in [-1,1], of the channels as
+    `as_rgb` has them the mean."""
     batches: dict[int, list[np.ndarray]] = {dim: [] for dim in INCEPTION_DIMS}
     for start in range(0, len(images), batch_size):
-        rgb = (to_rgb(images[start : start + batch_size], runtime) + 1) / 2
-        for dim, maps in zip(INCEPTION_DIMS, network(rgb), strict=True):
-            batches[dim].append(maps.mean(dim=(2, 3)).double().cpu().numpy())  # (B,dim,h,w) -> (B,dim)
+        part = images[start : start + batch_size]
+        for dim, maps in zip(INCEPTION_DIMS, network((to_rgb(part, runtime) + 1) / 2), strict=True):
+            pooled = maps.mean(dim=(2, 3)).double().cpu().numpy()  # (B*P,dim,h,w) -> (B*P,dim)
+            batches[dim].append(pooled.reshape(len(part), -1, dim).mean(axis=1))  # (B,P,dim) -> (B,dim)
     return {dim: np.concatenate(parts) for dim, parts in batches.items()}
 
 
 @torch.no_grad()
 def lpips_distances(network: nn.Module, images: np.ndarray, others: np.ndarray, runtime: Runtime,
                     batch_size: int) -> np.ndarray:
-    """LPIPS (N,) between slices and their counterparts, both (N,H,W) in [-1,1], at their own size."""
+    """LPIPS (N,) between slices and their counterparts, both (N,H,W) or (N,C,H,W) in [-1,1], at their own size; of the
+    channels as `as_rgb` has them the mean."""
     distances = [network(to_rgb(images[start : start + batch_size], runtime),
                          to_rgb(others[start : start + batch_size], runtime)).flatten().cpu().numpy()
-                 for start in range(0, len(images), batch_size)]
-    return np.concatenate(distances)
+                 for start in range(0, len(images), batch_size)]  # (B*P,) each
+    return np.concatenate(distances).reshape(len(images), -1).mean(axis=1)  # (N,P) -> (N,)
 
 
 def to_rgb(images: np.ndarray, runtime: Runtime) -> torch.Tensor:
-    """Slices (B,H,W) as a float tensor (B,3,H,W) on the device, grey in all three channels."""
-    grey = torch.as_tensor(images, device=runtime.device).float().unsqueeze(1)  # (B,H,W) -> (B,1,H,W)
-    return grey.expand(-1, 3, -1, -1)
+    """Slices (B,H,W) or (B,C,H,W) as a float tensor (B*P,3,H,W) on the device, see `as_rgb`."""
+    return as_rgb(as_channels(torch.as_tensor(images, device=runtime.device).float()))
 
 
 def shown(file: Path) -> str:

@@ -11,14 +11,14 @@ from torch import Generator, Tensor
 
 from flipside.classifiers.networks.backbones import Classifier, predict_features, predict_logits
 from flipside.core.runtime import Runtime, draw_rows
-from flipside.core.store import SliceStore
+from flipside.core.store import SliceStore, as_channels
 
 
 @dataclass(frozen=True)
 class Batch:
     """One step's slices, on the device."""
 
-    images: Tensor  # (B,1,H,W) in [-1,1]
+    images: Tensor  # (B,C,H,W) in [-1,1]
     logits: Tensor  # (B,) of the frozen classifier
     organ: Tensor  # (B,1,H,W) bool
     uniform: Tensor  # (B,) in [0,1), for a random choice per image
@@ -29,7 +29,7 @@ class Batch:
 class TrainingSlices:
     """The training split with its image-level labels and organ masks; lesion masks are not part of it."""
 
-    images: Tensor  # (N,H,W) float16 in [-1,1], on the runtime's device
+    images: Tensor  # (N,H,W) or (N,C,H,W) float16 in [-1,1], on the runtime's device
     organ: Tensor  # (N,H,W) uint8, on the runtime's device
     labels: Tensor  # (N,) bool, on the CPU: labelled abnormal
     heights: Tensor  # (N,) in [0,1], on the CPU: position among the scan's slices
@@ -67,8 +67,8 @@ class TrainingSlices:
         return Batch(self.images_at(rows), self.logits[rows], self.organ[rows].unsqueeze(1) > 0, uniform)
 
     def images_at(self, rows: Tensor) -> Tensor:
-        """Images (B,1,H,W) float32 at rows (B,), on the device."""
-        images = self.images[rows.to(self.runtime.device)].float().unsqueeze(1)  # (B,H,W) -> (B,1,H,W)
+        """Images (B,C,H,W) float32 at rows (B,), on the device."""
+        images = as_channels(self.images[rows.to(self.runtime.device)].float())  # (B,C,H,W)
         return images.contiguous(memory_format=self.runtime.memory_format)
 
 

@@ -38,7 +38,7 @@ def observer_of(classifier: Classifier) -> Observer:
 
 def reconstruction_terms(weights: ReconstructionWeights, pixel_loss: PixelLoss, observer: Observer, images: Tensor,
                          others: Tensor, view: View) -> dict[str, Tensor]:
-    """Weighted terms of equation 2 between images, whose view is given, and reconstructions, both (B,1,H,W)."""
+    """Weighted terms of equation 2 between images, whose view is given, and reconstructions, both (B,C,H,W)."""
     seen, difference = observer(others), others - images
     pixel = difference.abs().mean() if pixel_loss == "l1" else difference.square().mean()
     return {

@@ -43,7 +43,7 @@ class State:
     """B images before a layer."""
 
     maps: Tensor  # (B,C,h,w)
-    image: Tensor | None  # (B,1,h,w), what the sizes so far have made of it
+    image: Tensor | None  # (B,image channels,h,w), what the sizes so far have made of it
 
     def expanded(self, count: int) -> State:
         """The same for `count` images, of one image's."""

@@ -11,18 +11,18 @@ from flipside.generators.nn.stylegan_layers import ResidualTrunk
 
 
 class BlobNetwork(nn.Module):
-    """z (B,latent) -> h (B,layout_width) -> blobs -> images (B,1,H,W); with `joint` also an encoder, image -> h."""
+    """z (B,latent) -> h (B,layout_width) -> blobs -> images (B,C,H,W); with `joint` also an encoder, image -> h."""
 
     encoder: ResidualTrunk | None
 
     def __init__(self, blobs: int, latent: int, layout_width: int, layout_layers: int, feat: int, style: int,
-                 size_in: int, channels: list[int], encoder_channels: list[int], joint: bool):
+                 size_in: int, channels: list[int], encoder_channels: list[int], joint: bool, image_channels: int = 1):
         super().__init__()
         self.latent = latent
         self.layout_network = LayoutNetwork(latent, layout_width, layout_layers, blobs, feat, style)
-        self.renderer = Renderer(size_in, channels, feat, style)
+        self.renderer = Renderer(size_in, channels, feat, style, image_channels)
         sizes = {"size_in": size_in, "channels": channels, "encoder_channels": encoder_channels,
-                 "layout_width": layout_width}
+                 "layout_width": layout_width, "image_channels": image_channels}
         self.encoder = build_encoder(sizes) if joint else None
 
     def layout(self, z: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ class BlobNetwork(nn.Module):
         return self.layout_network.decode(h)
 
     def encode(self, images: Tensor) -> Tensor:
-        """h (B,layout_width) of images (B,1,H,W), for a network with an encoder."""
+        """h (B,layout_width) of images (B,C,H,W), for a network with an encoder."""
         if self.encoder is None:
             raise ValueError("this BlobGAN was trained without an encoder: set `training: joint`")
         return self.encoder(images)
@@ -44,7 +44,7 @@ class BlobNetwork(nn.Module):
         return self.renderer.shares(layout)
 
     def render(self, layout: Layout, noise: Generator | None = None, shares: Tensor | None = None) -> Tensor:
-        """Images (B,1,H,W) of a layout, with fixed noise unless a source of noise is given."""
+        """Images (B,C,H,W) of a layout, with fixed noise unless a source of noise is given."""
         return self.renderer(layout, noise, shares)
 
     def forward(self, z: Tensor) -> Tensor:

@@ -90,20 +90,20 @@ class SpatialConv(nn.Module):
 
 
 class Renderer(nn.Module):
-    """Blobs -> images (B,1,side,side), side = `size_in` * 2^(len(channels)-1); unbounded, in [-1,1] once trained."""
+    """Blobs -> images (B,C,side,side), side = `size_in` * 2^(len(channels)-1); unbounded, in [-1,1] once trained."""
 
-    def __init__(self, size_in: int, channels: list[int], feat: int, style: int):
+    def __init__(self, size_in: int, channels: list[int], feat: int, style: int, image_channels: int = 1):
         super().__init__()
         self.size_in, self.side = size_in, size_in * 2 ** (len(channels) - 1)
         self.noise_sides = [size_in] + [size_in * 2**depth for depth in range(1, len(channels)) for _ in range(2)]
         self.first = SpatialConv(feat, channels[0], 3, style, size_in)
-        self.first_image = SpatialConv(channels[0], 1, 1, style, size_in, to_image=True)
+        self.first_image = SpatialConv(channels[0], image_channels, 1, style, size_in, to_image=True)
         self.ups, self.convs, self.images = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for depth, (inputs, outputs) in enumerate(zip(channels, channels[1:], strict=False)):
             side = size_in * 2**depth
             self.ups.append(SpatialConv(inputs, outputs, 3, style, side, up=True))
             self.convs.append(SpatialConv(outputs, outputs, 3, style, side * 2))
-            self.images.append(SpatialConv(outputs, 1, 1, style, side * 2, to_image=True))
+            self.images.append(SpatialConv(outputs, image_channels, 1, style, side * 2, to_image=True))
 
     def noise_numbers(self, largest: int) -> int:
         """N of a layout's noise that has all maps up to this side."""

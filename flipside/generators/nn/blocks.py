@@ -128,11 +128,11 @@ class UpBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Images (B,1,H,W) -> one map per block, at H/2, H/4, ...; the last one is the bottleneck z."""
+    """Images (B,C,H,W) -> one map per block, at H/2, H/4, ...; the last one is the bottleneck z."""
 
-    def __init__(self, channels: list[int], spectral_shortcut: SpectralSigma | None):
+    def __init__(self, channels: list[int], spectral_shortcut: SpectralSigma | None, image_channels: int = 1):
         super().__init__()
-        self.stem, self.norm = conv3(1, channels[0]), nn.BatchNorm2d(channels[0])
+        self.stem, self.norm = conv3(image_channels, channels[0]), nn.BatchNorm2d(channels[0])
         inputs = [channels[0], *channels[:-1]]
         self.blocks = nn.ModuleList(DownBlock(i, o, spectral_shortcut) for i, o in zip(inputs, channels, strict=True))
 
@@ -146,13 +146,13 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Encoder maps and a condition, (B,) or (B,F) as the norms made by `norm` take it -> one map (B,1,H,W), unbounded.
+    """Encoder maps and a condition, (B,) or (B,F) as the norms made by `norm` take it -> an image (B,C,H,W), unbounded.
 
     `skips` = how many encoder maps, counted up from the bottleneck, are joined before the blocks 2, 3, ...
     """
 
     def __init__(self, channels: list[int], skips: int, norm: Callable[[int], nn.Module], upsampling: str,
-                 spectral_shortcut: SpectralSigma | None):
+                 spectral_shortcut: SpectralSigma | None, image_channels: int = 1):
         super().__init__()
         if not 0 <= skips < len(channels):
             raise ValueError(f"generators: `skips` is {skips}; {len(channels)} blocks allow 0 to {len(channels) - 1}")
@@ -164,7 +164,7 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(
             UpBlock(i, o, norm, upsampling, spectral_shortcut) for i, o in zip(inputs, outputs, strict=True)
         )
-        self.norm, self.head = nn.BatchNorm2d(outputs[-1]), conv3(outputs[-1], 1)
+        self.norm, self.head = nn.BatchNorm2d(outputs[-1]), conv3(outputs[-1], image_channels)
 
     def forward(self, maps: list[Tensor], condition: Tensor) -> Tensor:
         x = maps[-1]
@@ -196,7 +196,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 class ProjectionDiscriminator(nn.Module):
-    """Images (B,1,H,W), condition (B,) integers or None -> realness logits (B,) (Miyato & Koyama 2018, equation 6).
+    """Images (B,C,H,W), condition (B,) integers or None -> realness logits (B,) (Miyato & Koyama 2018, equation 6).
 
     Global sum pool; linear output plus <embedding(condition), h>. Without a condition the embedding is left out.
     `ordinal`: a condition's embedding is the sum of the vectors 1 to condition, so that neighbours share most of it and
@@ -204,10 +204,10 @@ class ProjectionDiscriminator(nn.Module):
     """
 
     def __init__(self, channels: list[int], conditions: int, last_block: bool, sigma: SpectralSigma,
-                 ordinal: bool = False):
+                 ordinal: bool = False, image_channels: int = 1):
         super().__init__()
         self.ordinal = ordinal
-        inputs = [1, *channels[:-1]]
+        inputs = [image_channels, *channels[:-1]]
         blocks = [DiscriminatorBlock(i, o, sigma, first=n == 0)
                   for n, (i, o) in enumerate(zip(inputs, channels, strict=True))]
         if last_block:

@@ -40,9 +40,9 @@ def relativistic_loss(higher: Tensor, lower: Tensor) -> Tensor:
 
 
 def squared_gradient_norms(logits: Tensor, images: Tensor) -> Tensor:
-    """||d logit / d image||^2 of each image, summed over its pixels, (B,); differentiable.
+    """||d logit / d image||^2 of each image, summed over its pixels and channels, (B,); differentiable.
 
-    `images` (B,1,H,W) are the leaf that the logits (B,) were computed from. Half its mean times gamma is R1 on real and
+    `images` (B,C,H,W) are the leaf that the logits (B,) were computed from. Half its mean times gamma is R1 on real and
     R2 on generated images (Mescheder et al. 2018; Huang et al. 2024, equation 3).
     """
     (gradients,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
@@ -64,7 +64,7 @@ def kl_to_target(logits: Tensor, target: Tensor, kind: KullbackLeibler) -> Tenso
 
 
 def total_variation(difference: Tensor, scale: float) -> Tensor:
-    """Mean squared differences of neighbours, each axis with its own mean, of a map (B,1,H,W) times `scale`.
+    """Mean squared differences of neighbours, each axis with its own mean, of a map (B,C,H,W) times `scale`.
 
     COIN equation 6, applied to the difference map. With x in [-1,1] the authors' 0..255 scale is `scale` = 127.5.
     """
@@ -77,10 +77,11 @@ def total_variation(difference: Tensor, scale: float) -> Tensor:
 def masked_l1(images: Tensor, others: Tensor, organ: Tensor) -> Tensor:
     """CARL: the mean |x - x'| inside the organ plus the one outside of it, each image's own, averaged (COIN eq. 11).
 
-    Images (B,1,H,W), organ (B,1,H,W) bool. A part that an image lacks counts 0. The published code leaves a lesion's
-    own pixels out of both masks; that would tell where the lesion is, so here it belongs to the organ or the rest.
+    Images (B,C,H,W), of whose difference the mean over the channels counts; organ (B,1,H,W) bool. A part that an image
+    lacks counts 0. The published code leaves a lesion's own pixels out of both masks; that would tell where the lesion
+    is, so here it belongs to the organ or the rest.
     """
-    difference, terms = (images - others).abs(), []
+    difference, terms = (images - others).abs().mean(dim=1, keepdim=True), []  # (B,1,H,W)
     for mask in (organ, ~organ):
         area = mask.sum(dim=(1, 2, 3)).clamp(min=1)
         terms.append((difference * mask).sum(dim=(1, 2, 3)) / area)  # (B,)
@@ -88,9 +89,10 @@ def masked_l1(images: Tensor, others: Tensor, organ: Tensor) -> Tensor:
 
 
 def dilated_difference(images: Tensor, others: Tensor, kernel: int) -> Tensor:
-    """|x - x'| on the scale [0,1], dilated by a square of `kernel` pixels, summed, over the number of pixels.
+    """|x - x'| on the scale [0,1], dilated by a square of `kernel` pixels, summed, over the number of pixels (of all
+    channels).
 
-    COIN-Aligned, section 3.7.2: scattered changes cost more than the same changes side by side. Images (B,1,H,W) in
+    COIN-Aligned, section 3.7.2: scattered changes cost more than the same changes side by side. Images (B,C,H,W) in
     [-1,1]; unpadded, as the published code.
     """
     difference = (images - others).abs() / 2

@@ -36,22 +36,22 @@ class NetworkParams(Params):
 
 
 class PerturbationNetwork(nn.Module):
-    """E(x, c) = fuse(x, G(encoder(x), c)): images (B,1,H,W) in [-1,1] in and out.
+    """E(x, c) = fuse(x, G(encoder(x), c)): images (B,C,H,W) in [-1,1] in and out.
 
     `norm` makes the decoder's conditional normalisation of a number of channels; the condition is what that takes.
     Without a condition it is 0 for every image, the one for "healthy".
     """
 
     def __init__(self, channels: list[int], skips: int, fuse: Fuse, upsampling: str, spectral_norm: bool,
-                 spectral_sigma: SpectralSigma, norm: Callable[[int], nn.Module]):
+                 spectral_sigma: SpectralSigma, norm: Callable[[int], nn.Module], image_channels: int = 1):
         super().__init__()
         self.fuse = fuse
         sigma = spectral_sigma if spectral_norm else None
-        self.encoder = Encoder(channels, sigma)
-        self.decoder = Decoder(channels, skips, norm, upsampling, sigma)
+        self.encoder = Encoder(channels, sigma, image_channels)
+        self.decoder = Decoder(channels, skips, norm, upsampling, sigma, image_channels)
 
     def total(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        """The sum x + G, or G alone with `fuse: none`, before it is brought into the range: (B,1,H,W), unbounded.
+        """The sum x + G, or G alone with `fuse: none`, before it is brought into the range: (B,C,H,W), unbounded.
 
         Raises ValueError for images whose size the encoder's blocks can't halve.
         """

@@ -80,19 +80,20 @@ def doubled(maps: Tensor, like: Tensor) -> Tensor:
 
 
 class InpaintingUNet(nn.Module):
-    """The inpainter pi: images (B,1,H,W) in [-1,1] with validity (B,1,H,W) in [0,1] -> images (B,1,H,W), unbounded.
+    """The inpainter pi: images (B,C,H,W) in [-1,1] with validity (B,1,H,W) in [0,1] -> images (B,C,H,W), unbounded.
 
     One block of encoder and decoder for each of `channels` (published: eight), any image size whose sides are longer
     than 2 ** blocks.
     """
 
-    def __init__(self, channels: Sequence[int]):
+    def __init__(self, channels: Sequence[int], image_channels: int = 1):
         super().__init__()
-        inputs = [1, *channels[:-1]]
+        inputs = [image_channels, *channels[:-1]]
         kernels = [*PUBLISHED_KERNELS, *[3] * len(channels)][: len(channels)]
         self.encoder = nn.ModuleList(EncoderBlock(i, o, kernel, norm=number > 0) for number, (i, o, kernel)
                                      in enumerate(zip(inputs, channels, kernels, strict=True)))
-        outputs = [*channels[-2::-1], 1]  # what each block of the decoder gives: as the encoder's block beside it
+        # What each block of the decoder gives: as much as the encoder's block beside it.
+        outputs = [*channels[-2::-1], image_channels]
         self.decoder = nn.ModuleList(
             DecoderBlock(i, skipped, o, last=number == len(channels) - 1) for number, (i, skipped, o)
             in enumerate(zip([channels[-1], *outputs[:-1]], inputs[::-1], outputs, strict=True)))
@@ -111,7 +112,7 @@ class InpaintingUNet(nn.Module):
         return x
 
     def inpaint(self, images: Tensor, holes: Tensor) -> Tensor:
-        """Composite V x + S pi(V x, V) of images and holes S (B,1,H,W) in [0,1], V = 1 - S; clamped to [-1,1].
+        """Composite V x + S pi(V x, V) of images (B,C,H,W) and holes S (B,1,H,W) in [0,1], V = 1 - S; in [-1,1].
 
         The clamp is straight-through: a pixel that left the range keeps its gradient.
         """

@@ -8,19 +8,19 @@ from torch import Tensor, nn
 
 
 class InstanceUNet(nn.Module):
-    """Images (B,1,H,W) -> a map (B,1,H,W), unbounded.
+    """Images (B,C,H,W) -> a map (B,C,H,W), unbounded.
 
     Encoder blocks conv4 of stride 2, leaky ReLU (0.2), instance norm; decoder nearest x 2, conv4, ReLU, instance norm,
     joined with the encoder's map; a last nearest x 2 and conv4.
     """
 
-    def __init__(self, channels: list[int]):
+    def __init__(self, channels: list[int], image_channels: int = 1):
         super().__init__()
         self.encoder = nn.ModuleList(nn.Conv2d(i, o, 4, stride=2, padding=1)
-                                     for i, o in zip([1, *channels[:-1]], channels, strict=True))
+                                     for i, o in zip([image_channels, *channels[:-1]], channels, strict=True))
         outputs = channels[-2::-1]
         inputs = [channels[-1], *(2 * each for each in outputs)]  # joined from the second on
-        self.decoder = nn.ModuleList(same_conv4(i, o) for i, o in zip(inputs, [*outputs, 1], strict=True))
+        self.decoder = nn.ModuleList(same_conv4(i, o) for i, o in zip(inputs, [*outputs, image_channels], strict=True))
 
     def forward(self, images: Tensor) -> Tensor:
         factor = 2 ** len(self.encoder)
@@ -49,15 +49,15 @@ def doubled(x: Tensor) -> Tensor:
 
 
 class PatchDiscriminator(nn.Module):
-    """Images (B,1,H,W) -> realness of patches (B,1,h,w).
+    """Images (B,C,H,W) -> realness of patches (B,1,h,w).
 
     Blocks of conv4 of stride 2, leaky ReLU (0.2) and, with `norm` and but in the first, instance norm; a last conv4.
     """
 
-    def __init__(self, channels: list[int], norm: bool = True):
+    def __init__(self, channels: list[int], norm: bool = True, image_channels: int = 1):
         super().__init__()
         layers: list[nn.Module] = []
-        for number, (i, o) in enumerate(zip([1, *channels[:-1]], channels, strict=True)):
+        for number, (i, o) in enumerate(zip([image_channels, *channels[:-1]], channels, strict=True)):
             layers += [nn.Conv2d(i, o, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
             layers += [nn.InstanceNorm2d(o)] if norm and number else []
         self.layers = nn.Sequential(*layers, same_conv4(channels[-1], 1))
@@ -76,10 +76,10 @@ class ReplayPool(nn.Module):
     def __init__(self, size: int):
         super().__init__()
         self.size = size
-        self.kept: Tensor | None = None  # (n,1,H,W), n <= size
+        self.kept: Tensor | None = None  # (n,C,H,W), n <= size
 
     def forward(self, images: Tensor, uniform: Tensor) -> Tensor:
-        """Images (B,1,H,W), some of them exchanged as `uniform` (B,) in [0,1) says."""
+        """Images (B,C,H,W), some of them exchanged as `uniform` (B,) in [0,1) says."""
         if self.size == 0:
             return images
         shown, images = images.clone(), images.detach()

@@ -78,20 +78,20 @@ class DownBlock(nn.Module):
 
 
 class ResidualTrunk(nn.Module):
-    """StyleGAN2's residual discriminator: images (B,1,side,side) -> (B,outputs).
+    """StyleGAN2's residual discriminator: images (B,C,side,side) -> (B,outputs).
 
     `channels`: of the image's size and of each halving. With `minibatch_std` (the discriminator has it, the encoder
     not) the deviation over groups of up to four images is one more map.
     """
 
-    def __init__(self, side: int, channels: list[int], outputs: int, minibatch_std: bool):
+    def __init__(self, side: int, channels: list[int], outputs: int, minibatch_std: bool, image_channels: int = 1):
         super().__init__()
         self.minibatch_std = minibatch_std
         last = side // 2 ** (len(channels) - 1)
         if last < 1 or last * 2 ** (len(channels) - 1) != side:
             raise ValueError(f"generators: `discriminator_channels` halve {len(channels) - 1} times, which images of "
                              f"{side} x {side} pixels don't allow: shorten the list")
-        self.stem = EqualConv(1, channels[0], 1)
+        self.stem = EqualConv(image_channels, channels[0], 1)
         self.blocks = nn.Sequential(*(DownBlock(i, o) for i, o in zip(channels, channels[1:], strict=False)))
         self.conv = EqualConv(channels[-1] + minibatch_std, channels[-1], 3)
         self.hidden = EqualLinear(channels[-1] * last**2, channels[-1], activate=True)

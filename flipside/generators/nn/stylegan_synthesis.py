@@ -68,12 +68,12 @@ class ModulatedConv(nn.Module):
 
 
 class ToImage(nn.Module):
-    """1x1 convolution of scaled maps, not normalised: (B,C,h,w), (B,C) -> (B,1,h,w)."""
+    """1x1 convolution of scaled maps, not normalised: (B,F,h,w), (B,F) -> (B,C,h,w)."""
 
-    def __init__(self, inputs: int):
+    def __init__(self, inputs: int, image_channels: int):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(1, inputs, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(1))
+        self.weight = nn.Parameter(torch.randn(image_channels, inputs, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(image_channels))
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         weight = self.weight / math.sqrt(self.weight.shape[1])
@@ -81,13 +81,13 @@ class ToImage(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Codes -> styles -> images (B,1,side,side), side = `size_in` * 2^(len(channels)-1); unbounded.
+    """Codes -> styles -> images (B,C,side,side), side = `size_in` * 2^(len(channels)-1); unbounded.
 
     `code`: numbers in what is mapped to a layer's style. An image has `codes` of these, one after the other for the
     layers and, as in StyleGAN2, that of the next layer for the image of each size.
     """
 
-    def __init__(self, size_in: int, channels: list[int], code: int):
+    def __init__(self, size_in: int, channels: list[int], code: int, image_channels: int = 1):
         super().__init__()
         self.side, self.codes = size_in * 2 ** (len(channels) - 1), 2 * len(channels)
         self.constant = nn.Parameter(torch.randn(1, channels[0], size_in, size_in))
@@ -95,7 +95,8 @@ class Synthesis(nn.Module):
         for depth, (inputs, outputs) in enumerate(zip(channels, channels[1:], strict=False), start=1):
             side = size_in * 2**depth
             layers += [ModulatedConv(inputs, outputs, side, up=True), ModulatedConv(outputs, outputs, side)]
-        self.layers, self.to_image = nn.ModuleList(layers), nn.ModuleList(ToImage(count) for count in channels)
+        self.layers, self.to_image = nn.ModuleList(layers), nn.ModuleList(
+            ToImage(count, image_channels) for count in channels)
         self.affines = nn.ModuleList(EqualLinear(code, layer.inputs, bias=1.0) for layer in layers)
         self.image_affines = nn.ModuleList(EqualLinear(code, count, bias=1.0) for count in channels)
 
@@ -119,7 +120,7 @@ class Synthesis(nn.Module):
         return State(maps, image)
 
     def finish(self, state: State, styles: Styles, first: int, noise: Generator | None = None) -> Tensor:
-        """Images (B,1,side,side) of images before layer `first`."""
+        """Images (B,C,side,side) of images before layer `first`."""
         for layer in range(first, len(self.layers)):
             state = self.advance(state, styles, layer, noise)
         assert state.image is not None, "the last layer makes the image"

@@ -7,13 +7,15 @@ import torchvision
 from torch import Tensor, nn
 
 from flipside.classifiers.networks.backbones import imagenet_weights
+from flipside.classifiers.networks.perceptual import as_rgb
 
 POOLS = (5, 10, 17)  # layers of `vgg16().features` up to which pool1, pool2 and pool3 reach
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class VggFeatures(nn.Module):
-    """Slices (B,1,H,W) in [-1,1] -> the maps after pool1, pool2 and pool3 of VGG16; frozen.
+    """Slices (B,C,H,W) in [-1,1] -> the maps after pool1, pool2 and pool3 of VGG16, of the channels as `as_rgb` gives
+    them; frozen.
 
     Raises FileNotFoundError where the weights are not in torch hub's cache; nothing is downloaded.
     """
@@ -35,7 +37,7 @@ class VggFeatures(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        x = ((images + 1) / 2 - self.mean) / self.deviation  # (B,1,H,W) -> (B,3,H,W), grey in all three channels
+        x = (as_rgb((images + 1) / 2) - self.mean) / self.deviation  # (B,C,H,W) -> (B*P,3,H,W)
         maps = []
         for part in self.parts:
             x = part(x)

@@ -63,7 +63,7 @@ class LogisticGenerator(AdversarialGenerator[P, B], Generic[P, B]):
         return {"perceptual": self.observer.name}
 
     def logistic_loss(self, images: Tensor, fake: Tensor, step: int) -> Tensor:
-        """The discriminator's, on slices and generated images (B,1,H,W), with the lazy penalty where the step has it.
+        """The discriminator's, on slices and generated images (B,C,H,W), with the lazy penalty where the step has it.
 
         `step` counts the discriminator's steps from 0.
         """
@@ -75,16 +75,16 @@ class LogisticGenerator(AdversarialGenerator[P, B], Generic[P, B]):
 
 
 def check_side(generator: str, size_in: int, channels: list[int], images: Tensor) -> None:
-    """Refuse slices (N,H,W) of another size than the generator makes."""
+    """Refuse slices (N,H,W) or (N,C,H,W) of another size than the generator makes, which are squares."""
     side = size_in * 2 ** (len(channels) - 1)
-    if images.shape[1:] != (side, side):
+    if images.shape[-2:] != (side, side):
         raise ValueError(f"generators.{generator}: `size_in` {size_in} and {len(channels)} `channels` make images of "
-                         f"{side} x {side} pixels, the slices have {tuple(images.shape[1:])}: double the size once "
+                         f"{side} x {side} pixels, the slices have {tuple(images.shape[-2:])}: double the size once "
                          "per further entry of `channels`, or change `image_size`")
 
 
 def gradient_penalty(discriminator: nn.Module, images: Tensor) -> Tensor:
-    """R1 (Mescheder et al. 2018): mean over images (B,1,H,W) of the squared norm of the logit's gradient."""
+    """R1 (Mescheder et al. 2018): mean over images (B,C,H,W) of the squared norm of the logit's gradient."""
     with torch.autocast(images.device.type, enabled=False):
         images = images.detach().float().requires_grad_(True)
         gradient, = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)

@@ -22,7 +22,7 @@ class UnpairedParams(TrainingParams):
 class UnpairedBatch(Batch):
     """Slices labelled abnormal (`images`), and as many labelled healthy."""
 
-    healthy: Tensor  # (B,1,H,W) in [-1,1]
+    healthy: Tensor  # (B,C,H,W) in [-1,1]
 
 
 def draw_unpaired(params: UnpairedParams, data: TrainingSlices, generator: Generator) -> UnpairedBatch:

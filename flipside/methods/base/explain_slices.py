@@ -11,7 +11,7 @@ from torch import Tensor
 from flipside.artifacts.explanations import Extra, Image, Number, Table
 from flipside.core.progress import Ticker
 from flipside.core.runtime import Runtime, now
-from flipside.core.store import SliceStore
+from flipside.core.store import SliceStore, as_channels
 from flipside.methods.base.method import Method
 
 
@@ -20,9 +20,9 @@ class Explained:
     """A method's answers for N slices, as they are stored."""
 
     attribution: np.ndarray  # (N,H,W) float16 in [0,1]
-    counterfactual: np.ndarray | None  # (N,H,W) float16 in [-1,1]
+    counterfactual: np.ndarray | None  # (N,H,W), with several channels (N,C,H,W), float16 in [-1,1]
     numbers: dict[Number, np.ndarray]  # (N,) each
-    arrays: dict[Image | Table, np.ndarray]  # (N,H,W) float16 or (N,K,M) float32
+    arrays: dict[Image | Table, np.ndarray]  # images as these, or (N,K,M) float32
     seconds: float  # spent in the method
 
 
@@ -32,14 +32,14 @@ def explain_slices(method: Method, store: SliceStore, rows: np.ndarray, batch_si
 
     Raises ValueError for an extra that the method doesn't declare.
     """
-    attribution = np.empty((len(rows), *store.images.shape[1:]), np.float16)
+    attribution = np.empty((len(rows), *store.sides), np.float16)
     counterfactuals: list[np.ndarray] = []
     extras: dict[Extra, list[np.ndarray]] = {}
     seconds = 0.0
     ticker = Ticker(f"explain {name}", total=len(rows))
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
-        scans = torch.as_tensor(store.images[part], device=runtime.device).float().unsqueeze(1)  # (B,H,W) -> (B,1,H,W)
+        scans = as_channels(torch.as_tensor(store.images[part], device=runtime.device).float())  # (B,C,H,W)
         organ = torch.as_tensor(store.organ[part], device=runtime.device)  # (B,H,W)
 
         began = now(runtime)
@@ -68,4 +68,5 @@ def _as_stored(extra: Extra, values: Tensor) -> np.ndarray:
 
 
 def _as_stored_image(images: Tensor) -> np.ndarray:
-    return images.squeeze(1).float().cpu().numpy().astype(np.float16)  # (B,1,H,W) -> (B,H,W)
+    """(B,1,H,W) -> (B,H,W), several channels as they are."""
+    return images.squeeze(1).float().cpu().numpy().astype(np.float16)

@@ -29,15 +29,15 @@ class GeneratorPass(GeneratorMethod):
 
     @torch.no_grad()
     def __call__(self, images: Tensor, rows: Tensor, organ: Tensor) -> ExplanationBatch:
-        """Explain images (B,1,H,W) in [-1,1]; neither their rows nor their organs are needed."""
+        """Explain images (B,C,H,W) in [-1,1]; neither their rows nor their organs are needed."""
         return self.explain(images)
 
     def explain(self, images: Tensor) -> ExplanationBatch:
-        """The answer for images (B,1,H,W) in [-1,1], whatever the classifier calls them."""
+        """The answer for images (B,C,H,W) in [-1,1], whatever the classifier calls them."""
         return ExplanationBatch.from_counterfactual(images, self.generate(images))
 
     def generate(self, images: Tensor, *condition: Tensor) -> Tensor:
-        """What the generator makes of images (B,1,H,W), under a condition (B,) where it takes one: (B,1,H,W) float32
+        """What the generator makes of images (B,C,H,W), under a condition (B,) where it takes one: (B,C,H,W) float32
         in [-1,1]."""
         with self.context.runtime.autocast():
             return self.generator(images, *condition).float().clamp(-1, 1)

@@ -32,10 +32,10 @@ class MapMethod(Method):
 
     @abstractmethod
     def maps(self, images: Tensor, rows: Tensor) -> Tensor:
-        """Unscaled maps (B,H,W) of images (B,1,H,W) in [-1,1] at the store's positions `rows` (B,)."""
+        """Unscaled maps (B,H,W) of images (B,C,H,W) in [-1,1] at the store's positions `rows` (B,)."""
 
     def __call__(self, images: Tensor, rows: Tensor, organ: Tensor) -> ExplanationBatch:
-        """Maps of images (B,1,H,W), each min-max scaled to [0,1] as COIN (Shvetsov et al. 2024) does."""
+        """Maps of images (B,C,H,W), each min-max scaled to [0,1] as COIN (Shvetsov et al. 2024) does."""
         return ExplanationBatch(min_max_scale(self.maps(images, rows)))
 
 
@@ -48,20 +48,21 @@ def min_max_scale(maps: Tensor) -> Tensor:
 
 
 def upsample(maps: Tensor, images: Tensor) -> Tensor:
-    """Maps (B,h,w) brought bilinearly to the size of images (B,1,H,W): (B,H,W)."""
+    """Maps (B,h,w) brought bilinearly to the size of images (B,C,H,W): (B,H,W)."""
     size = images.shape[-2:]
     return F.interpolate(maps.unsqueeze(1), size=size, mode="bilinear", align_corners=False).squeeze(1)
 
 
 @torch.no_grad()
 def masked_probabilities(context: Context, image: Tensor, masks: Tensor, baseline: float) -> Tensor:
-    """Probability of abnormal (M,) of one image (1,H,W) seen through masks (M,H,W) in [0,1], in one forward pass.
+    """Probability of abnormal (M,) of one image (C,H,W) seen through masks (M,H,W) in [0,1], in one forward pass.
 
-    A mask of 1 keeps a pixel, 0 turns it into `baseline`: with baseline 0 the mask multiplies the image.
+    A mask of 1 keeps a pixel, 0 turns it into `baseline`, in all channels: with baseline 0 the mask multiplies
+    the image.
     """
-    masked = (image - baseline) * masks  # (1,H,W) * (M,H,W) -> (M,H,W)
+    masked = (image - baseline) * masks.unsqueeze(1)  # (C,H,W) * (M,1,H,W) -> (M,C,H,W)
     if baseline:
         masked += baseline
     with context.runtime.autocast():
-        logits = context.classifier(masked.unsqueeze(1))  # (M,1,H,W) -> (M,)
+        logits = context.classifier(masked)  # (M,C,H,W) -> (M,)
     return torch.sigmoid(logits.float())

@@ -23,7 +23,7 @@ from flipside.methods.base.parameters import MethodParams
 class Context:
     """What a method is given besides its own parameters."""
 
-    classifier: Classifier  # (B,1,H,W) in [-1,1] -> logits (B,); frozen, in eval mode, on the runtime's device
+    classifier: Classifier  # (B,C,H,W) in [-1,1] -> logits (B,); frozen, in eval mode, on the runtime's device
     runtime: Runtime
     seed: int
 
@@ -49,7 +49,7 @@ class Method(ABC):
 
     @abstractmethod
     def __call__(self, images: Tensor, rows: Tensor, organ: Tensor) -> ExplanationBatch:
-        """Explain images (B,1,H,W) in [-1,1] at the store's positions `rows` (B,), with organ masks (B,H,W) uint8."""
+        """Explain images (B,C,H,W) in [-1,1] at the store's positions `rows` (B,), with organ masks (B,H,W) uint8."""
 
 
 def find_method(name: str) -> type[Method]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from flipside.classifiers.networks.backbones import Classifier
 from flipside.core.params import Params
 from flipside.core.runtime import generator_for
-from flipside.core.store import SliceStore
+from flipside.core.store import SliceStore, as_channels
 from flipside.methods.base.method import Context, Method
 from flipside.methods.base.parameters import MethodParams
 
@@ -50,7 +50,7 @@ def shuffle_weights(classifier: Classifier, layers: str, images: Tensor, draw: t
 
     draw: integers that the permutations follow from. Batch normalisation doesn't fit shuffled layers: the network would
     give nearly one answer to every image, whose map is trivially another one. So its running statistics are then
-    measured anew on images (B,1,H,W) in [-1,1]; the network answers as a freshly made one does.
+    measured anew on images (B,C,H,W) in [-1,1]; the network answers as a freshly made one does.
     """
     network = copy.deepcopy(classifier)
     generator = generator_for(*draw)
@@ -69,7 +69,7 @@ def shuffle_weights(classifier: Classifier, layers: str, images: Tensor, draw: t
 
 
 def draw_maps(method: Method, images: Tensor, rows: np.ndarray, organ: Tensor, batch_size: int) -> np.ndarray:
-    """Attribution maps (B,H,W) float32 in [0,1] of images (B,1,H,W) at the store's positions `rows` (B,)."""
+    """Attribution maps (B,H,W) float32 in [0,1] of images (B,C,H,W) at the store's positions `rows` (B,)."""
     parts = [slice(start, start + batch_size) for start in range(0, len(rows), batch_size)]
     maps = [method(images[part], torch.as_tensor(rows[part]), organ[part]).attribution for part in parts]
     return torch.cat(maps).float().cpu().numpy()
@@ -99,7 +99,7 @@ def compare_maps(maps_of: Callable[[Classifier], np.ndarray], classifier: Classi
     """`spearman_<layers>` and `ssim_<layers>` of the maps under the trained and under shuffled weights, and of which
     images: (B,) bool, True where there was something to compare with all layers shuffled.
 
-    maps_of: a classifier -> its maps (B,H,W) of images (B,1,H,W). Means over draws and slices, without the pairs of two
+    maps_of: a classifier -> its maps (B,H,W) of images (B,C,H,W). Means over draws and slices, without the pairs of two
     constant maps; layers where nothing is left have no value.
     """
     original = maps_of(classifier)
@@ -126,7 +126,7 @@ def check_randomisation(method_class: type[Method], method_params: MethodParams,
     if len(rows) == 0:
         return {"reason": "the test split has no slice labelled abnormal"}
     runtime = context.runtime
-    images = torch.as_tensor(np.array(store.images[rows]), device=runtime.device).float().unsqueeze(1)  # (B,1,H,W)
+    images = as_channels(torch.as_tensor(np.array(store.images[rows]), device=runtime.device).float())  # (B,C,H,W)
     organ = torch.as_tensor(np.array(store.organ[rows]), device=runtime.device)  # (B,H,W)
 
     def maps_of(classifier: Classifier) -> np.ndarray:

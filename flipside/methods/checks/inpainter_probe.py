@@ -16,7 +16,7 @@ from flipside.artifacts.probes import ProbeParams, Probes
 from flipside.classifiers.networks.backbones import Classifier, predict_logits
 from flipside.core.progress import progress
 from flipside.core.runtime import Runtime
-from flipside.core.store import SliceStore
+from flipside.core.store import SliceStore, as_channels
 from flipside.scans.pixels import count_in_squares
 
 LEAST_ORGAN = 0.25  # share of a square that is organ, for it to be inpainted
@@ -25,19 +25,19 @@ LEAST_ORGAN = 0.25  # share of a square that is organ, for it to be inpainted
 class Inpainter(Protocol):
     """What is called of the trained inpainter."""
 
-    def inpaint(self, images: Tensor, holes: Tensor) -> Tensor: ...  # (B,1,H,W) in [-1,1], holes in [0,1]
+    def inpaint(self, images: Tensor, holes: Tensor) -> Tensor: ...  # (B,C,H,W) in [-1,1], (B,1,H,W) in [0,1]
 
 
 def probe_slices(store: SliceStore, rows: np.ndarray, inpainter: Inpainter, classifier: Classifier,
                  params: ProbeParams, runtime: Runtime) -> Probes:
     """The classifier's logits of the slices at the store's positions `rows` (N,), as they are and with each square
     inpainted."""
-    side, stride = (max(1, round(fraction * min(store.images.shape[1:])))
+    side, stride = (max(1, round(fraction * min(store.sides)))
                     for fraction in (params.hole_fraction, params.stride_fraction))
     slice_ids, parts = store.index["slice_id"].to_numpy()[rows], []
     for row, slice_id in zip(progress(list(rows), "probe"), slice_ids, strict=True):
         corners = choose_squares(np.array(store.organ[row]) > 0, side, stride)
-        image = torch.as_tensor(np.array(store.images[row]), device=runtime.device).float()
+        image = as_channels(torch.as_tensor(store.images[[row]], device=runtime.device).float())  # (1,C,H,W)
         logits = predict_inpainted(image, corners, side, inpainter, classifier, runtime)
         parts.append(pd.DataFrame({"slice_id": slice_id, "top": corners[:, 0], "left": corners[:, 1], "side": side,
                                    "logit": logits.numpy()}))
@@ -59,13 +59,13 @@ def choose_squares(organ: np.ndarray, side: int, stride: int) -> np.ndarray:
 @torch.no_grad()
 def predict_inpainted(image: Tensor, corners: np.ndarray, side: int, inpainter: Inpainter, classifier: Classifier,
                       runtime: Runtime, batch_size: int = 64) -> Tensor:
-    """Logits (K,) on the CPU of one image (H,W) in [-1,1] with each square at corners (K,2) inpainted."""
+    """Logits (K,) on the CPU of one image (1,C,H,W) in [-1,1] with each square at corners (K,2) inpainted."""
     logits = []
     for start in range(0, len(corners), batch_size):
         part = corners[start : start + batch_size]
-        holes = torch.zeros(len(part), 1, *image.shape, device=image.device)
+        holes = torch.zeros(len(part), 1, *image.shape[2:], device=image.device)
         for hole, (top, left) in zip(holes, part, strict=True):
             hole[0, top : top + side, left : left + side] = 1
         with runtime.autocast():
-            logits.append(classifier(inpainter.inpaint(image.expand_as(holes), holes)).float().cpu())
+            logits.append(classifier(inpainter.inpaint(image.expand(len(part), -1, -1, -1), holes)).float().cpu())
     return torch.cat(logits)

@@ -38,8 +38,8 @@ Spaces = dict[str, np.ndarray]  # space of features, as in FRECHET -> features (
 class RealismMeter:
     """Measures one method after the other on the same slices, with networks that are loaded once.
 
-    index, scans: the test slices' rows of the store's index, and their images (N,H,W) in [-1,1]. cv_tau: probability
-    from which on the classifier is sure.
+    index, scans: the test slices' rows of the store's index, and their images (N,H,W) or (N,C,H,W) in [-1,1].
+    cv_tau: probability from which on the classifier is sure.
     """
 
     def __init__(self, index: pd.DataFrame, scans: np.ndarray, classifier: Classifier, params: RealismParams,
@@ -62,7 +62,7 @@ class RealismMeter:
         if explanations.counterfactual is None:
             raise ValueError(f"{paths.explanations(method)} has no counterfactual.npy: there is nothing to measure")
         at = find_positions(explanations, self.index["slice_id"], method)
-        counterfactuals = np.array(explanations.counterfactual[at])  # (N,H,W)
+        counterfactuals = np.array(explanations.counterfactual[at])
         pooled, pooled_cf, distances = classifier_features(self.classifier, self.scans, counterfactuals, self.runtime,
                                                            self.params.batch_size)
         if self.of_scans is None:
@@ -87,7 +87,7 @@ class RealismMeter:
         return result, table
 
     def in_inception(self, images: np.ndarray) -> Spaces:
-        """Inception's features of images (N,H,W) in [-1,1], none where its weights are absent."""
+        """Inception's features of images (N,H,W) or (N,C,H,W) in [-1,1], none where its weights are absent."""
         if self.inception is None:
             return {}
         features = inception_features(self.inception, images, self.runtime, self.params.batch_size)

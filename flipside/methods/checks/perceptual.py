@@ -8,18 +8,19 @@ import torch
 from flipside.classifiers.networks.backbones import Classifier
 from flipside.classifiers.networks.perceptual import map_distance, maps_by_size
 from flipside.core.runtime import Runtime
+from flipside.core.store import as_channels
 
 
 @torch.no_grad()
 def classifier_features(classifier: Classifier, images: np.ndarray, others: np.ndarray, runtime: Runtime,
                         batch_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of scans and their counterparts, both (N,H,W) in [-1,1]: the classifier's pooled features of either, (N,C)
-    float64, and the distance (N,) of their maps."""
+    """Of scans and their counterparts, both (N,H,W) or (N,C,H,W) in [-1,1]: the classifier's pooled features of either,
+    (N,F) float64, and the distance (N,) of their maps."""
     pooled, pooled_others, distances = [], [], []
     for start in range(0, len(images), batch_size):
         maps, other_maps = (
-            maps_by_size(classifier.trunk, torch.as_tensor(part[start : start + batch_size], device=runtime.device)
-                         .float().unsqueeze(1))  # (B,H,W) -> (B,1,H,W)
+            maps_by_size(classifier.trunk, as_channels(
+                torch.as_tensor(part[start : start + batch_size], device=runtime.device).float()))  # of (B,C,H,W)
             for part in (images, others))
         pooled.append(classifier.pooled(maps[-1]).double().cpu().numpy())
         pooled_others.append(classifier.pooled(other_maps[-1]).double().cpu().numpy())

@@ -26,6 +26,7 @@ from flipside.core.files import atomic_folder
 from flipside.core.params import Params
 from flipside.core.progress import Ticker
 from flipside.core.runtime import Runtime, now
+from flipside.core.store import as_channels
 from flipside.generators.codes.styles import State, Styles
 
 FILE = "attributes.safetensors"
@@ -42,7 +43,7 @@ class StyleSynthesis(Protocol):
 
 
 class StyleGenerator(Protocol):
-    """What is called of a generator that draws images (B,1,H,W) from `Styles` and finds those of given images."""
+    """What is called of a generator that draws images (B,C,H,W) from `Styles` and finds those of given images."""
 
     synthesis: StyleSynthesis
 
@@ -149,12 +150,12 @@ def choose_slices(logits: np.ndarray, count: int, seed: int) -> tuple[np.ndarray
 @torch.no_grad()
 def encode_slices(generator: StyleGenerator, images: np.ndarray, logits: Tensor, batch_size: int,
                   runtime: Runtime) -> Styles:
-    """Styles of slices (N,H,W) in [-1,1], whose logits (N,) are the classifier's."""
+    """Styles of slices (N,H,W) or (N,C,H,W) in [-1,1], whose logits (N,) are the classifier's."""
     parts = []
     for start in range(0, len(images), batch_size):
-        part = torch.as_tensor(images[start : start + batch_size], device=runtime.device).float().unsqueeze(1)
+        part = as_channels(torch.as_tensor(images[start : start + batch_size], device=runtime.device).float())
         own = logits[start : start + batch_size].to(runtime.device)
-        parts.append(generator.encoded(part, torch.sigmoid(own)))  # (B,1,H,W), (B,)
+        parts.append(generator.encoded(part, torch.sigmoid(own)))  # (B,C,H,W), (B,)
     return Styles.joined(parts)
 
 
@@ -242,13 +243,13 @@ def select_moves(found: Tensor, logits: Tensor, params: AttributeParams) -> tupl
 def picture_attributes(generator: StyleGenerator, attributes: Attributes, styles: Styles, found: Tensor,
                        logits: Tensor, chosen: list[tuple[int, int]],
                        batch_size: int) -> tuple[pd.DataFrame, np.ndarray]:
-    """A row for each attribute, and its pictures (K,3,H,W) float16: the image in which it has the greatest effect as
-    encoded and with the attribute, both in [-1,1], and the mean change over all images.
+    """A row for each attribute, and its pictures (K,3,H,W) or (K,3,C,H,W) float16: the image in which it has the
+    greatest effect as encoded and with the attribute, both in [-1,1], and the mean change over all images.
 
     Of N images' styles, the moves' effects (N,C,2) and logits (N,), and the moves that are chosen. `example` in the
     table is the image's position.
     """
-    before = render_slices(generator, styles, batch_size)  # (N,H,W)
+    before = render_slices(generator, styles, batch_size)
     rows, strip = [], []
     for number, (coordinate, direction) in enumerate(chosen):
         own = found[:, coordinate, direction]  # (N,)
@@ -264,8 +265,8 @@ def picture_attributes(generator: StyleGenerator, attributes: Attributes, styles
 
 
 def render_slices(generator: StyleGenerator, styles: Styles, batch_size: int) -> np.ndarray:
-    """Images (N,H,W) in [-1,1] of styles."""
+    """Images (N,H,W), of several channels (N,C,H,W), in [-1,1] of styles."""
     device = styles.space[0].device
     return np.concatenate([
-        generator.render(styles.rows(part.to(device))).clamp(-1, 1).squeeze(1).cpu().numpy()  # (B,1,H,W) -> (B,H,W)
+        generator.render(styles.rows(part.to(device))).clamp(-1, 1).squeeze(1).cpu().numpy()
         for part in torch.arange(len(styles.space[0])).split(batch_size)])

@@ -16,7 +16,7 @@ class BlobRenderer(Protocol):
 
 
 class BlobGenerator(Protocol):
-    """Images (B,1,H,W) from K blobs, whose parameters are a `Layout`."""
+    """Images (B,C,H,W) from K blobs, whose parameters are a `Layout`."""
 
     latent: int
     renderer: BlobRenderer

@@ -20,7 +20,7 @@ from flipside.core.checkpoint import Scratch
 from flipside.core.params import Params
 from flipside.core.progress import Ticker
 from flipside.core.runtime import Runtime, now
-from flipside.core.store import SliceStore
+from flipside.core.store import SliceStore, as_channels
 from flipside.generators.codes.blobs import Layout
 from flipside.generators.codes.reconstruction import layout_distance
 from flipside.methods.latent.blob_generator import BlobGenerator
@@ -63,7 +63,7 @@ class InversionsParams(Params):
 
 def invert(generator: BlobGenerator, encoder: nn.Module, observer: Observer, images: Tensor,
            params: InversionParams) -> tuple[Layout, dict[str, Tensor]]:
-    """Blobs of images (B,1,H,W) in [-1,1], and the last value (B,) of each unweighted term of equation 3.
+    """Blobs of images (B,C,H,W) in [-1,1], and the last value (B,) of each unweighted term of equation 3.
 
     The losses are summed over the images and Adam works element by element: each image's result is that of its run
     alone, up to rounding.
@@ -94,7 +94,7 @@ def invert(generator: BlobGenerator, encoder: nn.Module, observer: Observer, ima
 
 def equation_3(generator: BlobGenerator, observer: Observer, layout: Layout, start: Layout, images: Tensor,
                view: View) -> dict[str, Tensor]:
-    """Its four terms without weights, (B,) each; `view` is that of the images (B,1,H,W)."""
+    """Its four terms without weights, (B,) each; `view` is that of the images (B,C,H,W)."""
     made = generator.render(layout)
     seen = observer(made)
     return {
@@ -119,7 +119,7 @@ def invert_slices(generator: BlobGenerator, encoder: nn.Module, observer: Observ
     ticker, saved = Ticker(f"invert {scratch.folder.name}", len(rows), done), time.monotonic()
     while done < len(rows):
         chosen = rows[done : done + params.batch_size]
-        images = torch.as_tensor(store.images[chosen], device=runtime.device).float().unsqueeze(1)  # (B,1,H,W)
+        images = as_channels(torch.as_tensor(store.images[chosen], device=runtime.device).float())  # (B,C,H,W)
         began = now(runtime)
         layout, terms = invert(generator, encoder, observer, images, params)
         seconds += now(runtime) - began

@@ -134,7 +134,7 @@ def search_all_blobs(generator: BlobGenerator, classifier: Classifier, start: La
                      residual: Tensor | None = None) -> Found:
     """Blobs near `start` whose image the classifier calls healthy: OCTET's objective (Zemni et al. 2023), on logits.
 
-    residual: what the inversion left of the scans, (B,1,H,W). Added to the generator's images, it makes the search flip
+    residual: what the inversion left of the scans, (B,C,H,W). Added to the generator's images, it makes the search flip
     the decision on the scan instead of that on its reconstruction.
     """
     def objective(layout: Layout, rows: Tensor) -> Trial:

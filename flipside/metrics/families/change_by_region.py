@@ -7,6 +7,7 @@ import pandas as pd
 
 from flipside.artifacts.explanations import CALLED_ABNORMAL
 from flipside.core.row_batches import row_batches
+from flipside.core.store import as_channels
 from flipside.metrics.evaluation import EvaluateParams, is_lesion_case
 from flipside.metrics.families.image_change import ImageChange
 from flipside.metrics.families.overlap import cross_correlation
@@ -72,14 +73,15 @@ def change_by_region(images: np.ndarray, counterfactuals: np.ndarray, lesion: np
     """Mean |x - x_cf| on the scale [0,1] in four regions, the lesion's share of the whole change, and the correlation
     of x - x_cf with the lesion, each (N,).
 
-    images, counterfactuals (N,H,W) in [-1,1]; lesion (no slice empty), organ (N,H,W) 0/1. Regions: inside the lesion,
-    outside of it, in the organ outside of it, and in the background, outside of both. NaN where a region has no pixel;
-    share and correlation of an image that does not change are 0.
+    images, counterfactuals (N,H,W) or (N,C,H,W) in [-1,1], of whose change the mean over the channels counts; lesion
+    (no slice empty), organ (N,H,W) 0/1. Regions: inside the lesion, outside of it, in the organ outside of it, and in
+    the background, outside of both. NaN where a region has no pixel; share and correlation of an image that does not
+    change are 0.
     """
     result = {name: np.empty(len(images)) for name in CHANGE}
     for part in row_batches(images.shape):
-        x, x_cf = (np.asarray(stack[part], np.float64) for stack in (images, counterfactuals))
-        changed = np.abs(x - x_cf) / 2  # (B,H,W)
+        x, x_cf = (as_channels(np.asarray(stack[part], np.float64)) for stack in (images, counterfactuals))
+        changed = np.abs(x - x_cf).mean(axis=1) / 2  # (B,C,H,W) -> (B,H,W)
         inside, in_organ = np.asarray(lesion[part]) > 0, np.asarray(organ[part]) > 0
         regions = (inside, ~inside, in_organ & ~inside, ~in_organ & ~inside)
         for name, region in zip(CHANGE, regions, strict=False):
@@ -88,5 +90,5 @@ def change_by_region(images: np.ndarray, counterfactuals: np.ndarray, lesion: np
             result[name][part] = np.divide(total, pixels, out=np.full(len(total), np.nan), where=pixels > 0)
         total, within = changed.sum(axis=(1, 2)), (changed * inside).sum(axis=(1, 2))
         result["change_inside_share"][part] = np.divide(within, total, out=np.zeros(len(total)), where=total > 0)
-        result["ncc_change"][part] = cross_correlation(x - x_cf, inside)
+        result["ncc_change"][part] = cross_correlation((x - x_cf).mean(axis=1), inside)
     return result

@@ -7,6 +7,7 @@ import pandas as pd
 from skimage.metrics import structural_similarity
 
 from flipside.artifacts.explanations import CALLED_ABNORMAL
+from flipside.core.store import as_channels
 from flipside.metrics.evaluation import EvaluateParams, EvaluationError
 from flipside.metrics.family import Family, Metric
 from flipside.metrics.method_artifacts import MethodArtifacts
@@ -53,14 +54,16 @@ class ImageChange(Family):
 
 
 def change(images: np.ndarray, counterfactuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """L1 (mean |x - x_cf|) and SSIM, each (N,), of images (N,H,W) in [-1,1], both measured on the scale [0,1].
+    """L1 (mean |x - x_cf|) and SSIM, each (N,), of images (N,H,W) or (N,C,H,W) in [-1,1], both measured on the
+    scale [0,1].
 
-    SSIM with the Gaussian window of Wang et al. (2004): sigma 1.5, population covariance.
+    SSIM with the Gaussian window of Wang et al. (2004): sigma 1.5, population covariance; of several channels the mean.
     """
     l1, ssim = np.empty(len(images)), np.empty(len(images))
-    for row, pair in enumerate(zip(images, counterfactuals, strict=True)):
-        x, x_cf = ((np.asarray(image, np.float64) + 1) / 2 for image in pair)  # (H,W)
+    for row, pair in enumerate(zip(as_channels(images), as_channels(counterfactuals), strict=True)):
+        x, x_cf = ((np.asarray(image, np.float64) + 1) / 2 for image in pair)  # (C,H,W)
         l1[row] = np.abs(x - x_cf).mean()
-        ssim[row] = structural_similarity(x, x_cf, data_range=1.0, gaussian_weights=True, sigma=1.5,
-                                          use_sample_covariance=False)
+        ssim[row] = np.mean([structural_similarity(*planes, data_range=1.0, gaussian_weights=True, sigma=1.5,
+                                                   use_sample_covariance=False)
+                             for planes in zip(x, x_cf, strict=True)])
     return l1, ssim

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from flipside.artifacts.explanations import CALLED_ABNORMAL
+from flipside.core.store import as_channels
 from flipside.metrics.evaluation import EvaluateParams, EvaluationError
 from flipside.metrics.family import Family, Metric
 from flipside.metrics.method_artifacts import MethodArtifacts
@@ -110,15 +111,17 @@ class MadeAbnormal(Family):
 
 
 def difference_in_organ(images: np.ndarray, others: np.ndarray, organ: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far the difference of images and others, both (N,H,W), lies in the organ (N,H,W) 0/1: two arrays (N,).
+    """How far the difference of images and others, both (N,H,W) or (N,C,H,W), lies in the organ (N,H,W) 0/1: two arrays
+    (N,).
 
-    The share of the summed |x - x'| inside; and 1 where every pixel of the largest difference is inside, else 0 (the
-    pointing game, Zhang et al. 2018). NaN where nothing differs, and where the organ is the whole slice (a data set
-    without organ masks), of which nothing can lie outside.
+    The share of the summed |x - x'| (of several channels their mean) inside; and 1 where every pixel of the largest
+    difference is inside, else 0 (the pointing game, Zhang et al. 2018). NaN where nothing differs, and where the organ
+    is the whole slice (a data set without organ masks), of which nothing can lie outside.
     """
     share, peak = np.full((2, len(images)), np.nan)
-    for row, (x, x_other, mask) in enumerate(zip(images, others, organ, strict=True)):
-        difference = np.abs(np.asarray(x, np.float64) - np.asarray(x_other, np.float64))  # (H,W)
+    for row, (x, x_other, mask) in enumerate(zip(as_channels(images), as_channels(others), organ, strict=True)):
+        difference = np.abs(np.asarray(x, np.float64) - np.asarray(x_other, np.float64))  # (C,H,W)
+        difference = difference.mean(axis=0)  # (C,H,W) -> (H,W)
         inside = np.asarray(mask) > 0
         if difference.any() and not inside.all():
             share[row] = difference[inside].sum() / difference.sum()

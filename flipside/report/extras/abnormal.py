@@ -10,7 +10,7 @@ from flipside.metrics import registry
 from flipside.report.cases import spread_cases, unranked_cases
 from flipside.report.extras.extra import Extra, Number
 from flipside.report.inputs import ReportInputs, Result
-from flipside.report.pictures import difference, grey, region_overlay
+from flipside.report.pictures import difference, picture, region_overlay
 from flipside.report.shown_cases import ShownCase, make_panels
 from flipside.report.tables import number
 
@@ -57,7 +57,8 @@ def abnormal_pictures(inputs: ReportInputs, result: Result, slice_id: str) -> di
     explanations = result.explanations
     assert explanations.counterfactual is not None and explanations.abnormal is not None
     healthy, abnormal = explanations.counterfactual[at], explanations.abnormal[at]
-    scan, organ = inputs.store.images[row], inputs.store.organ[row]
-    first = {"scan": grey(scan)} if organ.all() else {"scan and organ": region_overlay(scan, organ)}
-    return first | {"made healthy": grey(healthy), "made abnormal": grey(abnormal),
+    scan, organ = inputs.shown_channels(inputs.store.images[row]), inputs.store.organ[row]
+    first = {"scan": picture(scan)} if organ.all() else {"scan and organ": region_overlay(scan, organ)}
+    return first | {"made healthy": picture(inputs.shown_channels(healthy)),
+                    "made abnormal": picture(inputs.shown_channels(abnormal)),
                     "added": difference(healthy, abnormal)}

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from flipside.report.cases import lesion_cases
 from flipside.report.extras.extra import Extra
 from flipside.report.inputs import ReportInputs, Result
-from flipside.report.pictures import MAX_SIDE, grey, region_overlay
+from flipside.report.pictures import MAX_SIDE, picture, region_overlay
 from flipside.report.shown_cases import ShownCase, make_panels
 
 BLOB, NEIGHBOUR, MOST_CHANGED = (150, 150, 150), (250, 170, 40), (235, 64, 60)
@@ -37,23 +37,24 @@ def describe_search(blobs: np.ndarray) -> str:
 def region_pictures(inputs: ReportInputs, result: Result, slice_id: str) -> dict[str, np.ndarray]:
     """Three pictures (H',W',3) by name: the blobs' outlines, the region that they leave to change, and the
     counterfactual that was pasted into the scan there."""
-    scan, at = inputs.store.images[inputs.row_of[slice_id]], result.row_of[slice_id]
+    scan, at = inputs.shown_channels(inputs.store.images[inputs.row_of[slice_id]]), result.row_of[slice_id]
     found = result.explanations
     assert found.blobs is not None and found.roi is not None and found.counterfactual is not None
     return {"blobs": outline_blobs(scan, found.blobs[at]), "region": region_overlay(scan, np.asarray(found.roi[at])),
-            "counterfactual": grey(found.counterfactual[at])}
+            "counterfactual": picture(inputs.shown_channels(found.counterfactual[at]))}
 
 
 def outline_blobs(scan: np.ndarray, blobs: np.ndarray) -> np.ndarray:
-    """Ellipses of blobs (K,7) over the scan (H,W), enlarged for thin lines: k* red, region orange, rest grey."""
-    picture = Image.fromarray(grey(scan))
-    factor = max(1, MAX_SIDE // max(scan.shape))
-    picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-    draw, turn = ImageDraw.Draw(picture), np.linspace(0, 2 * np.pi, 48)
+    """Ellipses of blobs (K,7) over the scan (H,W) or (3,H,W), enlarged for thin lines: k* red, region orange, rest
+    grey."""
+    drawn = Image.fromarray(picture(scan))
+    factor = max(1, MAX_SIDE // max(drawn.size))
+    drawn = drawn.resize((drawn.width * factor, drawn.height * factor), Image.Resampling.NEAREST)
+    draw, turn = ImageDraw.Draw(drawn), np.linspace(0, 2 * np.pi, 48)
     for x, y, along, across, angle, chosen, most in sorted(np.asarray(blobs).tolist(), key=lambda blob: blob[5:]):
         u, v = along * np.cos(turn), across * np.sin(turn)
         points = np.stack([x + u * np.cos(angle) - v * np.sin(angle), y + u * np.sin(angle) + v * np.cos(angle)], 1)
-        points = points * [picture.width, picture.height] + factor / 2  # coordinates are of pixels' corners
+        points = points * [drawn.width, drawn.height] + factor / 2  # coordinates are of pixels' corners
         if along > 0:
             draw.line([tuple(point) for point in points], MOST_CHANGED if most else NEIGHBOUR if chosen else BLOB)
-    return np.asarray(picture)
+    return np.asarray(drawn)

@@ -12,7 +12,7 @@ from flipside.report.cases import healthy_cases, lesion_cases
 from flipside.report.charts import draw_strip
 from flipside.report.extras import EXTRAS
 from flipside.report.extras.extra import Extra
-from flipside.report.inputs import ReportInputs, Result
+from flipside.report.inputs import RGB, ReportInputs, Result
 from flipside.report.pictures import DIFFERENCE_LIMIT
 from flipside.report.sections.section import Section
 from flipside.report.shown_cases import ShownCase, show_case
@@ -46,12 +46,23 @@ class Methods(Section):
     has_lesion_masks: bool
     policy: str
     difference_limit: float
+    channels: str  # which there are and what pictures show of them; empty for slices of a single one
     methods: list[MethodCases]
 
     @classmethod
     def build(cls, inputs: ReportInputs) -> Self:
-        return cls(inputs.has_lesion_masks, inputs.params.policy, DIFFERENCE_LIMIT,
+        return cls(inputs.has_lesion_masks, inputs.params.policy, DIFFERENCE_LIMIT, describe_channels(inputs),
                    [show_method(inputs, result) for result in inputs.results.values()])
+
+
+def describe_channels(inputs: ReportInputs) -> str:
+    """Which channels the slices have, where there are several, and what the pictures show of them."""
+    names = inputs.channel_names
+    if len(names) == 1:
+        return ""
+    shown = "them in colour" if names == RGB else f"{names[inputs.shown_channel]} alone"
+    return (f"Slices have {len(names)} channels ({', '.join(names)}); pictures show {shown}, a difference is the "
+            "mean over all of them.")
 
 
 def show_method(inputs: ReportInputs, result: Result) -> MethodCases:

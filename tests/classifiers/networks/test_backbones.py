@@ -76,8 +76,8 @@ def test_saved_classifier_loads_frozen_and_damage_is_refused(tmp_path):
     runtime = Runtime(RuntimeParams(device="cpu", precision="auto", threads=1))
     classifier = build_classifier("small_resnet", width=8, pretrained=False).eval()
     folder = tmp_path / "classifier"
-    save_model(folder, classifier, {"architecture": {"architecture": "small_resnet", "width": 8}})
-    loaded = load_classifier(folder, runtime)
+    save_model(folder, classifier, {"architecture": {"architecture": "small_resnet", "width": 8, "image_channels": 1}})
+    loaded = load_classifier(folder, runtime, 1)
     images = torch.rand(2, 1, 32, 32)
     assert torch.allclose(loaded(images), classifier(images), atol=1e-5)
     assert not any(p.requires_grad for p in loaded.parameters()) and not loaded.training
@@ -85,9 +85,9 @@ def test_saved_classifier_loads_frozen_and_damage_is_refused(tmp_path):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(CheckpointError, match="damaged"):
-        load_classifier(folder, runtime)
+        load_classifier(folder, runtime, 1)
     with pytest.raises(CheckpointError, match="not found"):
-        load_classifier(tmp_path / "nowhere", runtime)
+        load_classifier(tmp_path / "nowhere", runtime, 1)
 
 
 @pytest.mark.parametrize("width", [8, 16, 24])

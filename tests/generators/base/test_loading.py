@@ -12,7 +12,7 @@ from flipside.core.plugins import PluginError
 from flipside.core.runtime import Runtime, RuntimeParams
 from flipside.generators.base.generator import TrainedGenerator
 from flipside.generators.base.loading import find_generator, load_generator
-from tests.generators.toys import COIN, slices
+from tests.generators.toys import COIN, BlobClassifier, slices
 
 FILES = sorted(file.stem for file in Path(generators.__file__).parent.glob("*.py") if file.stem != "__init__")
 PARAMS = yaml.safe_load((Path(__file__).parents[3] / "params.yaml").read_text())
@@ -39,7 +39,7 @@ def test_an_unknown_generator_is_refused_with_those_that_there_are():
 
 def test_what_was_saved_is_loaded_frozen(tmp_path):
     kind = find_generator("coin")
-    architecture = kind.architecture_of(kind.Params(**COIN), None)
+    architecture = kind.architecture_of(kind.Params(**COIN), BlobClassifier())
     network = kind.build(architecture).eval()
     save_model(tmp_path / "coin", network, {"architecture": architecture})
     loaded = load_generator(tmp_path / "coin", Runtime(RuntimeParams(device="cpu", threads=1)))

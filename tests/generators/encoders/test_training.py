@@ -21,7 +21,7 @@ from tests.killed import dies_at
 def training():
     def make(**changes):
         torch.manual_seed(0)
-        architecture = BlobGAN.architecture_of(BlobGANParams(**BLOBGAN), None)
+        architecture = BlobGAN.architecture_of(BlobGANParams(**BLOBGAN), BlobClassifier())
         generator = BlobGAN.build(architecture).eval().requires_grad_(False)
         return EncoderTraining(build_encoder(architecture), generator, observer_of(BlobClassifier()),
                                EncoderParams(**{**ENCODER, **changes}))
@@ -101,7 +101,7 @@ def test_a_killed_training_goes_on_to_the_same_encoder(training, monkeypatch, tm
 @pytest.mark.parametrize("training", ["joint", "adversarial"])
 def test_training_goes_on_from_the_encoder_that_learnt_with_the_generator(training):
     torch.manual_seed(0)
-    architecture = BlobGAN.architecture_of(BlobGANParams(**BLOBGAN | {"training": training}), None)
+    architecture = BlobGAN.architecture_of(BlobGANParams(**BLOBGAN | {"training": training}), BlobClassifier())
     generator = BlobGAN.build(architecture)
     setting = EncoderTraining.of(generator, architecture, observer_of(BlobClassifier()), EncoderParams(**ENCODER))
     images = slices()[:2, None]

@@ -140,3 +140,14 @@ def test_dilated_difference_punishes_scattered_changes():
     scattered[..., 4:12:6, 4:12:6] = 1  # four pixels too
     assert together.sum() == scattered.sum()
     assert dilated_difference(images, scattered, 3) > 2 * dilated_difference(images, together, 3)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_repeated_channel_weighs_as_much_as_a_single_one(channels):
+    torch.manual_seed(0)
+    images, others = torch.rand(2, 3, 1, 8, 8) * 2 - 1
+    organ = torch.rand(3, 1, 8, 8) > 0.6
+    more, others_more = (each.expand(-1, channels, -1, -1) for each in (images, others))
+    for loss in (lambda x, y: total_variation((x - y).abs(), 127.5), lambda x, y: masked_l1(x, y, organ),
+                 lambda x, y: dilated_difference(x, y, 3)):
+        assert loss(more, others_more).item() == pytest.approx(loss(images, others).item(), rel=1e-5)

@@ -139,7 +139,7 @@ def folder(tmp_path, monkeypatch, network, planted_nine):
     images = planted_nine[:, 0].numpy().astype(np.float16)
     write_store("data/slices", images, np.ones(images.shape, np.uint8), index)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
-    monkeypatch.setattr(explain, "load_classifier", lambda path, runtime: network)
+    monkeypatch.setattr(explain, "load_classifier", lambda path, runtime, channels: network)
     yield tmp_path
     torch.set_flush_denormal(False)  # which a stage switches on for its process
 

@@ -73,7 +73,7 @@ def test_what_is_added_is_shown_without_what_both_images_get_wrong(project):
 def test_the_organ_is_tinted_and_the_rest_of_the_scan_is_as_it_was():
     scan, organ = np.zeros((2, 2), np.float16), np.array([[1, 0], [0, 0]], np.uint8)
     picture = pictures.region_overlay(scan, organ)
-    assert picture[0, 0, 2] > picture[0, 0, 0] and np.array_equal(picture[1], pictures.grey(scan)[1])
+    assert picture[0, 0, 2] > picture[0, 0, 0] and np.array_equal(picture[1], pictures.picture(scan)[1])
 
 
 def test_without_organ_masks_nothing_is_said_of_the_organ(project):

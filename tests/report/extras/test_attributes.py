@@ -52,7 +52,7 @@ def test_attributes_that_are_missing_are_named(project):
 
 def test_a_strip_shows_the_move_and_its_mean_change():
     strip = np.stack([np.full((8, 8), -0.5), np.full((8, 8), 0.25), np.full((8, 8), -0.5)]).astype(np.float16)
-    shown = attribute_pictures(strip)
+    shown = attribute_pictures(strip, np.asarray)
     assert shown["encoded"][0, 0].tolist() == [64, 64, 64] and shown["moved"][0, 0].tolist() == [159, 159, 159]
     red, blue = shown["change"][0, 0].astype(int), shown["mean change"][0, 0].astype(int)
     assert red[0] > red[2] and blue[2] > blue[0]  # brighter, darker
