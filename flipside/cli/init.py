@@ -70,8 +70,7 @@ def init(
         print(f"note: {len(survey.others)} files of other kinds are left out, such as {survey.others[0]}")
     print(f"\n{writing.block_text(name, block, guesses)}")
     linked = writing.link_data(folder, name)
-    values = writing.profile_values(name, proposal, modality, max(description.highs))
-    profile = writing.write_profile(name, values)
+    profile = writing.write_profile(name, writing.profile_values(name, proposal))
     writing.write_block(name, block, guesses)
     print(f"Written: the block above into datasets.yaml, {profile}, {linked}. Look at each guess, then:\n\n"
           f"  flipside profile {name}    # params.yaml for this data set\n"
