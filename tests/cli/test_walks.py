@@ -1,4 +1,4 @@
-"""The four walks of docs/how-to/own-scans.md on real files: `init`, then the preparation, then back onto the scan's grid."""
+"""The four walks of docs/how-to/own-scans.md on real files: `init`, the preparation, and back onto the scans' grids."""
 
 import shutil
 from pathlib import Path

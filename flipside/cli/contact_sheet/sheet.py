@@ -120,13 +120,14 @@ def _facts(store: SliceStore, extracted: dict[str, Any], filtered: dict[str, Any
     spacing = _spread(index["spacing_row_mm"] / np.maximum(index["native_rows"] / rows, index["native_cols"] / columns))
     cut_off = filtered["saturation"]
     channels = "" if store.images.ndim == 3 else f", channels {', '.join(filtered['channels'])} (one is shown)"
+    planes = ", ".join(f"{plane} ({count} scans)" for plane, count in extracted["planes"].items())
     return {
         "scans": f"{counts['scans']} read of {counts['found']}; {counts['patients']} patients; "
                  f"{counts['slices']} slices",
         "slices": f"{len(index)} of {columns} x {rows} pixels{channels}; {(index['label'] == 0).sum()} healthy, "
                   f"{(index['label'] == 1).sum()} abnormal, {with_lesion.sum()} with a lesion's mask",
         "own sizes": _most(sizes), "own pixels": f"{spacing} mm", "modality": extracted["modality"],
-        "plane": ", ".join(f"{plane} ({count} scans)" for plane, count in extracted["planes"].items()),
+        **({"plane": planes} if (index["z"] > 0).any() else {}),
         "window": f"{window_text(filtered['window'])}; it cuts off {cut_off['black']:.1%} of the foreground below and "
                   f"{cut_off['white']:.1%} above",
         "values in the window": _percentiles(values),
