@@ -46,8 +46,9 @@ def placed(got: Extracted, scan_id: str) -> np.ndarray:
 
 def test_a_dicom_studies_and_a_table(project, tmp_path):  # noqa: F811
     pacs = tmp_path / "pacs"
-    (pacs / "studies").mkdir(parents=True)
-    (pacs / "studies/A1").symlink_to(DATA / "ircad17/dicom")
+    (pacs / "studies/A1").mkdir(parents=True)
+    for file in (DATA / "ircad17/dicom").iterdir():
+        (pacs / "studies/A1" / file.name).symlink_to(file)
     tumours = [f"ircad17_livertumor{number}.nii.gz" for number in (1, 2)]
     for tumour in tumours:
         (pacs / tumour).symlink_to(DATA / "ircad17" / tumour)
