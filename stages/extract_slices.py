@@ -9,9 +9,10 @@ from flipside.cohort.extraction import ExtractParams, extract
 from flipside.core.files import atomic_folder
 from flipside.core.image_size import ImageSize
 from flipside.core.params import announce, check_all, load_section, load_value, stage_main
+from flipside.scans.layout import refuse_linked_folders
 from flipside.scans.layouts import DatasetParams
 
-OUTPUT = Path("data/extracted")
+OUTPUT, RAW = Path("data/extracted"), Path("data/raw")
 
 
 def main() -> None:
@@ -22,6 +23,11 @@ def main() -> None:
     params = load_section("extract", ExtractParams)
     image_size = load_value("image_size", ImageSize)
     announce("extract_slices", dataset=dataset, **{f"datasets.{dataset}": block}, extract=params, image_size=image_size)
+
+    refuse_linked_folders(dataset, RAW / dataset)
+    if (RAW / dataset).resolve() not in (Path(block.root).resolve(), *Path(block.root).resolve().parents):
+        print(f"note: DVC watches {RAW / dataset}, which doesn't hold datasets.{dataset}.root ({block.root}): changes "
+              "there make nothing stale")
 
     # Extraction, scan by scan, into a folder that takes its name when it is whole.
     started = time.monotonic()

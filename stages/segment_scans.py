@@ -10,6 +10,7 @@ import pandas as pd
 from nibabel.affines import voxel_sizes
 
 from flipside.core.files import atomic_folder
+from flipside.core.index_tables import read_index
 from flipside.core.params import ParamsError, announce, load_section, read_params, stage_main, value_at
 from flipside.core.progress import progress
 from flipside.core.store import SliceStore
@@ -59,7 +60,7 @@ def test_masks(store: SliceStore, params: SegmentScansParams) -> tuple[np.ndarra
         raise FileNotFoundError(f"{file} not found; there are: {there or 'none'}. Choose one of them as "
                                 f"segment_scans.policy in params.yaml or {remedy}")
     masks = np.load(file, mmap_mode="r")  # (M,H,W)
-    slice_ids = pd.read_csv(folder / "index.csv", dtype={"slice_id": str})["slice_id"]
+    slice_ids = read_index(folder / "index.csv")["slice_id"]
     table = store.index.iloc[store.rows("test")]
     placed = table[table["draw"] == 0]
     if len(placed) < len(table):

@@ -3,6 +3,7 @@ parameter reruns what depends on it and nothing else."""
 
 import ast
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -270,13 +271,14 @@ def dvc(root, *arguments):
 
 
 def stale_after(repository, edit):
-    """Stages that `dvc status` calls changed after an edit of params.yaml, what hangs on them not counted."""
+    """Stages that `dvc status` calls changed after an edit of params.yaml, what hangs on them not counted; nor the
+    check of the parameters, which looks at any edit and writes the same whenever it passes."""
     before = (repository / "params.yaml").read_text()
     values = yaml.safe_load(before)
     edit(values)
     (repository / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     try:
-        return set(json.loads(dvc(repository, "status", "--json")))
+        return set(json.loads(dvc(repository, "status", "--json"))) - {"check_params"}
     finally:
         (repository / "params.yaml").write_text(before)
 
@@ -306,16 +308,17 @@ def test_extraction_waits_for_its_own_data_set_alone(repository, tmp_path, datas
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/scan").write_text("1")
     (tmp_path / "data/raw").mkdir(parents=True)
+    (tmp_path / "data/checked_params.txt").touch()  # a dry run writes nothing
     if simulator is None:
         (tmp_path / f"data/raw/{dataset}").symlink_to(tmp_path / "elsewhere")
     else:  # a dry run refuses to go on without what the simulator would have written
         (tmp_path / "elsewhere").rename(tmp_path / f"data/raw/{dataset}")
     ran = [line.split("'")[1] for line in dvc(tmp_path, "repro", "--dry", "extract_slices").splitlines()
            if line.startswith("Running stage")]
-    assert ran == [*([simulator] if simulator else []), "extract_slices"]
+    assert ran == ["check_params", *([simulator] if simulator else []), "extract_slices"]
 
 
-def test_a_changed_scan_behind_a_link_makes_the_extraction_stale(repository, tmp_path):
+def test_a_change_behind_a_link_makes_the_extraction_stale(repository, tmp_path):
     link, folder = repository / "data/raw/curvas", tmp_path / "curvas"
     folder.mkdir()
     (folder / "scan").write_text("1")
@@ -326,9 +329,17 @@ def test_a_changed_scan_behind_a_link_makes_the_extraction_stale(repository, tmp
     try:
         dvc(repository, "commit", "-f", "-q", "extract_slices")
         assert "extract_slices" not in json.loads(dvc(repository, "status", "--json", "extract_slices"))
-        (folder / "scan").write_text("2")
-        status = json.loads(dvc(repository, "status", "--json", "extract_slices"))
-        assert status["extract_slices"] == [{"changed deps": {"data/raw/curvas": "modified"}}]
+        other = shutil.copytree(folder, tmp_path / "other")
+        link.unlink()
+        link.symlink_to(other)  # to the same files
+        assert "extract_slices" not in json.loads(dvc(repository, "status", "--json", "extract_slices"))
+        for change in (lambda: (other / "scan").write_text("2"), lambda: (other / "added").touch(),
+                       lambda: (link.unlink(), link.symlink_to(tmp_path / "third"))):
+            shutil.copytree(folder, other, dirs_exist_ok=True)
+            (tmp_path / "third").mkdir(exist_ok=True)
+            change()
+            status = json.loads(dvc(repository, "status", "--json", "extract_slices"))
+            assert status["extract_slices"] == [{"changed deps": {"data/raw/curvas": "modified"}}]
     finally:
         (repository / "params.yaml").write_text(before)
         (repository / "dvc.lock").write_text(lock)
@@ -386,6 +397,20 @@ def test_editing_the_report_reruns_the_report_alone(repository):
 
 def test_editing_runtime_reruns_nothing(repository):
     assert stale_after(repository, lambda values: values["runtime"].update(threads=7)) == set()
+
+
+def test_a_key_that_no_stage_reads_is_checked_before_all_others(repository):
+    """`dvc exp run -S +key=value` adds a key; nothing but the check would notice a misspelt one."""
+    before = (repository / "params.yaml").read_text()
+    (repository / "params.yaml").write_text(before + "evaluat: {bootstrap: 7}\n")
+    try:
+        assert set(json.loads(dvc(repository, "status", "--json"))) == {"check_params"}
+        result = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=repository, capture_output=True, text=True,
+                                check=False, env={**os.environ, "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"})
+    finally:
+        (repository / "params.yaml").write_text(before)
+    assert result.returncode != 0 and "unknown parameter `evaluat`; known are:" in result.stderr + result.stdout
+    assert all("check_params" in upstream(name) for name in STAGES if name != "check_params")
 
 
 def test_every_parameter_is_declared_by_some_stage(repository):

@@ -39,7 +39,7 @@ class Box:
 
 
 BOXES = (
-    Box("Simulate scans", ("simulate_scans", "simulate_effects"), 0, 0),
+    Box("Check, simulate", ("check_params", "simulate_scans", "simulate_effects"), 0, 0),
     Box("Extract slices", ("extract_slices",), 1, 0),
     Box("Split by patient", ("split_patients",), 2, 0),
     Box("Draw anomalies", ("draw_anomalies", "cut_patches"), 3, 0),

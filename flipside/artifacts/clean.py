@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from flipside.core.files import atomic_folder, new_memmap
+from flipside.core.index_tables import read_index
 from flipside.core.store import StoreError
 
 
@@ -43,7 +44,7 @@ def read_clean(path: Path | str, slice_ids: Sequence[str] | pd.Series) -> np.nda
     path, remedy = Path(path), "run `dvc repro draw_anomalies`"
     if not (path / "index.csv").is_file():
         raise FileNotFoundError(f"{path}/index.csv not found: {remedy}")
-    known = pd.read_csv(path / "index.csv", dtype={"slice_id": str})["slice_id"]
+    known = read_index(path / "index.csv")["slice_id"]
     if known.empty:
         return None
     at = pd.Index(known).get_indexer(list(slice_ids))

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from flipside.core.files import atomic_folder, read_json, write_json
+from flipside.core.index_tables import read_index
 
 CALLED_ABNORMAL = 0.5  # probability from which on a classifier calls a slice abnormal
 
@@ -79,7 +80,7 @@ class Explanations:
             raise FileNotFoundError(f"{path}/attribution.npy not found: run `dvc repro explain@{path.name}`")
         arrays = {file.stem: np.load(file, mmap_mode="r") for file in sorted(path.glob("*.npy"))}
         return cls(arrays.pop(ATTRIBUTION.name), arrays.pop(COUNTERFACTUAL.name, None),
-                   pd.read_csv(path / "index.csv", dtype={"slice_id": str}), read_json(path / "timing.json"), arrays)
+                   read_index(path / "index.csv"), read_json(path / "timing.json"), arrays)
 
     @property
     def abnormal(self) -> np.ndarray | None:

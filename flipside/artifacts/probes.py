@@ -13,6 +13,7 @@ from pydantic import Field, PositiveInt
 
 from flipside.core import paths
 from flipside.core.files import atomic_folder
+from flipside.core.index_tables import read_index
 from flipside.core.params import Params
 
 
@@ -44,7 +45,7 @@ class Probes:
             file = Path(paths.PROBES) / f"{name}.csv"
             if not file.is_file():
                 raise FileNotFoundError(f"{file} not found: run `dvc repro probe_inpainter`")
-            tables[name] = pd.read_csv(file, dtype={"slice_id": str})
+            tables[name] = read_index(file)
         return cls(**tables)
 
     def write(self) -> None:

@@ -33,12 +33,14 @@ def init(
     from flipside.cli.proposals import writing
     from flipside.cli.proposals.description import describe, guess_modality
     from flipside.core.params import ParamsError
+    from flipside.scans.layout import refuse_linked_folders
 
     name = name or re.sub(r"[^a-z0-9]+", "_", folder.resolve().name.lower()).strip("_")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         raise ParamsError(f"{name!r} is no name for a data set: give --name with letters, digits and _")
     if not folder.is_dir():
         raise ParamsError(f"{folder} is no folder")
+    refuse_linked_folders(name, folder)
     survey = surveys.look_at(folder)
     print(f"{folder} holds {survey.in_words()}.\n")
     proposal = choose(survey, None if table is None else table_in(folder, table), healthy or [])
@@ -62,16 +64,15 @@ def init(
     for error in description.failed[:3]:
         print(f"warning: {error}")
     if description.failed:
-        print(f"warning: {len(description.failed)} of the scans that were tried can't be read; with extract.on_error: skip "
-              "they are left out, else the first one stops the run")
+        print(f"warning: {len(description.failed)} of the scans that were tried can't be read; with extract.on_error: "
+              "skip they are left out, else the first one stops the run")
     if description.failed and not description.lows:
         raise ParamsError("no scan that was tried could be read: nothing was written")
     if survey.others:
         print(f"note: {len(survey.others)} files of other kinds are left out, such as {survey.others[0]}")
     print(f"\n{writing.block_text(name, block, guesses)}")
     linked = writing.link_data(folder, name)
-    values = writing.profile_values(name, proposal, modality, max(description.highs))
-    profile = writing.write_profile(name, values)
+    profile = writing.write_profile(name, writing.profile_values(name, proposal))
     writing.write_block(name, block, guesses)
     print(f"Written: the block above into datasets.yaml, {profile}, {linked}. Look at each guess, then:\n\n"
           f"  flipside profile {name}    # params.yaml for this data set\n"
@@ -110,8 +111,8 @@ def choose(survey: Survey, table: PurePosixPath | None, healthy: list[str]) -> P
                 return proposal
             reasons.append(proposal)
     if survey.dicom:
-        reasons.append(f"{len(survey.dicom)} DICOM files, but no labels: make a table with a row for each series (the path "
-                       "of its folder) or image, and the columns path and label (and mask, for masks in NIfTI)")
+        reasons.append(f"{len(survey.dicom)} DICOM files, but no labels: make a table with a row for each series (the "
+                       "path of its folder) or image, and the columns path and label (and mask, for masks in NIfTI)")
     raise ParamsError("no layout fits, nothing was written. " + ". ".join(reasons) + ". A CSV in the folder with the "
                       "columns path and label (0 healthy, 1 abnormal) always does")
 

@@ -76,7 +76,8 @@ def find_identical(sha256: np.ndarray, labels: np.ndarray, given_split: np.ndarr
     validation image before a training one, else the first.
     Copies with different labels are all dropped: nothing says which label is right.
     """
-    table = pd.DataFrame({"sha256": sha256, "label": labels, "rank": [RANK.get(part, len(RANK)) for part in given_split]})
+    ranks = [RANK.get(part, len(RANK)) for part in given_split]
+    table = pd.DataFrame({"sha256": sha256, "label": labels, "rank": ranks})
     table = table[table.duplicated("sha256", keep=False)]
     extra, conflicting, groups = [], [], []
     for _, copies in table.groupby("sha256", sort=False):

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from flipside.core.files import read_json
+from flipside.core.index_tables import read_index
 from flipside.scans.geometry import Geometry
-
-TEXT_COLUMNS = {"slice_id": str, "scan_id": str, "patient_id": str, "sha256": str, "source_file": str}
 
 MANIFEST_KEYS = ("dataset", "anomalies", "lesion_threshold_px", "modality", "channels")
 
@@ -51,8 +50,8 @@ class Extracted:
                 raise SelectionError(f"{path / name} not found: run `dvc repro extract_slices`")
         images, organ, lesion = (np.load(path / f"{name}.npy", mmap_mode="r") for name in ("images", "organ", "lesion"))
         clean = np.load(path / "clean.npy", mmap_mode="r") if (path / "clean.npy").is_file() else None
-        index = pd.read_csv(path / "index.csv", dtype=TEXT_COLUMNS)
-        scans = pd.read_csv(path / "scans.csv", dtype={"scan_id": str, "patient_id": str, "given_split": str})
+        index = read_index(path / "index.csv")
+        scans = read_index(path / "scans.csv")
         manifest = read_json(path / "manifest.json")
         missing = [key for key in MANIFEST_KEYS if key not in manifest]
         if missing:
@@ -62,5 +61,4 @@ class Extracted:
         if shapes != {(len(index), *images.shape[-2:])}:
             raise SelectionError(f"{path}: images {images.shape}, organ {organ.shape}, lesion {lesion.shape} and "
                                  f"{len(index)} index rows don't agree")
-        scans["given_split"] = scans["given_split"].fillna("")
         return cls(images, organ, lesion, clean, index, scans, manifest, path)

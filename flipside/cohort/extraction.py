@@ -81,7 +81,8 @@ def extract(dataset: str, layout: Layout, params: ExtractParams, image_size: Ima
     index: list[dict] = []
     scans: list[dict] = []
     foreground: dict[str, np.ndarray] = {}
-    left_out = [_without_label(found, layout, params.patient_salt) for found in found_scans if found.class_label is None]
+    left_out = [_without_label(found, layout, params.patient_salt) for found in found_scans
+                if found.class_label is None]
     left_out += [_left_out(error, found, layout, params.patient_salt) for found, error in others]
     unread = 0
     without_organ: list[str] = []

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from flipside.core.files import atomic_folder, file_digest, naming_a_full_disk, new_memmap, write_json
+from flipside.core.index_tables import read_index
 
 INDEX_COLUMNS = [
     "slice_id",  # unique name of the slice
@@ -38,7 +39,6 @@ INDEX_COLUMNS = [
     "organ_px",  # on the native grid
     "source_file",  # relative to the data set's root
 ]
-TEXT_COLUMNS = ("slice_id", "source_slice_id", "scan_id", "patient_id")
 
 
 class StoreError(ValueError):
@@ -62,7 +62,7 @@ class SliceStore:
                 raise StoreError(f"{path / name} not found: run the preparation first (`dvc repro draw_anomalies`)")
         images = np.load(path / "images.npy", mmap_mode="r")
         organ = np.load(path / "organ.npy", mmap_mode="r")
-        index = pd.read_csv(path / "index.csv", dtype=dict.fromkeys(TEXT_COLUMNS, str))
+        index = read_index(path / "index.csv")
         missing = [column for column in INDEX_COLUMNS if column not in index]
         if missing:
             raise StoreError(f"{path}/index.csv lacks the columns {missing}")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from flipside.core.index_tables import read_index
 from flipside.core.params import Params
 from flipside.core.paths import EXTRACTED
 from flipside.masks.extraction.thresholds import MaskError, Policy
@@ -50,7 +51,7 @@ def read_geometries(scan_ids: pd.Series) -> dict[str, Geometry]:
     file = Path(EXTRACTED) / "scans.csv"
     if not file.is_file():
         raise FileNotFoundError(f"{file} not found: run `dvc repro extract_slices`")
-    scans = pd.read_csv(file, dtype={"scan_id": str}).set_index("scan_id")["geometry"]
+    scans = read_index(file).set_index("scan_id")["geometry"]
     unknown = sorted(set(scan_ids) - set(scans.index))
     if unknown:
         raise MaskError(f"{file} lacks {len(unknown)} scans of the slice store (first: {unknown[0]}): "

@@ -13,6 +13,7 @@ from flipside.artifacts.clean import read_clean
 from flipside.artifacts.explanations import Explanations
 from flipside.artifacts.truth import open_truth
 from flipside.core import paths
+from flipside.core.index_tables import read_index
 from flipside.core.store import SliceStore
 from flipside.metrics.evaluation import EvaluationError
 
@@ -168,7 +169,7 @@ class MethodArtifacts:
         folder = Path("data/masks") / self.method
         if not (folder / "thresholds.json").is_file():
             raise EvaluationError(f"{folder} not found or incomplete: run `dvc repro extract_masks@{self.method}`")
-        slice_ids = pd.read_csv(folder / "index.csv", dtype={"slice_id": str})["slice_id"]
+        slice_ids = read_index(folder / "index.csv")["slice_id"]
         if not slice_ids.equals(self.explanations.index["slice_id"]):
             raise EvaluationError(f"method {self.method}: the slices of {folder}/index.csv are not those of its "
                                   f"explanations: run `dvc repro extract_masks@{self.method}`")
@@ -179,7 +180,7 @@ class MethodArtifacts:
         file = Path("data") / folder / f"{self.method}.csv"
         if not file.is_file():
             raise EvaluationError(f"{file} not found: run `dvc repro {stage}`")
-        found = pd.read_csv(file, dtype={"slice_id": str})
+        found = read_index(file)
         return found[columns].to_numpy(float)[self.positions(found["slice_id"], str(file), stage)]
 
 

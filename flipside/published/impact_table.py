@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from flipside.artifacts.explanations import Explanations
+from flipside.core.index_tables import read_index
 from flipside.metrics.families.saliency import PERCENTILES, overlap_coefficient, percentile_masks
 from flipside.metrics.families.supervision import STRONG
 from flipside.metrics.statistics import cluster_means, holm, paired_p
@@ -26,7 +27,7 @@ PUBLISHED = {
 
 def impact_table(strongly_supervised: bool) -> str:
     """reports/impact.md of those of its methods that were measured, from reports/cases.csv and their maps."""
-    cases = pd.read_csv("reports/cases.csv", dtype={"method": str, "slice_id": str, "patient_id": str})
+    cases = read_index("reports/cases.csv")
     methods = [name for name in (OURS, *OTHERS) if name in set(cases["method"])]
     cases = cases[cases["method"].isin(methods)].dropna(subset=["hausdorff_mm_p50"])  # lesion slices
     if OURS in methods and len(methods) > 1 and len(cases):

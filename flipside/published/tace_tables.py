@@ -13,6 +13,7 @@ import pandas as pd
 from flipside.artifacts.explanations import CALLED_ABNORMAL
 from flipside.core import paths
 from flipside.core.files import read_json
+from flipside.core.index_tables import read_index
 from flipside.core.params import ParamsError, read_params, value_at
 from flipside.metrics.evaluation import EvaluationError
 from flipside.metrics.statistics import paired_p, wilson_interval
@@ -47,7 +48,7 @@ def tace_table(number: int) -> str:
     methods = [name for name in METHODS if name in value_at(read_params(), "methods")]
     if not methods:
         raise ParamsError(f"params.yaml: `methods` has none of {', '.join(METHODS)}, which TACE's tables compare")
-    cases = pd.read_csv(paths.CASES, dtype={"method": str, "slice_id": str})
+    cases = read_index(paths.CASES)
     cases = cases[(cases["f_x"] >= CALLED_ABNORMAL) & cases["method"].isin(methods)]
     if cases.empty:
         raise EvaluationError(f"{paths.CASES} has no test slice that the classifier calls abnormal, so there is no "
@@ -106,7 +107,7 @@ def of_reconstructions(own: pd.DataFrame, method: str) -> str:
     file = Path(f"data/explanations/{method}/index.csv") if method == "stylex" else LATENTS
     if not file.is_file():
         return "–"
-    reconstructed = pd.read_csv(file, dtype={"slice_id": str})[["slice_id", "f_reconstruction"]].dropna()
+    reconstructed = read_index(file)[["slice_id", "f_reconstruction"]].dropna()
     both = own.merge(reconstructed, on="slice_id", validate="one_to_one")
     if len(both) < len(own):
         raise EvaluationError(f"{file} lacks {len(own) - len(both)} slices of {paths.CASES}: run `dvc repro`")
@@ -143,7 +144,7 @@ def table_3(tables: dict[str, pd.DataFrame]) -> str:
             lines.append([METHODS[method], "not run", *["–"] * 4, published])
             continue
         timing = read_json(f"data/explanations/{method}/timing.json")
-        index = pd.read_csv(f"data/explanations/{method}/index.csv")
+        index = read_index(f"data/explanations/{method}/index.csv")
         searched = int(((index["f_x"] >= CALLED_ABNORMAL) | (index["steps"] > 0)).sum())
         before = inversion_seconds(method)
         seconds = before + (timing["seconds"] - before * timing["images"]) / searched

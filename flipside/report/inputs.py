@@ -13,6 +13,7 @@ from flipside.artifacts.explanations import Explanations
 from flipside.artifacts.truth import open_truth
 from flipside.core import paths
 from flipside.core.files import read_json
+from flipside.core.index_tables import read_index
 from flipside.core.params import SECTIONS, read_datasets, read_params, value_at
 from flipside.core.store import SliceStore
 from flipside.metrics import populations, subgroups
@@ -120,14 +121,13 @@ def read_inputs(params: ReportParams) -> ReportInputs:
     """
     parameters = read_params() | read_datasets()
     metrics: Metrics = read_json(needed("reports/metrics.json", "evaluate"))
-    cases = pd.read_csv(needed("reports/cases.csv", "evaluate"),
-                        dtype={"method": str, "slice_id": str, "scan_id": str, "patient_id": str})
+    cases = read_index(needed("reports/cases.csv", "evaluate"))
     store = SliceStore.open("data/slices")
     masked = bool((cases["lesion_px"] > 0).any())
     rank_by = params.rank_by if masked else params.rank_by_without_masks
     curves = pd.DataFrame(columns=["method", "threshold", "iou"])
     if masked:
-        curves = pd.read_csv(needed("reports/curves/thresholds.csv", "evaluate"), dtype={"method": str})
+        curves = read_index(needed("reports/curves/thresholds.csv", "evaluate"))
     methods = {name: read_json(needed(f"{paths.explanations(name)}/parameters.json", f"explain@{name}"))
                for name in metrics}
     results = {name: _read_result(name, metrics[name], params, cases, masked, methods[name]["needs"])
@@ -207,7 +207,7 @@ def _read_attributes(needs: str) -> FoundAttributes | None:
         return None
     generator = Path(needs).name
     folder, stage = f"reports/training/{generator}_attributes", f"find_attributes@{generator}"
-    table = pd.read_csv(needed(f"{folder}/attributes.csv", stage), dtype={"example": str})
+    table = read_index(needed(f"{folder}/attributes.csv", stage))
     return FoundAttributes(table, np.load(needed(f"{folder}/strip.npy", stage)))
 
 
@@ -220,7 +220,7 @@ def _read_inpainter() -> tuple[dict[str, float], pd.DataFrame] | None:
 
 
 def _read_table(path: str, columns: list[str], stage: str) -> pd.DataFrame:
-    table = pd.read_csv(needed(path, stage), dtype={"method": str})
+    table = read_index(needed(path, stage))
     if absent := [name for name in columns if name not in table]:
         raise ValueError(f"{path} has no column {', '.join(absent)}; found {', '.join(table)}: run `dvc repro {stage}`")
     return table

@@ -6,6 +6,7 @@ Each layout is one file in `layouts/` with one subclass of `Layout`; nothing els
 from __future__ import annotations
 
 import abc
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -171,6 +172,18 @@ class Layout(Params, abc.ABC):
                 raise DatasetError(f"{seen[scan.name].path} and {scan.path} are both named {scan.name!r}: make the "
                                    f"pattern of datasets.{dataset} tell them apart")
             seen[scan.name] = scan
+
+
+def refuse_linked_folders(dataset: str, watched: Path) -> None:
+    """Raises DatasetError where a folder below `watched` is a link: DVC looks behind that folder's own link and links
+    to files, but not behind others, so that changes there would make no slice stale."""
+    for parent, folders, _ in os.walk(watched):
+        links = sorted(name for name in folders if (Path(parent) / name).is_symlink())
+        if links:
+            link = Path(parent) / links[0]
+            raise DatasetError(f"datasets.{dataset}: {readable(str(link))} is a link to a folder, behind which DVC "
+                               f"doesn't look. Link {watched} itself to one folder, or link the files: `rm {link}; "
+                               f"cp -rs {os.path.realpath(link)} {link}`")
 
 
 def patient_in(text: str, pattern: str, path: Path) -> str:

@@ -131,18 +131,18 @@ def _shown(path: Path, page: tifffile.TiffPage, samples: np.ndarray, bits: int) 
     kind = _name(page.photometric)
     if samples.dtype.kind not in "buif":
         raise ReadError(path, f"holds {samples.dtype} samples", "Save it with whole or floating-point grey values")
-    samples = samples.astype(np.uint8) if samples.dtype == bool else samples
-    if kind == "RGB" or (kind == "YCBCR" and "JPEG" in _name(page.compression)):  # whose decoder makes RGB of it
-        return _without_alpha(path, samples), bits
-    grey = _without_alpha(path, samples)
-    if kind == "MINISBLACK" and grey.ndim == 2:
-        return grey, bits
-    if kind == "MINISWHITE" and grey.ndim == 2:
+    colour = kind == "RGB" or (kind == "YCBCR" and "JPEG" in _name(page.compression))  # whose decoder makes RGB of it
+    if not colour and kind not in ("MINISBLACK", "MINISWHITE", "PALETTE"):
+        raise ReadError(path, f"is in the colours {kind}, expected grey or RGB", "Save it as a grey or RGB picture")
+    grey = _without_alpha(path, samples.astype(np.uint8) if samples.dtype == bool else samples)
+    if (grey.ndim == 3) != colour:
+        raise ReadError(path, f"has {page.samplesperpixel} channels, but the colours {kind}", DAMAGED)
+    if kind == "MINISWHITE":
         if grey.dtype.kind != "u":
             raise ReadError(path, f"is white at zero with {grey.dtype} samples, which no standard defines",
                             "Save it with black at zero (PhotometricInterpretation 1)")
         return np.asarray((2**bits - 1) - grey, grey.dtype), bits
-    if kind == "PALETTE" and grey.ndim == 2:
+    if kind == "PALETTE":
         colours = np.asarray(page.colormap)  # (3,2**bits) of 16 bits
         for step in (257, 256, 1):  # 8-bit colours are written as v * 257, by some programs as v * 256 or as they are
             if not (colours % step).any() and (colours // step).max() <= 255:
@@ -151,8 +151,7 @@ def _shown(path: Path, page: tifffile.TiffPage, samples: np.ndarray, bits: int) 
         else:
             bits = 16
         return np.moveaxis(colours[:, grey], 0, -1), bits
-    raise ReadError(path, f"is in the colours {kind} with {samples.shape[2] if samples.ndim == 3 else 1} channels, "
-                    "expected grey or RGB", "Save it as a grey or RGB picture")
+    return grey, bits
 
 
 def _name(number: int) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 
 from flipside.scans.geometry import Geometry, GeometryError, from_slices, grids_agree, to_slices
+from flipside.scans.nifti_header import contradiction
 from flipside.scans.pixels import gather
 
 DEFLATE_LIMIT = 1032  # deflate never packs tighter (zlib's documentation)
@@ -77,7 +78,7 @@ def read_nifti(path: Path) -> Volume:
 
     Raises ReadError for another format, a header without its data, data that are fewer or more than the header says,
     a wrong checksum (.gz), four dimensions, colour or complex voxels, and a header that doesn't say where the patient's
-    right is.
+    right is or contradicts itself.
     """
     remedy = "Get the file again, or leave it out with extract.on_error: skip"
     with refusing(path, remedy):
@@ -149,9 +150,14 @@ def _nifti_geometry(path: Path, image: nib.Nifti1Pair) -> Geometry:
     if unit not in ("mm", "unknown"):
         raise ReadError(path, f"measures in {unit}, expected mm", "Save it with an affine in mm")
     try:
-        return Geometry.of_volume(shape[:3], image.affine)
+        geometry = Geometry.of_volume(shape[:3], image.affine)
     except GeometryError as error:
         raise ReadError(path, str(error), "Set its sform to the scanner's orientation") from None
+    against = contradiction(image)
+    if against:
+        raise ReadError(path, against, "Get the file again from its source, or set sform, qform and pixdim to what is "
+                        "right")
+    return geometry
 
 
 def read_nifti_labels(path: Path, geometry: Geometry, image_path: Path | str) -> np.ndarray:

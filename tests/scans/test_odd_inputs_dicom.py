@@ -1,4 +1,4 @@
-"""The small DICOM inputs of `odd_inputs`, each extracted with its own block: its right value, or its sentence.
+"""The small DICOM inputs of `odd_inputs`, each read with its own block: its right value, or its sentence.
 
 Kinds, not files: the other tests here make the same faults anew, in another form.
 """
@@ -13,6 +13,7 @@ from flipside.cohort.extracted import Extracted
 from flipside.cohort.extraction import ExtractParams, extract
 from flipside.scans.layouts import DatasetParams
 from flipside.scans.readers import ReadError
+from flipside.scans.scan import Scan
 from tests.scans.scans_fixture import CT, DATA, EXTRACT, SERIES, TABLE, needs_data, write_series, write_slice
 
 
@@ -23,9 +24,19 @@ def extracted(folder, block: dict, **changes) -> Extracted:
     return Extracted.open(folder)
 
 
-def odd(folder, name: str) -> Extracted:
+def block_of(name: str) -> dict:
     block = yaml.safe_load((DATA / f"odd_inputs/{name}/block.yaml").read_text())["x"]
-    return extracted(folder, block | {"root": str(DATA / f"odd_inputs/{name}" / block["root"])})
+    return block | {"root": str(DATA / f"odd_inputs/{name}" / block["root"])}
+
+
+def read(name: str) -> list[Scan]:
+    layout = DatasetParams.model_validate(block_of(name)).root
+    return [layout.read_scan(found, "salt") for found in layout.find_scans("x")]
+
+
+def values_of(scan: Scan) -> np.ndarray:
+    """All slices in the scan's units, (Z,R,C)."""
+    return np.stack([scan.volume.slice(z) for z in range(len(scan.volume.stored))])
 
 
 @needs_data
@@ -39,31 +50,32 @@ def odd(folder, name: str) -> Extracted:
     ("scout_alone", 1, 4, (0.5, 0.75, 5), {100, 101, 102, 103}),
     ("upper_case_dcm", 1, 8, (0.5, 0.75, 5), set(range(100, 108))),
 ])
-def test_read_right(tmp_path, name, scans, slices, spacing, values):
-    got = odd(tmp_path, name)
-    assert got.manifest["counts"]["scans"] == scans and len(got.index) == slices
-    assert tuple(got.index[["spacing_row_mm", "spacing_col_mm", "spacing_z_mm"]].iloc[0]) == pytest.approx(spacing)
+def test_read_right(name, scans, slices, spacing, values):
+    got = read(name)
+    assert len(got) == scans and sum(len(scan.volume.stored) for scan in got) == slices
+    assert got[0].spacing_mm == pytest.approx(spacing)
     if values is not None:
-        assert set(np.unique(got.images)) == values
+        assert set(np.concatenate([np.unique(values_of(scan)) for scan in got])) == values
 
 
 @needs_data
 def test_rescale_missing_in_some_is_refused(tmp_path):
     with pytest.raises(ReadError, match="3.dcm: has no RescaleSlope and RescaleIntercept, unlike 5 of the volume's 6"):
-        odd(tmp_path, "rescale_missing_in_some")
+        extracted(tmp_path, block_of("rescale_missing_in_some"))
 
 
 @needs_data
 def test_values_beyond_counts(tmp_path):
-    assert odd(tmp_path / "tilt", "gantry_tilt_volume").scans["lesion_volume_mm3"][0] == pytest.approx(290.0, abs=0.05)
-    padded = odd(tmp_path / "padding", "padding_monochrome1").images[0]
+    tilted = extracted(tmp_path / "tilt", block_of("gantry_tilt_volume"))
+    assert tilted.scans["lesion_volume_mm3"][0] == pytest.approx(290.0, abs=0.05)
+    padded = values_of(read("padding_monochrome1")[0])
     assert padded.min() == 95 and padded.max() == 1095
-    volumes = odd(tmp_path / "two", "interleaved_acquisitions")
-    assert list(volumes.scans["scan_id"]) == ["s_acquisition_1", "s_acquisition_2"]
-    assert [set(np.unique(images)) for images in (volumes.images[:6], volumes.images[6:])] == [{50}, {300}]
-    scout = odd(tmp_path / "scout", "scout_alone").manifest["left_out"]
+    volumes = read("interleaved_acquisitions")
+    assert [scan.scan_id for scan in volumes] == ["s_acquisition_1", "s_acquisition_2"]
+    assert [set(np.unique(values_of(scan))) for scan in volumes] == [{50}, {300}]
+    scout = extracted(tmp_path / "scout", block_of("scout_alone")).manifest["left_out"]
     assert scout == [{"file": "scout/1.dcm", "reason": "is a localizer (ImageType LOCALIZER)"}]
-    rois = odd(tmp_path / "rois", "cbis_rois").manifest["left_out"]
+    rois = extracted(tmp_path / "rois", block_of("cbis_rois")).manifest["left_out"]
     assert len(rois) == 2 and all("'ROI mask file path'" in entry["reason"] for entry in rois)
 
 

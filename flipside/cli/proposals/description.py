@@ -33,7 +33,8 @@ class Description:
         """Lines of a name and what there is."""
         values = "none could be read"
         if self.lows:
-            values = f"{min(self.lows):g} to {max(self.highs):g}; a scan's own: {_range(self.lows)} to {_range(self.highs)}"
+            values = (f"{min(self.lows):g} to {max(self.highs):g}; a scan's own: {_range(self.lows)} to "
+                      f"{_range(self.highs)}")
         return [("sizes", _commonest(self.sizes)), ("spacings", _commonest(self.spacings)), ("values", values)]
 
 

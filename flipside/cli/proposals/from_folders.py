@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from flipside.cli.proposals.proposal import Proposal
 from flipside.cli.proposals.survey import Survey, bare
 from flipside.cli.proposals.words import MASKS, PARTS, classes_of, patient_pattern
+from flipside.scans.patterns import masks_among
 from flipside.scans.picture_files import decode_picture
 from flipside.scans.readers import ReadError
 
@@ -27,15 +28,13 @@ def propose_classes(survey: Survey, healthy: list[str]) -> Proposal | str:
     depth = depths.most_common(1)[0][0]
     pictures = [path for path in survey.pictures if len(path.parts) == depth]
     levels = [{path.parts[level] for path in pictures} for level in range(depth - 1)]
-    level = next((i for i, names in enumerate(levels) if len(names) <= MOST_CLASSES and classes_of(names, healthy)), None)
+    level = next((i for i, names in enumerate(levels)
+                  if len(names) <= MOST_CLASSES and classes_of(names, healthy)), None)
     if level is None:
-        names = [f"{len(names)} ({', '.join(sorted(names)[:4])}{', …' if len(names) > 4 else ''})" for names in levels]
-        return (f"pictures lie in the folders {'; below them '.join(names)}, and no name says what is healthy; say it with "
-                "--healthy NAME" if names else "pictures lie in the folder itself, without a label")
-    masks = [path for path in pictures if MASKS.search(bare(path.name))]
-    if masks:
-        return (f"{len(masks)} files seem to be masks beside the pictures, such as {masks[0]}: make a table with the "
-                "columns path, label and mask")
+        told = [f"{len(names)} ({', '.join(sorted(names)[:4])}{', …' if len(names) > 4 else ''})" for names in levels]
+        return (f"pictures lie in the folders {'; below them '.join(told)}, and no name says what is healthy; say it "
+                "with --healthy NAME" if told else "pictures lie in the folder itself, without a label")
+    masks = [path for path, _ in masks_among([survey.folder / path for path in pictures])]
     classes = classes_of(levels[level], healthy)
     block: dict = {"layout": "class_folders", "classes": classes}
     parts, split = [], None
@@ -51,13 +50,25 @@ def propose_classes(survey: Survey, healthy: list[str]) -> Proposal | str:
     if split:
         block["splits"] = split
     proposal = Proposal(block, has_split=split is not None)
+    if masks:
+        block["leave_out"] = sorted({"/".join([*parts, f"{{case}}{_mask_ending(path)}*.*"]) for path in masks})
+        proposal.guesses["leave_out"] = (f"{len(masks)} files seem to be masks beside the pictures, such as "
+                                         f"{masks[0].relative_to(survey.folder)}; a table with a column mask uses them")
+        pictures = [path for path in pictures if survey.folder / path not in set(masks)]
     if not healthy:
         proposal.guesses["classes"] = "by the folders' names; --healthy says it otherwise"
-    if depths.total() > len(pictures):
-        other = next(path for path in survey.pictures if len(path.parts) != depth)
-        proposal.notes.append(f"{depths.total() - len(pictures)} pictures that lie elsewhere are left out, such as {other}")
+    elsewhere = [path for path in survey.pictures if len(path.parts) != depth]
+    if elsewhere:
+        proposal.notes.append(f"{len(elsewhere)} pictures that lie elsewhere are left out, such as {elsewhere[0]}")
     _patient(proposal, [bare(path.name) for path in pictures])
     return proposal
+
+
+def _mask_ending(path: Path) -> str:
+    """What tells a mask from its picture in its name: `_mask` of `7_mask_1.png`."""
+    words = MASKS.search(path.stem)
+    start = words.start() if words else len(path.stem)
+    return path.stem[max(start - 1, 0):words.end() if words else None]
 
 
 def propose_masks(survey: Survey) -> Proposal | str:
@@ -80,8 +91,8 @@ def propose_masks(survey: Survey) -> Proposal | str:
                                  "ignored": "any"}, {"lesion": told}, has_masks=True)
             lone = set(folders[folder]) - {name.removesuffix(affix) for name in folders[mask_folder]}
             if lone:
-                return (f"{len(lone)} of {len(folders[folder])} pictures of {folder} have no mask in {mask_folder}, such "
-                        f"as {sorted(lone)[0]}: make a table with the columns path, label and mask")
+                return (f"{len(lone)} of {len(folders[folder])} pictures of {folder} have no mask in {mask_folder}, "
+                        f"such as {sorted(lone)[0]}: make a table with the columns path, label and mask")
             _patient(proposal, list(folders[folder]))
             return proposal
     return "no folder with masks of another folder's pictures"

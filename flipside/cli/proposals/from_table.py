@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import pandas as pd
 
@@ -136,6 +136,7 @@ def _split_column(proposal: Proposal, rows: pd.DataFrame, columns: list[str]) ->
     for column in columns:
         values = set(rows[column])
         if re.search(SPLITS, column, re.IGNORECASE) and values and all(value.lower() in PARTS for value in values):
-            proposal.block |= {"split_column": column, "splits": {value: PARTS[value.lower()] for value in sorted(values)}}
-            proposal.has_split = {"train", "test"} <= set(proposal.block["splits"].values())
+            splits = {value: PARTS[value.lower()] for value in sorted(values)}
+            proposal.block |= {"split_column": column, "splits": splits}
+            proposal.has_split = {"train", "test"} <= set(splits.values())
             return

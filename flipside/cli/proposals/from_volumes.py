@@ -31,8 +31,8 @@ def propose_volumes(survey: Survey) -> Proposal | str:
         images = [pattern for pattern in common if pattern not in labels]
         if labels and images:
             return _proposal(survey, images, labels, common, cases)
-    return (f"{len(survey.volumes)} NIfTI files, such as {survey.volumes[0]}, but no labels of lesions beside them: make a "
-            "table with the columns path and label")
+    return (f"{len(survey.volumes)} NIfTI files, such as {survey.volumes[0]}, but no labels beside them: make "
+            "a table with the columns path and label")
 
 
 def _by_folder(path: PurePosixPath) -> tuple[str, str]:

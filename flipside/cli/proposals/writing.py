@@ -53,11 +53,9 @@ def write_profile(name: str, values: dict[str, Any]) -> Path:
     return file
 
 
-def profile_values(name: str, proposal: Proposal, modality: str, highest: float) -> dict[str, Any]:
-    """What differs from the profile cpu. highest: the largest value seen."""
+def profile_values(name: str, proposal: Proposal) -> dict[str, Any]:
+    """What differs from the profile cpu."""
     values: dict[str, Any] = {"dataset": name}
-    if modality not in ("ct", "mr") and 1 < highest <= 255:
-        values["filter.window"] = [0, 255]
     if proposal.has_split:
         values["filter.use_given_split"] = True
     if not proposal.has_masks:
@@ -71,8 +69,8 @@ def link_data(folder: Path, name: str) -> str:
     if link.exists() and link.resolve() == folder.resolve():
         return f"{link} is the folder"
     if link.exists() or link.is_symlink():
-        raise ParamsError(f"{link} exists and leads to {link.resolve()}, not to {folder}: give another --name, or remove "
-                          "it")
+        raise ParamsError(f"{link} exists and leads to {link.resolve()}, not to {folder}: give another --name, or "
+                          "remove it")
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(folder.resolve())
     return f"{link} -> {folder.resolve()} (a link; nothing was copied)"

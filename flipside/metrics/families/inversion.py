@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from flipside.artifacts.explanations import CALLED_ABNORMAL
+from flipside.core.index_tables import read_index
 from flipside.metrics.evaluation import EvaluationError
 from flipside.metrics.family import Family, Metric
 from flipside.metrics.method_artifacts import MethodArtifacts
@@ -42,7 +43,7 @@ def inversion_metrics(model: str) -> dict[str, float]:
     file = Path(model) / "index.csv"
     if not file.is_file():
         raise EvaluationError(f"{file} not found: run `dvc repro invert@{Path(model).name}`")
-    slices = pd.read_csv(file)
+    slices = read_index(file)
     slices = slices[slices["split"] == "test"]
     kept = (slices["f_x"] >= CALLED_ABNORMAL) == (slices["f_reconstruction"] >= CALLED_ABNORMAL)
     return {"inversion_error": slices["absolute_error"].mean(), "inversion_decision_kept": kept.mean(),
