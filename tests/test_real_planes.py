@@ -25,8 +25,8 @@ BRATS = NIFTI | {
 
 def sliced(folder: Path, content: dict, size) -> Extracted:
     folder.mkdir(exist_ok=True)
-    extract("real", DatasetParams.model_validate(content).root, ExtractParams(**EXTRACT | {"foreground_samples": 5000}), size,
-            folder)
+    params = ExtractParams(**EXTRACT | {"foreground_samples": 5000})
+    extract("real", DatasetParams.model_validate(content).root, params, size, folder)
     return Extracted.open(folder)
 
 

@@ -172,7 +172,7 @@ def pictures(folder: Path, source: str, every: int, modality: str, size: int) ->
     ("gmic/images", 1, "mammography", (0.2, 0.7)), ("lgg/images", 150, "mr", (0.05, 0.6)),
     ("busi/images", 60, "ultrasound", (0.2, 0.7))])
 def test_real_pictures_come_out_right_without_a_flag(tmp_path, source, every, modality, grey):
-    """At most a hundredth of the foreground is cut off, and what is not black is grey in the mean (0 black, 1 white)."""
+    """At most a hundredth of the foreground is cut off; what is not black is grey in the mean (0 black, 1 white)."""
     got = pictures(tmp_path, source, every, modality, 128)
     images, windows = windowed(got, filters())
     found, warnings = measure_saturation(filters(), got, windows)
