@@ -56,7 +56,7 @@ def test_each_part_and_class_has_its_row(project):
         ("test", "healthy", 10), ("test", "abnormal", 10)]
     assert [len(row.shown) for row in sheet.rows] == [8, 8, 2, 2, 8, 8]
     assert sheet.facts["own sizes"] == "48 x 64 (64)" and sheet.facts["slices"].startswith("64 of 24 x 32 pixels")
-    assert sheet.facts["own pixels"] == "0.5 mm" and "20.0% above" in sheet.facts["window"]
+    assert sheet.facts["pixels"].startswith("of 1 mm") and "20.0% above" in sheet.facts["window"]
     for row in sheet.rows:
         has_outline = [(shown.picture == TRUE_POSITIVE).all(axis=-1).any() for shown in row.shown
                        if shown.name != "scan<1>"]

@@ -73,7 +73,8 @@ def test_b_four_contrasts_as_channels(project, tmp_path):  # noqa: F811
     output, block = init(tmp_path / "brats")
     assert block["image"] == [f"{{case}}/{name}.nii.gz" for name in names[:4]] and block["modality"] == "mr"
     assert "4 channels" in output
-    got = extracted("mine", 240, organ="nonzero")
+    assert block["organ"] == "nonzero"  # skull-stripped
+    got = extracted("mine", 240)
     assert got.images.shape[1:] == (4, 240, 240) and got.manifest["channels"] == list(names[:4])
     np.testing.assert_array_equal(placed(got, "case_1") > 0,
                                   np.asanyarray(nib.load(DATA / f"brats_case/{names[4]}.nii.gz").dataobj) > 0)

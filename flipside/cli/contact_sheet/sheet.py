@@ -117,7 +117,6 @@ def _facts(store: SliceStore, extracted: dict[str, Any], filtered: dict[str, Any
     sizes = Counter(f"{columns} x {rows}" for rows, columns in
                     zip(index["native_rows"], index["native_cols"], strict=True))
     rows, columns = store.organ.shape[1:]
-    spacing = _spread(index["spacing_row_mm"] / np.maximum(index["native_rows"] / rows, index["native_cols"] / columns))
     cut_off = filtered["saturation"]
     channels = "" if store.images.ndim == 3 else f", channels {', '.join(filtered['channels'])} (one is shown)"
     planes = ", ".join(f"{plane} ({count} scans)" for plane, count in extracted["planes"].items())
@@ -126,7 +125,9 @@ def _facts(store: SliceStore, extracted: dict[str, Any], filtered: dict[str, Any
                  f"{counts['slices']} slices",
         "slices": f"{len(index)} of {columns} x {rows} pixels{channels}; {(index['label'] == 0).sum()} healthy, "
                   f"{(index['label'] == 1).sum()} abnormal, {with_lesion.sum()} with a lesion's mask",
-        "own sizes": _most(sizes), "own pixels": f"{spacing} mm", "modality": extracted["modality"],
+        "own sizes": _most(sizes),
+        "pixels": f"of {_spread(index['spacing_row_mm'])} mm in the slices below",
+        "modality": extracted["modality"],
         **({"plane": planes} if (index["z"] > 0).any() else {}),
         "window": f"{window_text(filtered['window'])}; it cuts off {cut_off['black']:.1%} of the foreground below and "
                   f"{cut_off['white']:.1%} above",
