@@ -33,12 +33,14 @@ def init(
     from flipside.cli.proposals import writing
     from flipside.cli.proposals.description import describe, guess_modality
     from flipside.core.params import ParamsError
+    from flipside.scans.layout import refuse_linked_folders
 
     name = name or re.sub(r"[^a-z0-9]+", "_", folder.resolve().name.lower()).strip("_")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         raise ParamsError(f"{name!r} is no name for a data set: give --name with letters, digits and _")
     if not folder.is_dir():
         raise ParamsError(f"{folder} is no folder")
+    refuse_linked_folders(name, folder)
     survey = surveys.look_at(folder)
     print(f"{folder} holds {survey.in_words()}.\n")
     proposal = choose(survey, None if table is None else table_in(folder, table), healthy or [])
@@ -70,8 +72,7 @@ def init(
         print(f"note: {len(survey.others)} files of other kinds are left out, such as {survey.others[0]}")
     print(f"\n{writing.block_text(name, block, guesses)}")
     linked = writing.link_data(folder, name)
-    values = writing.profile_values(name, proposal, modality, max(description.highs))
-    profile = writing.write_profile(name, values)
+    profile = writing.write_profile(name, writing.profile_values(name, proposal))
     writing.write_block(name, block, guesses)
     print(f"Written: the block above into datasets.yaml, {profile}, {linked}. Look at each guess, then:\n\n"
           f"  flipside profile {name}    # params.yaml for this data set\n"

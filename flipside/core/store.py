@@ -29,7 +29,7 @@ INDEX_COLUMNS = [
     "draw",  # number of its synthetic anomaly's draw among those of its source, from 0
     "scan_id",
     "patient_id",  # salted hash where it comes from a DICOM header
-    "z",  # index of the slice in the scan, canonical RAS axis 2 (0 for single images)
+    "z",  # index of the slice in the scan, along the canonical RAS axis across its plane (0 for single images)
     "relative_height",  # 0 (lowest kept slice of the scan) .. 1 (highest)
     "spacing_row_mm",  # of one pixel of the store, not of the scan
     "spacing_col_mm",

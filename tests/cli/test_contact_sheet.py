@@ -36,10 +36,13 @@ def project(tmp_path, monkeypatch):
         write_store(Path("data/slices"), images, np.ones(images.shape, np.uint8), index)
         write_truth("data/truth", lesion)
         write_json(Path("data/slices/manifest.json"), {"dataset": "toy", "window": [0, 255], "warnings": ["too few"]})
-        write_json(Path("data/filtered/manifest.json"), {"window": [0, 255], "warnings": ["too few"], "dropped": []})
+        write_json(Path("data/filtered/manifest.json"), {
+            "window": [0, 255], "warnings": ["too few"], "dropped": [], "channels": ["image"],
+            "saturation": {"black": 0.01, "white": 0.2}})
         write_json(Path("data/extracted/manifest.json"), {
             "modality": "mr", "left_out": [{"file": name, "reason": "is torn"} for name in ("a.png", "b.png")],
-            "without_organ": [], "counts": {"scans": count, "found": count + 2, "patients": patients, "slices": count}}
+            "without_organ": [], "planes": {"axial": count},
+            "counts": {"scans": count, "found": count + 2, "patients": patients, "slices": count}}
             | manifest)
         return read_contact_sheet(seed=3)
 
@@ -53,6 +56,7 @@ def test_each_part_and_class_has_its_row(project):
         ("test", "healthy", 10), ("test", "abnormal", 10)]
     assert [len(row.shown) for row in sheet.rows] == [8, 8, 2, 2, 8, 8]
     assert sheet.facts["own sizes"] == "48 x 64 (64)" and sheet.facts["slices"].startswith("64 of 24 x 32 pixels")
+    assert sheet.facts["pixels"].startswith("of 1 mm") and "20.0% above" in sheet.facts["window"]
     for row in sheet.rows:
         has_outline = [(shown.picture == TRUE_POSITIVE).all(axis=-1).any() for shown in row.shown
                        if shown.name != "scan<1>"]
@@ -64,8 +68,7 @@ def test_it_says_what_to_look_at(project):
     for text in ("too few", "2 scans left out: is torn (a.png and others)", "val part has only 2 healthy slices",
                  "1 of 32 abnormal slices have no lesion"):
         assert text in told
-    assert told.count("too few") == 1 and "plain white" not in told and "names no patients" not in told
-    assert "plain white" in "\n".join(project(value=1.0).warnings)
+    assert told.count("too few") == 1 and "names no patients" not in told and "black" not in told
     assert "the slices are black" in "\n".join(project(value=-0.9).warnings)
     assert "names no patients" in "\n".join(project(patients=64).warnings)
 

@@ -80,7 +80,7 @@ def test_a_table_with_paths_and_labels(project, tmp_path):
         assert "# guess: " in line and line in output
     assert Path("data/raw/mine").resolve() == folder.resolve()
     assert yaml.safe_load(Path("profiles/mine.yaml").read_text()) == {
-        "extends": "cpu", "dataset": "mine", "filter.window": [0, 255], "filter.use_given_split": True}
+        "extends": "cpu", "dataset": "mine", "filter.use_given_split": True}
     apply_profile("mine")
 
 

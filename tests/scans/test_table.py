@@ -68,14 +68,18 @@ def test_volumes_series_and_pictures_in_one_table(mixed, tmp_path):
     labels = pd.Series(slice_labels(got.index, 0)).groupby(got.index["scan_id"]).agg(list).to_dict()
     assert labels == {"0": [0], "1": [1], "a": [0, 0, 1, 0], "one": [1], "study": [0] * 4}  # the mask says which slice
     assert by_scan["lesion_px"].sum().to_dict() == {"0": 0, "1": 0, "a": 7, "one": 0, "study": 0}
-    spacing = by_scan[["spacing_row_mm", "spacing_col_mm"]].first().round(4).to_dict("index")
-    assert spacing["0"] == {"spacing_row_mm": 0.5 * 8 / 16, "spacing_col_mm": 0.2 * 10 / 16}
-    assert spacing["1"] == {"spacing_row_mm": 1.0, "spacing_col_mm": 1.25}
-    assert spacing["a"] == {"spacing_row_mm": 0.5, "spacing_col_mm": 0.525}
     assert dict(zip(got.scans["scan_id"], got.scans["given_split"], strict=True)) == {
         "0": "val", "1": "val", "a": "train", "one": "train", "study": "test"}
     assert got.scans["patient_id"].is_unique  # hashes, also of what the table calls the patients
     assert not got.scans["patient_id"].isin(["p1", "p2", "p3", "HOSP-4711"]).any()
+
+
+def test_a_spacing_is_the_files_own_else_the_tables(mixed):
+    params = block(mixed, spacing_mm=[3, 4])
+    spacings = {found.name: params.read_scan(found, "salt").spacing_mm for found in params.find_scans("toy")}
+    assert {name: tuple(np.round(spacing, 4)) for name, spacing in spacings.items()} == {
+        "0": (0.5, 0.2, 1), "1": (2, 2, 1), "2": (3, 4, 1), "a": (0.8, 0.7, 2.5), "one": (0.5, 0.75, 1),
+        "study": (0.5, 0.75, 3)}
 
 
 def test_an_unknown_label_is_never_healthy(mixed, tmp_path):

@@ -16,6 +16,7 @@ from flipside.core.store import INDEX_COLUMNS, write_store
 from stages import evaluate, extract_masks
 
 SIZE, METHODS = 32, ("good", "blind")
+GOOD_RECORDS = {"randomisation": {"reason": "it explains with a generator"}}
 POLICIES = ("fixed", "otsu", "val", "oracle")
 SECTIONS = {
     "seed": 3, "strong_supervision": [],
@@ -60,7 +61,7 @@ def write_project(masks: bool = True):
               "peak_memory_gb": 0.1}
     good = np.clip(0.6 * lesion[rows] + 0.3 * generator.random(counterfactual.shape) ** 3, 0, 1)
     write_explanations("data/explanations/good", good, counterfactual.astype(np.float16), table, timing,
-                       records={"randomisation": {"reason": "it explains with a generator"}})
+                       records=GOOD_RECORDS)
     backwards = np.arange(len(rows))[::-1]  # the order of an explanation's slices is its own
     write_explanations("data/explanations/blind", generator.random(good.shape), None,
                        table.iloc[backwards].assign(f_x_cf=np.nan), timing, records={"randomisation": {

@@ -8,7 +8,7 @@ from flipside.artifacts.explanations import ABNORMAL, Explanations, write_explan
 from flipside.core.store import write_store
 from flipside.metrics import registry
 from stages import evaluate
-from tests.stages.project_of_two import SIZE, run, run_all, slices
+from tests.stages.project_of_two import GOOD_RECORDS, SIZE, run, run_all, slices
 
 
 def write_left_organ():
@@ -24,7 +24,8 @@ def write_badly_remade():
     written = Explanations.open("data/explanations/good")
     healthy = np.array(written.counterfactual)
     healthy[:, :, SIZE // 2:] += 0.4
-    write_explanations("data/explanations/good", np.array(written.attribution), healthy, written.index, written.timing)
+    write_explanations("data/explanations/good", np.array(written.attribution), healthy, written.index, written.timing,
+                       records=GOOD_RECORDS)
 
 
 def write_abnormal(missing=0, unjudged=0):
@@ -44,7 +45,8 @@ def write_abnormal(missing=0, unjudged=0):
     f_ab[np.flatnonzero(index["split"].iloc[rows] == "test")[0]] = 0.1
     f_ab[len(rows) - missing :] = np.nan
     write_explanations("data/explanations/good", np.array(written.attribution), healthy,
-                       written.index.assign(f_x_ab=f_ab), written.timing, {ABNORMAL: abnormal})
+                       written.index.assign(f_x_ab=f_ab), written.timing, {ABNORMAL: abnormal},
+                       GOOD_RECORDS)
     judge = pd.Series(np.where(np.arange(len(rows)) % 8 == 0, 0.7, 0.3), written.index["slice_id"])
     judge.iloc[len(rows) - unjudged :] = np.nan
     judgements = pd.read_csv("data/judgements/good.csv")

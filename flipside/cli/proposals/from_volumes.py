@@ -64,6 +64,9 @@ def _proposal(survey: Survey, images: list[str], labels: list[str], files: dict[
     proposal = Proposal(block, has_masks=True)
     if len(images) > 1:
         proposal.guesses["image"] = f"{len(images)} volumes of each case become channels"
+    stripped = _zeros_around(survey, files[images[0]])
+    if stripped:
+        block["organ"], proposal.guesses["organ"] = "nonzero", stripped
     label = block["lesion"]["files"][0]
     proposal.guesses["lesion"] = _values(survey, list(files[label].values()))
     if len(labels) > 1:
@@ -78,6 +81,18 @@ def _proposal(survey: Survey, images: list[str], labels: list[str], files: dict[
     else:
         proposal.notes.append("every case counts as a patient of its own")
     return proposal
+
+
+def _zeros_around(survey: Survey, files: dict[str, PurePosixPath]) -> str:
+    """What speaks for a scan of which all but the organ was set to 0, such as a skull-stripped brain; else ""."""
+    try:
+        stored = read_nifti(survey.folder / files[min(files)]).stored  # (Z,R,C)
+    except ReadError:  # the description names it
+        return ""
+    faces = [stored[0], stored[-1], stored[:, 0], stored[:, -1], stored[:, :, 0], stored[:, :, -1]]
+    if stored.any() and not any(face.any() for face in faces):
+        return f"all but the organ seems to be set to 0 ({(stored == 0).mean():.0%} of the voxels)"
+    return ""
 
 
 def _values(survey: Survey, paths: list[PurePosixPath]) -> str:

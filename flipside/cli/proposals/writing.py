@@ -53,11 +53,9 @@ def write_profile(name: str, values: dict[str, Any]) -> Path:
     return file
 
 
-def profile_values(name: str, proposal: Proposal, modality: str, highest: float) -> dict[str, Any]:
-    """What differs from the profile cpu. highest: the largest value seen."""
+def profile_values(name: str, proposal: Proposal) -> dict[str, Any]:
+    """What differs from the profile cpu."""
     values: dict[str, Any] = {"dataset": name}
-    if modality not in ("ct", "mr") and 1 < highest <= 255:
-        values["filter.window"] = [0, 255]
     if proposal.has_split:
         values["filter.use_given_split"] = True
     if not proposal.has_masks:
