@@ -29,11 +29,8 @@ def picture(path, value=7, side=4):
     Image.fromarray(np.full((side, side), value, np.uint8)).save(path)
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8, 16])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("bits", "channels"), [(2, 1), (4, 1), (8, 1), (16, 1), (8, 3), (16, 3)])
 def test_labels_in_png_of_any_depth_are_their_values(tmp_path, bits, channels):
-    if channels == 3 and bits < 8:
-        bits = 8  # PNG has no fewer in colour
     write_png(tmp_path / "m.png", LABELS if channels == 1 else np.repeat(LABELS[..., None], 3, -1), bits)
     np.testing.assert_array_equal(read(tmp_path / "m.png"), LABELS)
 

@@ -45,7 +45,8 @@ def test_sform_and_qform_must_point_the_same_way(tmp_path, axes):
             if other == axes:
                 assert read_nifti(tmp_path / "a.nii").geometry.orientation == axes
                 continue
-            sentence = rf"its sform \(code {codes[0]}\) and its qform \(code 1\) its axes point to {axes} and to {other}"
+            sentence = (rf"its sform \(code {codes[0]}\) and its qform \(code 1\) its axes point to {axes} "
+                        f"and to {other}")
             with pytest.raises(ReadError, match=f"{sentence}.*set sform, qform and pixdim"):
                 read_nifti(tmp_path / "a.nii")
 
