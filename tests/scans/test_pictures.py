@@ -1,5 +1,7 @@
-"""Pictures of every depth, mode and format hold the samples that a second reader finds: pypng for PNG, libtiff for TIFF,
-Pillow for JPEG and for which side is up."""
+"""Pictures of every depth, mode and format hold the samples that a second reader finds.
+
+The second reader is pypng for PNG, libtiff for TIFF, and Pillow for JPEG and for which side is up.
+"""
 
 import itertools
 
