@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,12 @@ from flipside.core.params import SECTIONS, read_datasets, read_params, value_at
 from flipside.core.store import SliceStore
 from flipside.metrics import populations, subgroups
 from flipside.metrics.registry import recorded_reasons
+from flipside.report.channels import shown_channels
 from flipside.report.params import ReportParams
 from flipside.report.tables import Metrics, ranking
 
 MANIFESTS = ("data/extracted", "data/filtered", "data/slices")
 ROLES = ("classifier", "judge")
-RGB = ["red", "green", "blue"]  # names of channels that a picture shows in colour
 # Sections that the page doesn't take from params.yaml: `runtime` changes no result; of `datasets` only the block in use
 # is shown; what was trained and explained brings the parameters it was made with.
 NOT_SHOWN = ("runtime", "datasets", "classifiers", "generators", "encoders", "attributes", "methods")
@@ -101,18 +100,9 @@ class ReportInputs:
         numbers = [str(number) for number in range(1, self.store.channels + 1)]
         return list(self.manifests["data/slices"].get("channels", numbers))
 
-    @property
-    def shown_channel(self) -> int:
-        """The one channel that a picture shows where it can't show all: the first of the slice itself, as those of its
-        neighbours have an offset at the end of their names (`image-1`, `image`, `image+1`)."""
-        own = [not re.search(r"[+-]\d+$", name) for name in self.channel_names]
-        return own.index(True) if any(own) else 0
-
     def shown_channels(self, images: np.ndarray) -> np.ndarray:
         """Of slices (...,H,W) or (...,C,H,W) what a picture shows: (...,H,W), or (...,3,H,W) of red, green and blue."""
-        if self.store.channels == 1 or self.channel_names == RGB:
-            return images
-        return images[..., self.shown_channel, :, :]
+        return shown_channels(images, self.channel_names)
 
     @property
     def has_lesion_masks(self) -> bool:

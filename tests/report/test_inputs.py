@@ -37,7 +37,8 @@ def test_artifacts_of_different_runs_are_refused(project):
 
 
 @pytest.mark.parametrize(("names", "shown"), [
-    (["red", "green", "blue"], "them in colour"), (["blue", "green", "red"], "blue alone"), (["t1-1", "t1", "t1+1"], "t1 alone"),
+    (["red", "green", "blue"], "them in colour"), (["blue", "green", "red"], "blue alone"),
+    (["t1-1", "t1", "t1+1"], "t1 alone"),
     (["t2+1", "t2-1", "t2+2"], "t2+1 alone"), (None, "1 alone")])
 def test_of_several_channels_pictures_show_colours_or_the_first_of_the_slice_itself(project, names, shown):
     inputs = read_inputs(ReportParams(**REPORT))

@@ -19,7 +19,8 @@ COMPLETE = {  # what highdicom wants of the files that it converts
     "StudyTime": "101010", "AccessionNumber": "1", "PatientBirthDate": "19700101", "PatientSex": "F",
     "ReferringPhysicianName": "X", "InstanceNumber": 1, "SeriesNumber": 1,
     "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"], "ContentDate": "20200101", "ContentTime": "101010",
-    "AcquisitionDate": "20200101", "AcquisitionTime": "101010", "Manufacturer": "M", "PatientPosition": "HFS", "AcquisitionNumber": 1, "KVP": 100}
+    "AcquisitionDate": "20200101", "AcquisitionTime": "101010", "Manufacturer": "M", "PatientPosition": "HFS",
+    "AcquisitionNumber": 1, "KVP": 100}
 
 
 def item(**values) -> Items:

@@ -19,7 +19,8 @@ from flipside.cohort.windowing import window_text
 from flipside.core import paths
 from flipside.core.files import read_json
 from flipside.core.store import SliceStore
-from flipside.report.pictures import TRUE_POSITIVE, grey
+from flipside.report.channels import shown_channels
+from flipside.report.pictures import TRUE_POSITIVE, picture
 
 PICTURE, PAGE = Path("reports/contact_sheet.png"), Path("reports/contact_sheet.html")
 ACROSS = 8  # slices of each part and class
@@ -75,7 +76,7 @@ def read_contact_sheet(seed: int) -> ContactSheet:
             here = store.rows(part, label)
             chosen = np.sort(generator.permutation(here)[:ACROSS])
             rows.append(SheetRow(part, kind, len(here), index["patient_id"].iloc[here].nunique(),
-                                 [_shown(store, lesion, row) for row in chosen]))
+                                 [_shown(store, lesion, row, filtered["channels"]) for row in chosen]))
     values = _foreground_values(store, generator)
     with_lesion = np.array([bool(mask.any()) for mask in lesion])  # (N,)
     return ContactSheet(
@@ -85,21 +86,20 @@ def read_contact_sheet(seed: int) -> ContactSheet:
 
 
 def outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """An image (H,W) in [-1,1], enlarged to at least SIDE pixels, with the outline of a mask (H,W): (h,w,3) uint8."""
-    times = max(1, -(-SIDE // max(image.shape)))
-    picture = grey(image).repeat(times, axis=0).repeat(times, axis=1)  # (h,w,3)
+    """An image (H,W) or (3,H,W) in [-1,1], enlarged to at least SIDE pixels, with the outline of a mask (H,W): (h,w,3)
+    uint8."""
+    times = max(1, -(-SIDE // max(mask.shape)))
+    pixels = picture(image).repeat(times, axis=0).repeat(times, axis=1)  # (h,w,3)
     large = (mask > 0).repeat(times, axis=0).repeat(times, axis=1)  # (h,w)
     edge = large & ~ndimage.binary_erosion(large, border_value=0)
-    picture[edge] = TRUE_POSITIVE
-    return picture
+    pixels[edge] = TRUE_POSITIVE
+    return pixels
 
 
-def _shown(store: SliceStore, lesion: np.ndarray, row: int) -> ShownSlice:
+def _shown(store: SliceStore, lesion: np.ndarray, row: int, names: list[str]) -> ShownSlice:
     about = store.index.iloc[row]
-    image = store.images[row]
-    plane = image if image.ndim == 2 else image[len(image) // 2]  # of neighbouring slices the one in the middle
     size = f"{about['native_cols']} x {about['native_rows']}"
-    return ShownSlice(outlined(plane, lesion[row]), about["slice_id"], size)
+    return ShownSlice(outlined(shown_channels(store.images[row], names), lesion[row]), about["slice_id"], size)
 
 
 def _foreground_values(store: SliceStore, generator: np.random.Generator) -> np.ndarray:
@@ -118,7 +118,7 @@ def _facts(store: SliceStore, extracted: dict[str, Any], filtered: dict[str, Any
                     zip(index["native_rows"], index["native_cols"], strict=True))
     rows, columns = store.organ.shape[1:]
     cut_off = filtered["saturation"]
-    channels = "" if store.images.ndim == 3 else f", channels {', '.join(filtered['channels'])} (one is shown)"
+    channels = "" if store.images.ndim == 3 else f", channels {', '.join(filtered['channels'])}"
     planes = ", ".join(f"{plane} ({count} scans)" for plane, count in extracted["planes"].items())
     return {
         "scans": f"{counts['scans']} read of {counts['found']}; {counts['patients']} patients; "

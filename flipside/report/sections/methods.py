@@ -9,10 +9,11 @@ import numpy as np
 from markupsafe import Markup
 
 from flipside.report.cases import healthy_cases, lesion_cases
+from flipside.report.channels import RGB, shown_channel
 from flipside.report.charts import draw_strip
 from flipside.report.extras import EXTRAS
 from flipside.report.extras.extra import Extra
-from flipside.report.inputs import RGB, ReportInputs, Result
+from flipside.report.inputs import ReportInputs, Result
 from flipside.report.pictures import DIFFERENCE_LIMIT
 from flipside.report.sections.section import Section
 from flipside.report.shown_cases import ShownCase, show_case
@@ -60,7 +61,7 @@ def describe_channels(inputs: ReportInputs) -> str:
     names = inputs.channel_names
     if len(names) == 1:
         return ""
-    shown = "them in colour" if names == RGB else f"{names[inputs.shown_channel]} alone"
+    shown = "them in colour" if names == RGB else f"{names[shown_channel(names)]} alone"
     return (f"Slices have {len(names)} channels ({', '.join(names)}); pictures show {shown}, a difference is the "
             "mean over all of them.")
 
