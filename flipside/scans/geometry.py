@@ -225,17 +225,18 @@ def plausible_sides(sides: Sequence[float] | np.ndarray) -> bool:
 
 
 def _orientation(affine: np.ndarray) -> str:
-    """Three codes as nibabel's, which lets rounding decide for an axis halfway between two directions: here the first
-    of directions whose cosines differ by less than TIE."""
+    """Three codes as nibabel's: the axis that lies closest to a direction takes it first. Where cosines differ by less
+    than TIE, the first axis and the first direction count, for which nibabel lets rounding decide."""
     left, _, right = np.linalg.svd(affine[:3, :3] / voxel_sizes(affine))
     cosines = left @ right  # (3,3) of the nearest grid with right angles: directions x, y, z by axes of the volume
-    codes = ""
-    for axis in range(3):
+    codes, closest = ["", "", ""], np.abs(cosines).max(axis=0)  # (3,) by axes
+    for _ in range(3):
+        axis = int(np.flatnonzero(closest >= closest.max() - TIE)[0])
         sizes = np.abs(cosines[:, axis])  # (3,), 0 for a direction that is taken
         direction = int(np.flatnonzero(sizes >= sizes.max() - TIE)[0])
-        codes += ("LR", "PA", "IS")[direction][int(cosines[direction, axis] > 0)]
-        cosines[direction] = 0
-    return codes
+        codes[axis] = ("LR", "PA", "IS")[direction][int(cosines[direction, axis] > 0)]
+        cosines[direction], closest[axis] = 0, -1
+    return "".join(codes)
 
 
 def _short(numbers: np.ndarray) -> str:
