@@ -17,7 +17,7 @@ from flipside.classifiers.training import ClassifierParams, train
 from flipside.cohort import duplicates
 from flipside.cohort.extracted import Extracted
 from flipside.cohort.selection import FilterParams, slice_labels
-from flipside.cohort.windowing import window_slices
+from flipside.cohort.windowing import choose_windows, window_slices
 from flipside.core import runtime as runtimes
 from flipside.core.checkpoint import Scratch
 from flipside.core.files import read_json
@@ -37,8 +37,9 @@ def main() -> None:
         raise SystemExit(f"data/extracted is of `{manifest['dataset']}`, which has no test part of its own")
     labels = torch.as_tensor(slice_labels(index, manifest["lesion_threshold_px"])).float()
     shape = extracted.images.shape
-    arrays = (np.empty(shape, np.float16), np.empty(shape, np.uint8), np.empty(shape, np.uint8))
-    window_slices(extracted, np.arange(len(index)), tuple(manifest["window"]), arrays)
+    arrays = (np.empty(shape, np.float16), *np.empty((2, shape[0], *shape[-2:]), np.uint8))
+    windows = choose_windows(filters, extracted, index.assign(split=given))
+    window_slices(extracted, np.arange(len(index)), windows, arrays)
     images = torch.as_tensor(arrays[0])
 
     # Positions of each part: published, with a share of the training part for validation; and as the guard split it.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flipside.cohort.extraction import ExtractParams, extract
 from flipside.core.files import atomic_folder
+from flipside.core.image_size import ImageSize
 from flipside.core.params import announce, check_all, load_section, load_value, stage_main
 from flipside.scans.layout import refuse_linked_folders
 from flipside.scans.layouts import DatasetParams
@@ -20,7 +21,7 @@ def main() -> None:
     dataset = load_value("dataset", str)
     block = load_section(f"datasets.{dataset}", DatasetParams).root
     params = load_section("extract", ExtractParams)
-    image_size = load_value("image_size", int)
+    image_size = load_value("image_size", ImageSize)
     announce("extract_slices", dataset=dataset, **{f"datasets.{dataset}": block}, extract=params, image_size=image_size)
 
     refuse_linked_folders(dataset, RAW / dataset)
@@ -38,6 +39,9 @@ def main() -> None:
     print(f"{counts['slices']} slices of {counts['scans']} scans, {counts['patients']} patients after "
           f"{time.monotonic() - started:.0f} s; without organ: {counts['without_organ']}, left out: "
           f"{counts['left_out'] + counts['class_left_out']} (data/extracted/manifest.json says why)")
+    if manifest["planes"]:
+        print(f"volumes by plane: {', '.join(f'{plane} {count}' for plane, count in manifest['planes'].items())}")
+    print(f"channels: {', '.join(manifest['channels'])}")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def test_kidney_slices_are_counted_on_the_scans_own_grid(ct):
 
 
 def test_window_in_hounsfield_units(ct, parameters):
-    low, high = parameters["filter"]["window"]
+    low, high = parameters["filter"]["ct_window"]
     shown = apply_window(ct.images, (low, high)).astype(np.float32)  # (N,H,W)
     assert shown.min() == -1 and shown.max() == 1  # air and bone are cut off
     between = (ct.images > low) & (ct.images < high)
@@ -80,7 +80,7 @@ def test_window_in_hounsfield_units(ct, parameters):
 
 def test_anomalies_are_bright_blobs_in_the_kidneys(ct, parameters):
     params = anomalies.AnomalyParams(**parameters["anomalies"] | {"draws_per_slice": 3})
-    images = apply_window(ct.images, tuple(parameters["filter"]["window"]))
+    images = apply_window(ct.images, tuple(parameters["filter"]["ct_window"]))
     plan, outcomes = anomalies.plan_anomalies(ct.organ, list(ct.index["slice_id"]), params, parameters["seed"])
     assert len(plan) == 3 * 39 and sum(outcomes.values()) == len(plan)
     drawn = [(position // 3, one) for position, one in enumerate(plan) if one is not None]

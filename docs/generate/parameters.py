@@ -9,13 +9,14 @@ import pydantic
 from docs.generate.schema import Model, Parameter
 from docs.generate.tables import as_yaml, cell, code, table
 from flipside.core import params as loader
+from flipside.core.image_size import ImageSize
 
 HEADER = ("key", "value", "type", "meaning")
-KINDS = {str: "text", int: "whole number"}
+KINDS = {str: "text", int: "whole number", ImageSize: "whole number > 0 or two of them"}
 SINGLE = {"profile": "The file in profiles/ whose values params.yaml has.",
           "dataset": "The data set that is run: the name of a block.",
           "seed": "Seed of every random number; each training adds its own `seed_offset`.",
-          "image_size": "Slices become square images of this many pixels a side."}
+          "image_size": "Slices become images of this many pixels a side: one number, or `[rows, columns]`."}
 
 
 def page() -> str:
@@ -28,10 +29,10 @@ def page() -> str:
              "Change one with `dvc exp run -S key=value`, many with a profile (`make profile P=gpu`).", "",
              "## Single values", "",
              table(HEADER, [row(Parameter(key, str(values[key]), KINDS[kind], SINGLE[key]))
-                            for key, kind in loader.SECTIONS.items() if isinstance(kind, type)])]
+                            for key, kind in loader.SECTIONS.items() if not isinstance(kind, str)])]
     entries: dict[str, str] = {}  # title -> heading and table
     for section, spec in loader.SECTIONS.items():
-        if isinstance(spec, type):
+        if not isinstance(spec, str):
             continue
         parts += ["", f"## {section}", ""]
         if "{key}" in spec:

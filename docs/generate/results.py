@@ -10,6 +10,7 @@ import yaml
 
 from docs.generate.tables import cell, code, table
 from flipside.core.files import read_json
+from flipside.core.image_size import image_shape
 from flipside.metrics.registry import higher_is_better, label
 from flipside.report.tables import ONE_TRAINING, UNCHANGED, interval, is_unchanged, number, ranking, warnings
 
@@ -56,7 +57,8 @@ def facts(run: Run) -> str:
     """What was run, on what, how long, from which commit."""
     about, params = run.about, run.params
     rows = [("command", code(about["command"])), ("profile", code(about["profile"])),
-            ("data set", code(params["dataset"])), ("image size", f"{params['image_size']} x {params['image_size']}"),
+            ("data set", code(params["dataset"])),
+            ("image size", " x ".join(map(str, image_shape(params["image_size"])))),
             ("seed", str(params["seed"])), ("test split", about["test_split"]),
             ("hardware", about["hardware"] or "not recorded"), ("time", duration(about["seconds"])),
             ("commit", f"{code(about['commit'])}, {about['date']}")]

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from flipside.artifacts.explanations import CALLED_ABNORMAL
+from flipside.cohort.windowing import window_text
 from flipside.core.files import atomic_file, read_json
 from flipside.core.params import announce, load_section, stage_main
 from flipside.masks.extraction.thresholds import POLICIES
@@ -46,10 +47,9 @@ def what_was_applied(inputs: ReportInputs, source: dict) -> str:
     cases = inputs.cases.drop_duplicates("slice_id")  # label and f_x are the same for all methods
     lesion, healthy = cases[(cases["label"] == 1) & (cases["lesion_px"] > 0)], cases[cases["label"] == 0]
     abnormal = cases[cases["label"] == 1]
-    low, high = (f"{bound:g}" for bound in filtered["window"])
-    window = f"window {low} to {high}"
-    if list(filtered["window"]) != list(source["window"]):
-        window += " (the models were trained with {:g} to {:g})".format(*source["window"])
+    window = f"window {window_text(filtered['window'])}"
+    if filtered["window"] != source["window"]:
+        window += f" (the models were trained with {window_text(source['window'])})"
     called = [f"{int((part['f_x'] >= CALLED_ABNORMAL).sum())} of {len(part)} {name} slices"
               for name, part in (("abnormal", abnormal), ("healthy", healthy)) if len(part)]
     return (f"Models trained on `{source['dataset']}`{' with synthetic anomalies' if source['anomalies'] else ''}, "

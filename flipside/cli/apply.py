@@ -82,8 +82,9 @@ def derived_params(params: dict[str, Any], dataset: str, root: str | None, sourc
     block = value_at(derived, f"datasets.{dataset}")
     block["root"] = str(Path(root or block["root"]).resolve())  # the workspace is another folder
     block["anomalies"] = False
-    # A fingerprint belongs to training scans: the window is then the one that the models were trained with.
-    window = source["window"] if params["filter"]["window"] == "fingerprint" else params["filter"]["window"]
+    # A fingerprint belongs to training scans, a default to their modality: the window is then the one that the models
+    # were trained with, or made per scan as theirs.
+    window = source["window"] if isinstance(params["filter"]["window"], str) else params["filter"]["window"]
     derived["filter"] |= {"test_fraction": 1.0, "use_given_split": False, "window": window}
     derived["offline_augmentation"]["enabled"] = False
     derived["explain"]["splits"] = ["test"]

@@ -23,11 +23,11 @@ def check() -> None:
 
 def show(seed: int) -> None:
     """Write the contact sheet of the slices in data/ and print what it says in words."""
-    from flipside.report.contact_page import row_title, write_contact_sheet
-    from flipside.report.contact_sheet import output_files, read_contact_sheet
+    from flipside.cli.contact_sheet.page import row_title, write_contact_sheet
+    from flipside.cli.contact_sheet.sheet import PAGE, PICTURE, read_contact_sheet
 
-    sheet, (picture, page) = read_contact_sheet(seed), output_files()
-    write_contact_sheet(sheet, picture, page)
+    sheet = read_contact_sheet(seed)
+    write_contact_sheet(sheet, PICTURE, PAGE)
     print(f"\n{sheet.dataset}")
     for name, text in sheet.facts.items():
         print(f"  {name}: {text}")
@@ -35,4 +35,4 @@ def show(seed: int) -> None:
         print(f"  {row_title(row)}")
     for warning in sheet.warnings:
         print(f"warning: {warning}")
-    print(f"\ncontact sheet: {page.resolve()} (in a browser), {picture.resolve()}")
+    print(f"\ncontact sheet: {PAGE.resolve()} (in a browser), {PICTURE.resolve()}")

@@ -48,8 +48,9 @@ def drop_copies(images: np.ndarray, index: pd.DataFrame, rows: np.ndarray, label
                 distance: int) -> Copies:
     """Drop byte-identical copies among the slices `images[rows]`, and group the patients by near-identical images.
 
-    images: (N,H,W) in any units; index: len(rows) rows with slice_id, patient_id, source_file and sha256; labels and
-    given (the data set's own split, "" for none): (len(rows),); distance: in bits, see `near_identical_pairs`.
+    images: (N,H,W) or (N,C,H,W) in any units; index: len(rows) rows with slice_id, patient_id, source_file and sha256;
+    labels and given (the data set's own split, "" for none): (len(rows),); distance: in bits, see
+    `near_identical_pairs`.
     """
     patients = index["patient_id"].to_numpy()
     identical = find_identical(index["sha256"].to_numpy(), labels, given)
@@ -75,7 +76,8 @@ def find_identical(sha256: np.ndarray, labels: np.ndarray, given_split: np.ndarr
     validation image before a training one, else the first.
     Copies with different labels are all dropped: nothing says which label is right.
     """
-    table = pd.DataFrame({"sha256": sha256, "label": labels, "rank": [RANK.get(part, len(RANK)) for part in given_split]})
+    ranks = [RANK.get(part, len(RANK)) for part in given_split]
+    table = pd.DataFrame({"sha256": sha256, "label": labels, "rank": ranks})
     table = table[table.duplicated("sha256", keep=False)]
     extra, conflicting, groups = [], [], []
     for _, copies in table.groupby("sha256", sort=False):
@@ -91,13 +93,15 @@ def find_identical(sha256: np.ndarray, labels: np.ndarray, given_split: np.ndarr
 def perceptual_hashes(images: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Perceptual hashes of `images[rows]`, (M, 4) uint64, and (M,) bool: not blank.
 
-    Each image (H,W), any units, is stretched to 8 bits between its 0.5 and 99.5 percentiles, so that a copy with
-    another brightness or contrast has the same hash. A blank image's hash means nothing.
+    Each image (H,W), any units, of several channels (C,H,W) the middle one, is stretched to 8 bits between its 0.5 and
+    99.5 percentiles, so that a copy with another brightness or contrast has the same hash. A blank image's hash means
+    nothing.
     """
     hashes = np.zeros((len(rows), HASH_SIZE**2 // 64), np.uint64)
     informative = np.zeros(len(rows), bool)
     for position, row in enumerate(progress(rows, "perceptual hashes", total=len(rows))):
-        image = np.asarray(images[row], np.float32)  # (H,W)
+        channels = images[row].reshape(-1, *images.shape[-2:])  # (C,H,W)
+        image = np.asarray(channels[len(channels) // 2], np.float32)  # (H,W)
         low, high = np.percentile(image, (0.5, 99.5))
         if not high > low:
             continue

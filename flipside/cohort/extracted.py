@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pandas as pd
 
 from flipside.core.files import read_json
 from flipside.core.index_tables import read_index
+from flipside.scans.geometry import Geometry
+
+MANIFEST_KEYS = ("dataset", "anomalies", "lesion_threshold_px", "modality", "channels")
 
 
 class SelectionError(ValueError):
@@ -20,7 +24,7 @@ class SelectionError(ValueError):
 class Extracted:
     """The extraction's output, memory-mapped; rows of the arrays and of `index` agree."""
 
-    images: np.ndarray  # (N,H,W) float32 in the scan's own units
+    images: np.ndarray  # (N,H,W) float32 in the scan's own units; (N,C,H,W) of several channels
     organ: np.ndarray  # (N,H,W) uint8
     lesion: np.ndarray  # (N,H,W) uint8
     clean: np.ndarray | None  # (N,H,W) float32 without what was simulated on them; None where that isn't known
@@ -28,6 +32,13 @@ class Extracted:
     scans: pd.DataFrame
     manifest: dict
     folder: Path
+
+    @functools.cached_property
+    def boxes(self) -> dict[str, tuple[slice, slice]]:
+        """{scan_id: rows and columns of its slices that show the scan}; padding lies around them."""
+        shape = self.images.shape[-2], self.images.shape[-1]
+        return {scan_id: Geometry.from_json(text).content_box(shape)
+                for scan_id, text in zip(self.scans["scan_id"], self.scans["geometry"], strict=True)}
 
     @classmethod
     def open(cls, path: Path | str) -> Extracted:
@@ -42,11 +53,12 @@ class Extracted:
         index = read_index(path / "index.csv")
         scans = read_index(path / "scans.csv")
         manifest = read_json(path / "manifest.json")
-        missing = [key for key in ("dataset", "anomalies", "lesion_threshold_px") if key not in manifest]
+        missing = [key for key in MANIFEST_KEYS if key not in manifest]
         if missing:
             raise SelectionError(f"{path}/manifest.json lacks {missing}: run `dvc repro extract_slices` again")
-        shapes = {array.shape for array in (images, organ, lesion, clean) if array is not None}
-        if shapes != {(len(index), *images.shape[1:])}:
+        shapes = {(*array.shape[:1], *array.shape[-2:]) for array in (images, organ, lesion, clean)
+                  if array is not None}
+        if shapes != {(len(index), *images.shape[-2:])}:
             raise SelectionError(f"{path}: images {images.shape}, organ {organ.shape}, lesion {lesion.shape} and "
                                  f"{len(index)} index rows don't agree")
         return cls(images, organ, lesion, clean, index, scans, manifest, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import IO, Literal
 
@@ -10,14 +11,16 @@ import numpy as np
 import pandas as pd
 import pydantic
 
-from flipside.cohort.slicing import slice_scan
+from flipside.cohort.slicing import ScanSlices, slice_scan
 from flipside.core.files import write_json
+from flipside.core.image_size import ImageSize
 from flipside.core.params import Params
 from flipside.core.progress import progress
 from flipside.core.store import INDEX_COLUMNS
 from flipside.scans.layout import FoundScan, Layout
 from flipside.scans.privacy import without_names
 from flipside.scans.readers import ReadError
+from flipside.scans.scan import Scan
 
 LATER = ("source_slice_id", "draw", "relative_height", "label", "split")  # what is known of slices only later
 COLUMNS = [name for name in INDEX_COLUMNS if name not in LATER]
@@ -41,7 +44,7 @@ class ExtractParams(Params):
 class GrowingArray:
     """A .npy file whose first axis grows as scans are appended: a data set needn't fit in memory."""
 
-    def __init__(self, path: Path, shape: tuple[int, int], dtype: type):
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype | type):
         self.file: IO[bytes] = open(path, "wb")
         self.shape, self.dtype, self.count = shape, np.dtype(dtype), 0
         self._write_header()
@@ -62,29 +65,32 @@ class GrowingArray:
         self.file.close()
 
 
-def extract(dataset: str, layout: Layout, params: ExtractParams, image_size: int, folder: Path) -> dict:
+def extract(dataset: str, layout: Layout, params: ExtractParams, image_size: ImageSize, folder: Path) -> dict:
     """Write images, masks, tables, foreground samples and the manifest of a whole data set into `folder`.
 
-    Returns the manifest. Raises ReadError at the first bad scan (with `on_error: fail`), ExtractError where no slice
-    remains, DatasetError where the data set is not what its layout's block says.
+    Images are (N,H,W), or (N,C,H,W) of several channels. Returns the manifest. Raises ReadError at the first bad scan
+    (with `on_error: fail`), ExtractError where no slice remains, DatasetError where the data set is not what its
+    layout's block says.
     """
-    found_scans = layout.find_scans(dataset)
+    found_scans, others = layout.find_scans_and_others(dataset)
     labelled = [found for found in found_scans if found.class_label is not None]
-    dtypes: dict[str, type] = {"images": np.float32, "organ": np.uint8, "lesion": np.uint8}
-    if layout.has_clean_images:
-        dtypes["clean"] = np.float32
-    arrays = {name: GrowingArray(folder / f"{name}.npy", (image_size, image_size), dtype)
-              for name, dtype in dtypes.items()}
+    names = ["images", "organ", "lesion", *(["clean"] if layout.has_clean_images else [])]
+    arrays: dict[str, GrowingArray] = {}  # made with the first scan, which tells the number of channels
+    channels: list[str] = []
+    planes: Counter[str] = Counter()
     index: list[dict] = []
     scans: list[dict] = []
     foreground: dict[str, np.ndarray] = {}
-    left_out = [_without_label(found, layout, params.patient_salt) for found in found_scans if found.class_label is None]
+    left_out = [_without_label(found, layout, params.patient_salt) for found in found_scans
+                if found.class_label is None]
+    left_out += [_left_out(error, found, layout, params.patient_salt) for found, error in others]
     unread = 0
     without_organ: list[str] = []
     for found in progress(labelled, "extracting"):
         try:
-            scan = layout.read_scan(found, params.patient_salt)
-            slices = slice_scan(scan, layout.modality, image_size, params.foreground_samples)
+            scan = layout.read_scan(found, params.patient_salt).in_plane(layout.plane)
+            slices = slice_scan(scan, layout.modality, image_size, params.foreground_samples, layout.context)
+            _refuse_other_channels(scan, slices, arrays)
         except ReadError as error:
             if params.on_error == "fail":
                 raise
@@ -94,8 +100,14 @@ def extract(dataset: str, layout: Layout, params: ExtractParams, image_size: int
         if not slices.index:
             without_organ.append(scan.source_file)
             continue
-        for name, array in arrays.items():
-            array.append(getattr(slices, name))
+        for name in names:
+            part: np.ndarray = getattr(slices, name)
+            if name not in arrays:
+                arrays[name] = GrowingArray(folder / f"{name}.npy", part.shape[1:], part.dtype)
+            arrays[name].append(part)
+        if not scan.volume.geometry.is_image:
+            planes[scan.volume.geometry.plane] += 1
+        channels = layout.channel_names(len(scan.channels))
         index += slices.index
         scans.append(slices.scan)
         foreground[scan.scan_id] = slices.foreground
@@ -111,6 +123,7 @@ def extract(dataset: str, layout: Layout, params: ExtractParams, image_size: int
     manifest = {
         "dataset": dataset, "anomalies": layout.anomalies, "lesion_threshold_px": layout.lesion_threshold_px,
         "modality": layout.modality, "left_out": left_out, "without_organ": without_organ,
+        "channels": channels, "planes": dict(planes),
         "counts": {"found": len(found_scans), "scans": len(scans), "slices": len(index),
                    "patients": len({scan["patient_id"] for scan in scans}), "left_out": unread,
                    "without_organ": len(without_organ), "class_left_out": class_left_out},
@@ -123,6 +136,14 @@ def extract(dataset: str, layout: Layout, params: ExtractParams, image_size: int
                 np.lib.format.write_array(file, values)
     write_json(folder / "manifest.json", manifest)
     return manifest
+
+
+def _refuse_other_channels(scan: Scan, slices: ScanSlices, arrays: dict[str, GrowingArray]) -> None:
+    """Raises ReadError for a scan with more or fewer channels than those before it."""
+    if slices.index and arrays and slices.images.shape[1:] != arrays["images"].shape:
+        found, expected = slices.images.shape[1:], arrays["images"].shape
+        raise ReadError(scan.source_file, f"becomes slices of shape {found}, the scans before it of {expected}: it has "
+                        "another number of channels", "Give every scan the same channels")
 
 
 def _without_label(found: FoundScan, layout: Layout, salt: str) -> dict[str, str]:

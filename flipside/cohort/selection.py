@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,16 +15,35 @@ from flipside.cohort.splits import split_scans
 from flipside.core.params import Params
 
 
+def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
+    if not bounds[0] < bounds[1]:
+        raise ValueError(f"window must be [low, high] with low < high, found {list(bounds)}")
+    return bounds
+
+
+Bounds = Annotated[tuple[float, float], pydantic.AfterValidator(_rising)]
+
+
 class FilterParams(Params):
     """Section `filter`."""
 
     min_organ_px: int = pydantic.Field(ge=0)
     """A slice is kept with strictly more organ pixels than this on its native grid."""
-    window: Literal["fingerprint"] | tuple[float, float]
-    """Intensities that become -1 and 1: [low, high] in the scan's units, or `fingerprint`, the percentiles of the
-    training scans' organ intensities."""
+    window: Literal["auto", "per_scan", "fingerprint"] | Bounds | list[Bounds]
+    """Intensities that become -1 and 1: [low, high] in the scan's units, or a list of them, one for each channel;
+    `per_scan`, percentiles of each scan's own foreground; `fingerprint`, those of the training scans' pooled
+    foreground; `auto`, the modality's: `ct_window` for CT, else `per_scan`. Foreground is the organ; without organ
+    labels what is not air (other than CT: not the slice's darkest value)."""
+    ct_window: Bounds
+    """Window [low, high] in HU that `auto` takes for CT."""
+    scan_percentiles: tuple[float, float]
+    """Lower and upper percentile of a scan's own window, 0 to 100."""
     fingerprint_percentiles: tuple[float, float]
     """Lower and upper percentile of the fingerprint window, 0 to 100."""
+    saturation_warning: float = pydantic.Field(gt=0, le=1)
+    """Share of the scans' foreground that a window may turn into plain black or white before it is warned about."""
+    saturation_limit: float = pydantic.Field(gt=0, le=1)
+    """Share beyond which a window is refused, with a better one proposed; 1: never."""
     val_fraction: float = pydantic.Field(gt=0, lt=1)
     """Share of the patients that is for validation (with use_given_split: of the given training part's patients, unless
     a validation part is given); realised as one of about 1 / val_fraction folds."""
@@ -39,11 +58,10 @@ class FilterParams(Params):
 
     @pydantic.model_validator(mode="after")
     def _ordered(self) -> FilterParams:
-        if self.window != "fingerprint" and not self.window[0] < self.window[1]:
-            raise ValueError(f"window must be [low, high] with low < high, found {list(self.window)}")
-        low, high = self.fingerprint_percentiles
-        if not 0 <= low < high <= 100:
-            raise ValueError(f"fingerprint_percentiles must rise within 0..100, found {[low, high]}")
+        for name, (low, high) in (("fingerprint_percentiles", self.fingerprint_percentiles),
+                                  ("scan_percentiles", self.scan_percentiles)):
+            if not 0 <= low < high <= 100:
+                raise ValueError(f"{name} must rise within 0..100, found {[low, high]}")
         if self.test_fraction < 1 <= self.val_fraction + self.test_fraction:
             raise ValueError("val_fraction + test_fraction must leave something to train on (< 1); "
                              "test_fraction 1 alone makes everything test")

@@ -153,9 +153,9 @@ def check_classes(index: pd.DataFrame) -> list[str]:
 def check_leakage(index: pd.DataFrame, images: np.ndarray, tied: list[list[str]]) -> dict[str, int]:
     """Counts over a finished store, for its manifest; refuses a patient or tied patients in two splits.
 
-    index: a slice store's, N rows; images: (N,S,S), what is written. `tied` lists the sets of patients that
-    (near-)identical images tie together. `identical_images_in_two_splits` counts distinct images that stand in more
-    than one split, equal in every pixel after window and resize; it is only told, as blank images are equal too.
+    index: a slice store's, N rows; images: (N,H,W) or (N,C,H,W), what is written. `tied` lists the sets of patients
+    that (near-)identical images tie together. `identical_images_in_two_splits` counts distinct images that stand in
+    more than one split, equal in every pixel after window and resize; it is only told, as blank images are equal too.
     """
     group = {patient: f"group {number}" for number, patients in enumerate(tied) for patient in patients}
     patients = index["patient_id"]

@@ -17,6 +17,7 @@ import pydantic
 import yaml
 
 from flipside.core.files import atomic_file
+from flipside.core.image_size import ImageSize
 from flipside.core.params_checks import contradictions
 from flipside.core.params_errors import explain
 from flipside.core.plugins import PluginError
@@ -25,13 +26,13 @@ PARAMS_FILE = Path("params.yaml")
 DATASETS_FILE = Path("datasets.yaml")  # beside params.yaml
 IN_DATASETS_FILE = ("datasets",)  # the sections that are there; all others are in params.yaml
 
-# Top-level key -> "module:Model", or a plain type for single values.
+# Top-level key -> "module:Model", or a type for single values.
 # "module:find:{key}" means: a mapping of names to blocks; `find(name)` gives a class whose `Params` models its block.
 SECTIONS: dict[str, Any] = {
     "profile": str,
     "dataset": str,
     "seed": int,
-    "image_size": int,
+    "image_size": ImageSize,
     "runtime": "flipside.core.runtime:RuntimeParams",
     "simulated": "flipside.cohort.simulated:SimulatedParams",
     "phantom": "flipside.cohort.phantom.phantom:PhantomParams",
@@ -132,8 +133,8 @@ def load_section(key: str, model: type[Model], path: Path = PARAMS_FILE) -> Mode
     return _validated(key, value_at(values, key), model)
 
 
-def load_value(key: str, kind: type, path: Path = PARAMS_FILE) -> Any:
-    """One top-level scalar of the given type."""
+def load_value(key: str, kind: Any, path: Path = PARAMS_FILE) -> Any:
+    """One top-level value of the given type, e.g. int."""
     return _scalar(key, value_at(read_params(path), key), kind)
 
 
@@ -146,7 +147,7 @@ def check_all(path: Path = PARAMS_FILE) -> None:
     values = read_params(path) | read_datasets(_beside(path))
     for section, spec in SECTIONS.items():
         content = value_at(values, section)
-        if isinstance(spec, type):
+        if not isinstance(spec, str):
             _scalar(section, content, spec)
         elif "{key}" in spec:
             if not isinstance(content, dict):
@@ -169,7 +170,7 @@ def _import_model(spec: str, key: str) -> type[pydantic.BaseModel]:
         raise ParamsError(f"{file_of(key)}: `{key}` has no code: {error}") from None
 
 
-def _scalar(key: str, value: Any, kind: type) -> Any:
+def _scalar(key: str, value: Any, kind: Any) -> Any:
     try:
         return pydantic.TypeAdapter(kind).validate_python(value)
     except pydantic.ValidationError as error:

@@ -27,7 +27,7 @@ INDEX_COLUMNS = [
     "draw",  # number of its synthetic anomaly's draw among those of its source, from 0
     "scan_id",
     "patient_id",  # salted hash where it comes from a DICOM header
-    "z",  # index of the slice in the scan, canonical RAS axis 2 (0 for single images)
+    "z",  # index of the slice in the scan, along the canonical RAS axis across its plane (0 for single images)
     "relative_height",  # 0 (lowest kept slice of the scan) .. 1 (highest)
     "spacing_row_mm",  # of one pixel of the store, not of the scan
     "spacing_col_mm",
@@ -112,8 +112,9 @@ def write_store(path: Path | str, images: np.ndarray, organ: np.ndarray, index: 
 
 
 @contextlib.contextmanager
-def scratch_arrays(stage: str, shape: tuple[int, int, int]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Disk-backed images (float16), organ and lesion (uint8) of `shape`, in .scratch/<stage>, gone after the block.
+def scratch_arrays(stage: str, shape: tuple[int, ...]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Disk-backed images (float16) of `shape`, (N,H,W) or (N,C,H,W), with organ and lesion (N,H,W) uint8, in
+    .scratch/<stage>, gone after the block.
 
     For a store in the making: the arrays of a whole data set needn't fit in memory. Raises DiskFullError.
     """
@@ -123,7 +124,8 @@ def scratch_arrays(stage: str, shape: tuple[int, int, int]) -> Iterator[tuple[np
         with naming_a_full_disk(folder):
             folder.mkdir(parents=True)
             images = new_memmap(folder / "images.npy", np.float16, shape)
-            organ, lesion = (new_memmap(folder / f"{name}.npy", np.uint8, shape) for name in ("organ", "lesion"))
+            masks = (shape[0], *shape[-2:])
+            organ, lesion = (new_memmap(folder / f"{name}.npy", np.uint8, masks) for name in ("organ", "lesion"))
         yield images, organ, lesion
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 
+from flipside.core.image_size import image_shape
 from flipside.report.inputs import ReportInputs
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-image", "scikit-learn", "captum",
@@ -18,8 +19,9 @@ def describe_run(inputs: ReportInputs) -> str:
     """Command, data set, profile, hardware and counts in one line of Markdown; no date, so equal runs are equal."""
     counts, shown = inputs.count_cases(), inputs.parameters
     devices = sorted({result.explanations.timing["device"] for result in inputs.results.values()})
-    return (f"`dvc repro`, data set `{shown['dataset']}`, profile `{shown['profile']}`, {shown['image_size']} x "
-            f"{shown['image_size']} pixels, seed {shown['seed']}; {', '.join(devices)}; test split: "
+    rows, columns = image_shape(shown["image_size"])
+    return (f"`dvc repro`, data set `{shown['dataset']}`, profile `{shown['profile']}`, {rows} x {columns} pixels, "
+            f"seed {shown['seed']}; {', '.join(devices)}; test split: "
             f"{counts.lesion} lesion slices of {counts.lesion_patients} patients, {counts.healthy} healthy slices.")
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import pydantic
 
@@ -53,6 +53,13 @@ class FoundScan:
     patient: str = ""  # as the data set's table names it
 
 
+class LeftOut(NamedTuple):
+    """A file that is no scan of the data set."""
+
+    found: FoundScan
+    reason: ReadError
+
+
 class Layout(Params, abc.ABC):
     """One block of `datasets`. A subclass adds its own keys, among them `layout`, a Literal of its file's name."""
 
@@ -81,12 +88,26 @@ class Layout(Params, abc.ABC):
         Raises DatasetError where the folder, a class or a split is missing, naming the folder and the page.
         """
 
+    def find_scans_and_others(self, dataset: str) -> tuple[list[FoundScan], list[LeftOut]]:
+        """`find_scans`, and what lies among the scans but is none by what it is, for the manifest."""
+        return self.find_scans(dataset), []
+
     @abc.abstractmethod
     def read_scan(self, found: FoundScan, salt: str) -> Scan:
         """Read one scan with its masks. `salt` is hashed with names that come from a DICOM header.
 
         Raises ReadError for anything that can't be read right.
         """
+
+    def channel_names(self, volumes: int) -> list[str]:
+        """Names of a slice's channels in order, of a data set with so many registered volumes per scan."""
+        names = self.volume_names(volumes)
+        offsets = range(-self.context, self.context + 1)
+        return [f"{name}{offset:+d}" if offset else name for offset in offsets for name in names]
+
+    def volume_names(self, volumes: int) -> list[str]:
+        """Names of a scan's registered volumes."""
+        return ["image"] if volumes == 1 else [f"channel {number}" for number in range(1, volumes + 1)]
 
     @property
     def has_clean_images(self) -> bool:
@@ -106,6 +127,14 @@ class Layout(Params, abc.ABC):
         """A path below the data set's root, with slashes, as text that can be written."""
         return readable(path.relative_to(self.root).as_posix())
 
+    def existing_root(self, dataset: str) -> Path:
+        """The data set's folder. Raises DatasetError where it is missing."""
+        root = Path(self.root)
+        if not root.is_dir():
+            raise DatasetError(f"{root} not found: put the data set there or set datasets.{dataset}.root to its "
+                               f"folder.{f' It is available{self.source}' if self.page else ''}")
+        return root
+
     def find_by_pattern(self, dataset: str, pattern: str, folders: bool = False) -> list[FoundScan]:
         """Every file (or folder) that matches the pattern as a scan, named by {case}. Raises DatasetError."""
         found = [FoundScan(readable(groups["case"]), path, groups["case"])
@@ -119,10 +148,7 @@ class Layout(Params, abc.ABC):
 
         `names`: what {class} and {split} may be. Raises DatasetError where there is no folder or no match.
         """
-        root = Path(self.root)
-        if not root.is_dir():
-            raise DatasetError(f"{root} not found: put the data set there or set datasets.{dataset}.root to its "
-                               f"folder.{f' It is available{self.source}' if self.page else ''}")
+        root = self.existing_root(dataset)
         if "{case}" not in pattern:
             raise DatasetError(f"datasets.{dataset}: pattern {pattern!r} must contain {{case}}")
         expression = compile_pattern(pattern, names or {})

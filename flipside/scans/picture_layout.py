@@ -18,6 +18,9 @@ class PictureLayout(Layout, abc.ABC):
     leave_out: list[str] = []
     """Patterns of files that match `image` but are none, such as `{case}_mask*.png`."""
 
+    def volume_names(self, volumes: int) -> list[str]:
+        return ["red", "green", "blue"] if self.colour == "rgb" else super().volume_names(volumes)
+
     def mask_patterns(self) -> Sequence[str]:
         """Patterns of the masks that the block names: no image is one of them."""
         return ()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 
-def resize_bilinear(image: np.ndarray, size: int) -> np.ndarray:
-    """(R,C) float32 -> (size,size) float32; shrinking averages over all pixels covered, so noise doesn't alias."""
+def resize_bilinear(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """(R,C) float32 -> (rows,columns) float32; shrinking averages over all pixels covered, so noise doesn't alias."""
     import torch  # only here: it takes seconds, for which stages that place or count masks needn't wait
 
-    resized = torch.nn.functional.interpolate(torch.from_numpy(image)[None, None], (size, size), mode="bilinear",
+    resized = torch.nn.functional.interpolate(torch.from_numpy(image)[None, None], (rows, columns), mode="bilinear",
                                               align_corners=False, antialias=True)  # (1,1,H,W)
     return resized[0, 0].numpy()
 
@@ -20,6 +20,13 @@ def resize_nearest(array: np.ndarray, rows: int, columns: int) -> np.ndarray:
     row = (2 * np.arange(rows) + 1) * height // (2 * rows)
     column = (2 * np.arange(columns) + 1) * width // (2 * columns)
     return array[..., row[:, None], column]
+
+
+def gather(slices: np.ndarray) -> np.ndarray:
+    """Slices (Z,R,C), copied where each of them is scattered over the whole array, so that each lies in one place."""
+    if abs(slices.strides[0]) < max(map(abs, slices.strides)):
+        return np.ascontiguousarray(slices)
+    return slices
 
 
 def count_in_squares(mask: np.ndarray, side: int) -> np.ndarray:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import gzip
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -19,8 +19,9 @@ import nibabel as nib
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 
-from flipside.scans.geometry import Geometry, GeometryError, grids_agree, to_slices
+from flipside.scans.geometry import Geometry, GeometryError, from_slices, grids_agree, to_slices
 from flipside.scans.nifti_header import contradiction
+from flipside.scans.pixels import gather
 
 DEFLATE_LIMIT = 1032  # deflate never packs tighter (zlib's documentation)
 CHUNK = 1 << 24  # bytes decompressed at once
@@ -50,6 +51,11 @@ class Volume:
             if (self.slope, self.intercept) != (1.0, 0.0):
                 values = values * np.float32(self.slope) + np.float32(self.intercept)
         return values
+
+    def cut_like(self, other: Geometry) -> Volume:
+        """The volume, which lies on the grid of another scan, in the same slices as that one."""
+        turned = self.geometry.turned_like(other)
+        return replace(self, stored=to_slices(from_slices(self.stored, self.geometry), turned), geometry=turned)
 
 
 @contextlib.contextmanager
@@ -84,9 +90,7 @@ def read_nifti(path: Path) -> Volume:
         stored = stored.reshape(geometry.shape, order="F")  # drops axes of length one
     if stored.dtype.kind not in "iuf":
         raise ReadError(path, f"holds {image.get_data_dtype()} voxels (colour or complex)", "Convert it to grey values")
-    slices = to_slices(stored, geometry)  # (Z,R,C)
-    if abs(slices.strides[0]) < max(map(abs, slices.strides)):
-        slices = np.ascontiguousarray(slices)  # slices would be scattered over the whole file: gather them once
+    slices = gather(to_slices(stored, geometry))  # (Z,R,C)
     proxy = _proxy(image)
     return Volume(slices, float(proxy.slope), float(proxy.inter), geometry)
 
@@ -167,6 +171,7 @@ def read_nifti_labels(path: Path, geometry: Geometry, image_path: Path | str) ->
             path, f"labels of shape {labels.geometry.shape} with affine {_short(labels.geometry.affine)} don't lie on "
             f"the grid of {image_path}, shape {geometry.shape} with affine {_short(geometry.affine)}",
             "Get the labels that belong to the image, or resample them onto its grid")
+    labels = labels.cut_like(geometry)
     if labels.stored.dtype.kind in "iu" and (labels.slope, labels.intercept) == (1.0, 0.0):
         return labels.stored
     whole = np.empty(labels.stored.shape, np.int16)  # (Z,R,C)
@@ -177,6 +182,22 @@ def read_nifti_labels(path: Path, geometry: Geometry, image_path: Path | str) ->
                             "Resample labels by nearest neighbour")
         whole[z] = np.rint(values)
     return whole
+
+
+def read_registered(paths: Sequence[Path]) -> tuple[Volume, ...]:
+    """Several NIfTI volumes on one grid, in whatever orientation each is stored, as the channels of a scan.
+
+    Raises ReadError for a volume on another grid than the first, naming both.
+    """
+    volumes = [read_nifti(path) for path in paths]
+    grid = volumes[0].geometry
+    for path, volume in zip(paths, volumes, strict=True):
+        if not grids_agree(volume.geometry, grid):
+            raise ReadError(
+                path, f"volume of shape {volume.geometry.shape} with affine {_short(volume.geometry.affine)} doesn't "
+                f"lie on the grid of {paths[0]}, shape {grid.shape} with affine {_short(grid.affine)}",
+                "Resample it onto the grid of the first: channels must be registered")
+    return tuple(volume.cut_like(grid) for volume in volumes)
 
 
 def _short(affine: np.ndarray | None) -> list | None:

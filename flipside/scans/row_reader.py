@@ -13,9 +13,10 @@ from pydicom.misc import is_dicom
 
 from flipside.core.files import file_digest
 from flipside.scans.dicom import read_dicom_volume, words_in_header
+from flipside.scans.dicom_grouping import files_below
 from flipside.scans.geometry import Geometry, grids_agree
 from flipside.scans.labels import Mask
-from flipside.scans.pictures import read_image, read_image_labels
+from flipside.scans.pictures import ColourMode, read_image_channels, read_image_labels
 from flipside.scans.privacy import ScanNames, anonymous_names, salted_hash
 from flipside.scans.readers import ReadError, Volume, read_nifti, read_nifti_labels
 from flipside.scans.scan import UNLABELLED, Scan
@@ -43,7 +44,7 @@ class Row:
 
 @dataclass(frozen=True)
 class _Read:
-    volume: Volume
+    volumes: tuple[Volume, ...]  # three of a picture in colours, else one
     names: ScanNames
     spacing_mm: tuple[float, float] | None  # as the file says
 
@@ -70,30 +71,38 @@ def is_nifti_path(path: Path) -> bool:
     return path.name.lower().endswith(NIFTI_ENDINGS)
 
 
-def read_row(name: str, row: Row, root: Path, spacing_mm: tuple[float, float], values: tuple[Values, Values], salt: str
-             ) -> Scan:
-    """The scan of a row with its masks.
+@dataclass(frozen=True)
+class Reading:
+    """How the rows of a data set are read."""
 
-    name: the scan's; root: the data set's folder; spacing_mm: of pixels of which neither file nor row tells it; values:
-    of the organ's and of the lesion's masks; salt: hashed with the patient's name.
+    root: Path
+    colour: ColourMode  # of pictures
+    spacing_mm: tuple[float, float]  # of pixels of which neither file nor row tells it
+    organ_values: Values
+    mask_values: Values
+
+
+def read_row(name: str, row: Row, how: Reading, salt: str) -> Scan:
+    """The scan of a row, called `name`, with its masks; `salt` is hashed with the patient's name.
+
     Raises ReadError for a file that can't be read right, volumes or masks on another grid, a spacing that contradicts
     the file's, and a label that contradicts the mask.
     """
-    read = _read_scan(row.path, name, root, salt)
-    geometry = read.volume.geometry
-    channels = [read.volume]
+    read = _read_scan(row.path, name, how, salt)
+    geometry = read.volumes[0].geometry
+    channels = [*read.volumes]
     for path in row.more:
-        channel = _read_scan(path, name, root, salt).volume
-        if not _on_grid(channel.geometry, geometry):
-            raise ReadError(path, f"lies on another grid (shape {channel.geometry.shape}) than {row.path} (shape "
+        more = _read_scan(path, name, how, salt).volumes
+        if not _on_grid(more[0].geometry, geometry):
+            raise ReadError(path, f"lies on another grid (shape {more[0].geometry.shape}) than {row.path} (shape "
                             f"{geometry.shape}), {row.place}", "Resample it onto the grid of the first volume")
-        channels.append(channel)
-    organ = row.organs if row.organs == "nonzero" else _read_mask(row.organs, row, geometry, values[0])
-    lesion = _read_mask(row.masks, row, geometry, values[1])
+        channels += more if geometry.is_image else [volume.cut_like(geometry) for volume in more]
+    organ = row.organs if row.organs == "nonzero" else _read_mask(row.organs, row, geometry, how.organ_values)
+    lesion = _read_mask(row.masks, row, geometry, how.mask_values)
     patient = salted_hash(row.patient, salt) if row.patient else read.names.patient_id
     return Scan(
         scan_id=read.names.scan_id, patient_id=patient, source_file=read.names.source_file, channels=tuple(channels),
-        spacing_mm=_spacing(read, row, spacing_mm), organ=organ, lesion=lesion, given_split=row.split,
+        spacing_mm=_spacing(read, row, how.spacing_mm), organ=organ, lesion=lesion, given_split=row.split,
         class_label=_label(row, lesion, geometry), image_digest=file_digest(row.path) if geometry.is_image else "")
 
 
@@ -101,26 +110,27 @@ def words_of_row(path: Path) -> list[str]:
     """Identifying words in the headers of a scan's files; none where they are no DICOM."""
     if not is_dicom_path(path):
         return []
-    files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
+    files = files_below(path) if path.is_dir() else [path]
     return sorted({word for file in files for word in words_in_header(file)})
 
 
-def _read_scan(path: Path, name: str, root: Path, salt: str) -> _Read:
-    relative = path.relative_to(root).as_posix()
+def _read_scan(path: Path, name: str, how: Reading, salt: str) -> _Read:
+    relative = path.relative_to(how.root).as_posix()
     if is_dicom_path(path):
         volume, header = read_dicom_volume(path)
         names = anonymous_names(name, relative, header.patient, header.names, salt)
-        return _Read(volume, names, header.spacing_mm)
-    volume = read_nifti(path) if is_nifti_path(path) else read_image(path)
-    return _Read(volume, ScanNames(name, name, relative), None)
+        return _Read((volume,), names, header.spacing_mm)
+    volumes = (read_nifti(path),) if is_nifti_path(path) else read_image_channels(path, how.colour)
+    return _Read(volumes, ScanNames(name, name, relative), None)
 
 
 def _spacing(read: _Read, row: Row, default: tuple[float, float]) -> tuple[float, float, float]:
     """Height and width of a pixel and distance of the slices in mm, which a volume knows by itself."""
-    if read.volume.geometry.is_image:
+    geometry = read.volumes[0].geometry
+    if geometry.is_image:
         own, depth = read.spacing_mm, 1.0
     else:
-        height, width, depth = read.volume.geometry.slice_spacing_mm
+        height, width, depth = geometry.slice_spacing_mm
         own = (height, width)
     if own and row.spacing_mm and not np.allclose(own, row.spacing_mm, rtol=SPACING_TOLERANCE):
         raise ReadError(row.path, f"has pixels of {own[0]:g}x{own[1]:g} mm, {row.place} says "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
+from flipside.scans.geometry import Plane, from_slices, to_slices
 from flipside.scans.labels import Mask
+from flipside.scans.pixels import gather
 from flipside.scans.readers import Volume
 
 UNLABELLED = -1  # class label of a scan whose data set has no labels of whole images
@@ -15,7 +17,7 @@ UNLABELLED = -1  # class label of a scan whose data set has no labels of whole i
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """A scan or image in memory; slices are numbered from the lowest."""
+    """A scan or image in memory, in axial slices numbered from the lowest, or as `in_plane` cuts it."""
 
     scan_id: str
     patient_id: str
@@ -43,3 +45,29 @@ class Scan:
         if self.organ is None:
             return None
         return self.volume.slice(z) != 0 if self.organ == "nonzero" else self.organ.slice(z)
+
+    def in_plane(self, plane: Plane | Literal["native"]) -> Scan:
+        """The scan with its masks cut in a plane; its geometry knows the plane, and of an image the pixel's size.
+
+        `native`: across the longest side of a voxel. An image stays as it is.
+        """
+        before = self.volume.geometry
+        if before.is_image:
+            after = replace(before, pixel_mm=self.spacing_mm[:2])
+        else:
+            after = replace(before, plane=before.native_plane if plane == "native" else plane)
+
+        def turned(slices: np.ndarray) -> np.ndarray:
+            return gather(to_slices(from_slices(slices, before), after)) if after.plane != before.plane else slices
+
+        def volume(old: Volume) -> Volume:
+            return replace(old, stored=turned(old.stored), geometry=after)
+
+        def mask(old: Mask) -> Mask:
+            return Mask(tuple((turned(labels), values) for labels, values in old.layers))
+
+        return replace(
+            self, channels=tuple(volume(channel) for channel in self.channels), spacing_mm=after.slice_spacing_mm,
+            organ=mask(self.organ) if isinstance(self.organ, Mask) else self.organ,
+            lesion=None if self.lesion is None else mask(self.lesion),
+            clean=None if self.clean is None else volume(self.clean))

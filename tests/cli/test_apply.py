@@ -153,6 +153,17 @@ def test_a_fixed_window_is_used_as_it_is_and_the_difference_is_told(project):
     assert "window 0 to 255 (the models were trained with 20 to 230)" in text
 
 
+@pytest.mark.parametrize(("own", "trained", "applied"), [
+    ("auto", [-160.0, 350.0], [-160.0, 350.0]), ("auto", "per_scan", "per_scan"), ("per_scan", "per_scan", "per_scan"),
+    ("fingerprint", [[0.0, 1.0], [2.0, 9.0]], [[0.0, 1.0], [2.0, 9.0]]), ([0, 9], "per_scan", [0, 9])])
+def test_the_window_is_made_as_that_of_the_models(project, own, trained, applied):
+    params = project_parameters()
+    params["filter"]["window"] = own
+    params["datasets"] |= {"target": TARGET | {"root": "elsewhere"}}
+    source = {"dataset": "phantom", "anomalies": True, "window": trained}
+    assert apply.derived_params(params, "target", None, source)["filter"]["window"] == applied
+
+
 def test_what_cannot_be_applied_is_refused_before_any_work(project):
     with pytest.raises(ParamsError, match="phantom is what the models were trained on"):
         apply.apply("phantom")

@@ -7,8 +7,11 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from flipside.scans.geometry import Geometry
+
 FILTER = {
-    "min_organ_px": 40, "window": "fingerprint", "fingerprint_percentiles": [0.5, 99.5], "val_fraction": 0.2,
+    "min_organ_px": 40, "window": "fingerprint", "ct_window": [-160, 350], "scan_percentiles": [0.5, 99.5],
+    "fingerprint_percentiles": [0.5, 99.5], "saturation_warning": 0.1, "saturation_limit": 0.5, "val_fraction": 0.2,
     "test_fraction": 0.2, "use_given_split": False, "duplicate_distance": 16,
 }
 ANOMALIES = {
@@ -64,12 +67,14 @@ def write_extracted(root: Path, patients: int = 10, slices: int = 4, size: int =
     scans = index.groupby("scan_id", as_index=False).agg(patient_id=("patient_id", "first"), px=("lesion_px", "sum"),
                                                          source_file=("source_file", "first"))
     scans["lesion_volume_mm3"] = scans.pop("px") * 3.0 * (1 + np.arange(patients))
+    scans["geometry"] = Geometry.of_image(size, size).to_json()
     scans["given_split"] = [(given or {}).get(number, "") for number in range(patients)]
     write_tables(root, index, scans)
     foreground = {f"scan_p{number:02d}": generator.normal(40, 10 + number, 500).astype(np.float32)
                   for number in range(patients)}
     np.savez(folder / "foreground.npz", **foreground)
-    manifest = {"dataset": "toy", "anomalies": anomalies, "lesion_threshold_px": 10}
+    manifest = {"dataset": "toy", "anomalies": anomalies, "lesion_threshold_px": 10, "modality": "other",
+                "channels": ["image"]}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return index
 

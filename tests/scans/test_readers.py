@@ -158,8 +158,15 @@ def test_slices_scaled_one_by_one_get_one_unit(tmp_path):
 def test_monochrome1_is_shown_the_right_way(tmp_path):
     pixels = np.array([[0, 4095], [100, 1000]])
     path = write_slice(tmp_path / "a.dcm", pixels, PhotometricInterpretation="MONOCHROME1", BitsStored=12, HighBit=11,
-                       PixelRepresentation=0, RescaleSlope=1, RescaleIntercept=0)
+                       PixelRepresentation=0, RescaleSlope=1, RescaleIntercept=0, Modality="MG")
     np.testing.assert_array_equal(read_dicom_image(path)[0].slice(0), 4095 - pixels)
+
+
+def test_monochrome1_leaves_hounsfield_units_alone(tmp_path):
+    for k in range(2):
+        write_slice(tmp_path / str(k), np.array([[0, 500], [100, 1000]]), (0, 0, k),
+                    PhotometricInterpretation="MONOCHROME1")
+    np.testing.assert_array_equal(read_dicom_series(sorted(tmp_path.iterdir()))[0].slice(0), [[-1000, 0], [-800, 1000]])
 
 
 @pytest.mark.parametrize(("changes", "reason"), [

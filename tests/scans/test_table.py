@@ -68,14 +68,18 @@ def test_volumes_series_and_pictures_in_one_table(mixed, tmp_path):
     labels = pd.Series(slice_labels(got.index, 0)).groupby(got.index["scan_id"]).agg(list).to_dict()
     assert labels == {"0": [0], "1": [1], "a": [0, 0, 1, 0], "one": [1], "study": [0] * 4}  # the mask says which slice
     assert by_scan["lesion_px"].sum().to_dict() == {"0": 0, "1": 0, "a": 7, "one": 0, "study": 0}
-    spacing = by_scan[["spacing_row_mm", "spacing_col_mm"]].first().round(4).to_dict("index")
-    assert spacing["0"] == {"spacing_row_mm": 0.5 * 8 / 16, "spacing_col_mm": 0.2 * 10 / 16}
-    assert spacing["1"] == {"spacing_row_mm": 1.0, "spacing_col_mm": 1.25}
-    assert spacing["a"] == {"spacing_row_mm": 0.5, "spacing_col_mm": 0.525}
     assert dict(zip(got.scans["scan_id"], got.scans["given_split"], strict=True)) == {
         "0": "val", "1": "val", "a": "train", "one": "train", "study": "test"}
     assert got.scans["patient_id"].is_unique  # hashes, also of what the table calls the patients
     assert not got.scans["patient_id"].isin(["p1", "p2", "p3", "HOSP-4711"]).any()
+
+
+def test_a_spacing_is_the_files_own_else_the_tables(mixed):
+    params = block(mixed, spacing_mm=[3, 4])
+    spacings = {found.name: params.read_scan(found, "salt").spacing_mm for found in params.find_scans("toy")}
+    assert {name: tuple(np.round(spacing, 4)) for name, spacing in spacings.items()} == {
+        "0": (0.5, 0.2, 1), "1": (2, 2, 1), "2": (3, 4, 1), "a": (0.8, 0.7, 2.5), "one": (0.5, 0.75, 1),
+        "study": (0.5, 0.75, 3)}
 
 
 def test_an_unknown_label_is_never_healthy(mixed, tmp_path):
@@ -125,7 +129,7 @@ def test_equal_file_names_in_several_folders(mixed, tmp_path):
     ("path,label\npng/0.png,0\n,1\n", r"row 3, column 'path': found '', expected the path of a scan"),
     ("path,label,patient,split\npng/0.png,0,a,train\npng/1.png,1,a,test\npng/2.png,1,b,test\n",
      r"row 3, column 'split': found 'test', but .*row 2 has the same patient in 'train'"),
-    ("path,label,patient\npng/0.png,0,x\npng/1.png,1,x\n", r"column 'patient': all 2 rows are of one patient"),
+    ("path,label,patient\npng/0.png,0,x\npng/1.png,1,x\n", r"toy.patient_column gives one patient for all 2 scans"),
     ("path,label,split\npng/0.png,0,dev\n", r"row 2, column 'split': found 'dev', expected one of .*toy.splits"),
     ("path,label,spacing\npng/0.png,0,-1\n", r"row 2, column 'spacing': found '-1', expected mm as 0.7x0.7"),
     ("file,label\npng/0.png,0\n", r"has no column 'path', which datasets.toy.path_column names; it has \['file'"),
@@ -164,3 +168,18 @@ def test_what_contradicts_the_files_is_refused(mixed, tmp_path):
     ("a", None), ("1x2x3", None), ("nan", None), ("inf", None), ("", None)])
 def test_spacing_as_people_write_it(text, value):
     assert parse_spacing(text) == value
+
+
+def test_pictures_in_colours_have_three_channels(mixed):
+    Image.fromarray(np.random.default_rng(5).integers(0, 255, (8, 10, 3)).astype(np.uint8)).save(mixed / "png/rgb.png")
+    for colour, channels in (("grey", 1), ("rgb", 3)):
+        params = block(mixed, "path,label\npng/rgb.png,1\n", colour=colour)
+        (found,) = params.find_scans("toy")
+        assert len(params.read_scan(found, "salt").channels) == channels
+
+
+def test_parquet_as_csv(mixed):
+    pd.DataFrame({"path": ["png/0.png", "png/1.png"], "label": [0.0, 1.0], "patient": [7, 8]}).to_parquet(
+        mixed / "labels.parquet")
+    found = block(mixed, table="labels.parquet").find_scans("toy")
+    assert [(scan.name, scan.class_label, scan.patient) for scan in found] == [("0", 0, "7"), ("1", 1, "8")]

@@ -58,11 +58,13 @@ def test_volume_becomes_its_organ_slices(tmp_path, orientation):
     row = got.index.iloc[0]
     assert (row.native_rows, row.native_cols) == (10, 12)
     spacing = (row.spacing_row_mm, row.spacing_col_mm, row.spacing_z_mm)
-    assert spacing == pytest.approx((0.8 * 10 / 16, 0.7 * 12 / 16, 2.5))
+    assert spacing == pytest.approx((0.8 * 10 / 15, 0.7 * 12 / 16, 2.5))  # 8 mm high, 8.4 mm wide: a row is padding
     scan = got.scans.iloc[0]
     assert scan.lesion_volume_mm3 == pytest.approx(4 * 0.7 * 0.8 * 2.5) and scan.patient_id == "case_1"
     shown = np.stack([volume[::-1, ::-1, z].T for z in (1, 2, 3, 4)]).astype(np.float32)
-    np.testing.assert_allclose(got.images, [resize_bilinear(np.ascontiguousarray(image), 16) for image in shown])
+    resized = [resize_bilinear(np.ascontiguousarray(image), 15, 16) for image in shown]
+    np.testing.assert_allclose(got.images[:, :15], resized)
+    np.testing.assert_array_equal(got.images[:, 15], np.repeat(shown.min(axis=(1, 2))[:, None], 16, axis=1))
     # Masks put back on the original grid are the original labels (the store is larger, so nothing is lost).
     back = place_slices(got.lesion, got.index["z"].to_numpy(), Geometry.from_json(scan.geometry))
     original = nib.load(tmp_path / "raw/case_1/segmentation.nii.gz")
@@ -111,7 +113,8 @@ def test_without_labels_every_slice_stays_and_air_is_no_foreground(tmp_path):
     volume[2:6, 2:6] = 50
     write_nifti(tmp_path / "raw/a/imaging.nii.gz", volume, AFFINE)
     got = run(tmp_path, NIFTI, organ=None, lesion=None)
-    assert (got.index["organ_px"] == -1).all() and len(got.index) == 3 and got.organ[:].all()
+    assert (got.index["organ_px"] == -1).all() and len(got.index) == 3
+    assert got.organ[:, :, 1:15].all() and not got.organ[:, :, [0, 15]].any()  # padding is no foreground
     with np.load(tmp_path / "out/foreground.npz") as foreground:
         assert (foreground["a"] == 50).all() and len(foreground["a"]) == 48
     got = run(tmp_path, NIFTI, organ="nonzero", lesion=None)
@@ -156,7 +159,7 @@ def test_series_with_masks_and_without_the_patients_name(tmp_path):
     organ = {"files": ["{case}/organ.nii.gz"], "values": None}
     got = run(tmp_path, SERIES, size=8, organ=organ)
     assert list(got.index["z"]) == [2] and got.index["organ_px"][0] == 12
-    np.testing.assert_allclose(got.images[0], resize_bilinear((pixels[2] * 2.0 - 1000).astype(np.float32), 8))
+    np.testing.assert_allclose(got.images[0, :7], resize_bilinear((pixels[2] * 2.0 - 1000).astype(np.float32), 7, 8))
     first = got.scans["patient_id"][0]
     assert first == run(tmp_path, SERIES, size=4).scans["patient_id"][0] and len(first) == 16
     assert first != run(tmp_path, SERIES, extract_changes={"patient_salt": "other"}).scans["patient_id"][0]
@@ -189,7 +192,7 @@ def test_images_with_masks(tmp_path):
     got = run(tmp_path, IMAGES, patient="^(p[0-9])_")
     assert list(got.index["patient_id"]) == ["p1", "p1"] and list(got.index["slice_id"]) == ["p1_a", "p1_b"]
     assert list(got.index["organ_px"]) == [8, 8] and list(got.index["lesion_px"]) == [1, 1]
-    assert got.index["spacing_row_mm"][0] == 0.25 and got.index["spacing_col_mm"][0] == 0.5
+    assert got.index["spacing_row_mm"][0] == got.index["spacing_col_mm"][0] == 0.5  # 4 mm x 8 mm
     back = place_slices(got.lesion[:1], np.array([0]), Geometry.from_json(got.scans["geometry"][0]))
     np.testing.assert_array_equal(back, mask == 2)
     with pytest.raises(ReadError, match="no patient in 'p1_a'"):
@@ -214,7 +217,7 @@ def test_mammograms_with_a_table(tmp_path):
     (tmp_path / "raw/labels.csv").write_text("File Name;Bi-Rads\n11;1\n22;5\n33;3\n")
     got = run(tmp_path, TABLE, size=8)
     assert list(got.index["class_label"]) == [0, 1] and got.index["patient_id"].nunique() == 1
-    assert list(got.index["spacing_row_mm"]) == pytest.approx([0.1, 1.0])
+    assert list(got.index["spacing_row_mm"]) == pytest.approx([0.16, 1.0])  # 0.8 mm in 5 of 8 rows
     assert got.manifest["counts"]["class_left_out"] == 1 and "1234" not in got.index.to_csv()
     with pytest.raises(ReadError, match="22_x.dcm: has no pixel spacing"):
         run(tmp_path, TABLE, size=8, spacing_mm=None)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from flipside.core.store import INDEX_COLUMNS, write_store
 from flipside.scans.geometry import Geometry, to_slices
+from flipside.scans.pixels import resize_nearest
 from stages import segment_scans
 
 SIZE = 16
@@ -61,7 +62,8 @@ def test_masks_come_back_on_the_scans_own_grid_and_affine(project):
     np.testing.assert_array_equal(shown[3], masks["case/1:3"])
     assert not shown[[0, 2, 4]].any()
     shown = to_slices(np.asarray(second.dataobj), REVERSED)
-    np.testing.assert_array_equal(shown[4], masks["case_2:4"].repeat(2, axis=0))  # two native rows for each of its own
+    # 16 mm x 24 mm: 11 rows of 16 show the scan, so that a pixel is as high as wide.
+    np.testing.assert_array_equal(shown[4], resize_nearest(masks["case_2:4"][2:13], 2 * SIZE, SIZE))
     assert not shown[1:4].any()
     index = pd.read_csv("data/segmentations/index.csv").set_index("scan_id")
     assert index.loc["case/1", "marked_voxels"] == masks["case/1:1"].sum() + masks["case/1:3"].sum()
@@ -73,7 +75,7 @@ def test_images_become_png_of_their_own_size(project):
     masks = write_project({"xray": (Geometry.of_image(48, 32), [0])})
     segment_scans.main()
     written = np.array(Image.open("data/segmentations/xray.png"))
-    np.testing.assert_array_equal(written, masks["xray:0"].repeat(3, axis=0).repeat(2, axis=1) * 255)
+    np.testing.assert_array_equal(written, resize_nearest(masks["xray:0"][:, 2:13], 48, 32) * 255)
 
 
 def test_of_several_draws_the_first_is_placed(project, capsys):

@@ -24,7 +24,7 @@ from flipside.scans.picture_layout import PictureLayout
 from flipside.scans.pictures import read_image_channels
 from flipside.scans.scan import UNLABELLED, Scan
 
-Part = Literal["train", "test"]
+Part = Literal["train", "val", "test"]
 
 
 class ClassFolders(PictureLayout):
@@ -34,7 +34,7 @@ class ClassFolders(PictureLayout):
     classes: dict[str, Label] = pydantic.Field(min_length=2)
     """Name of each class -> 0 healthy, 1 abnormal; images of other classes are left out."""
     splits: dict[str, Part] = {}
-    """Name of each part -> train or test, where the data set brings its own split; {}: it brings none."""
+    """Name of each part -> train, val or test, where the data set brings its own split; {}: it brings none."""
     patient: Regex | None = None
     """Regular expression whose group in {case} is the patient; null: every image is a patient."""
     spacing_mm: Spacing = (1.0, 1.0)
@@ -69,9 +69,9 @@ class ClassFolders(PictureLayout):
                 raise DatasetError(f"{Path(self.root)}: class {name!r} of datasets.{dataset}.classes has no image; "
                                    f"images: {counts}. Correct `classes` or get the whole data set{self.source}")
         parts = {self.splits[groups["split"]] for groups in matches if "split" in groups}
-        if len(parts) == 1:
-            raise DatasetError(f"{Path(self.root)}: images only in the {parts.pop()} part, expected folders "
-                               f"{list(self.splits)}; correct datasets.{dataset}.splits")
+        if parts and not {"train", "test"} <= parts:
+            raise DatasetError(f"{Path(self.root)}: images only in the {' and '.join(sorted(parts))} part, expected "
+                               f"folders {list(self.splits)}; correct datasets.{dataset}.splits")
 
     def read_scan(self, found: FoundScan, salt: str) -> Scan:
         return Scan(

@@ -17,6 +17,7 @@ from flipside.scans.layout import (
     DatasetError,
     FoundScan,
     Label,
+    LeftOut,
     Regex,
     Spacing,
     check_patients,
@@ -57,14 +58,34 @@ class DicomBirads(PictureLayout):
     """Height and width of a pixel in mm for images that have no spacing of their own; null: those are refused."""
 
     def find_scans(self, dataset: str) -> list[FoundScan]:
-        found, table = self.find_by_pattern(dataset, self.image), self.read_tables()
-        found = [dataclasses.replace(scan, class_label=label, patient=patient) for scan in found
-                 for label, patient in [table.get(readable(scan.case), (UNLABELLED, ""))]]
+        return self.find_scans_and_others(dataset)[0]
+
+    def find_scans_and_others(self, dataset: str) -> tuple[list[FoundScan], list[LeftOut]]:
+        found, table, parts = self.find_by_pattern(dataset, self.image), self.read_tables(), self._named_elsewhere()
+        scans, others = [], []
+        for scan in found:
+            case = readable(scan.case)
+            if case not in table and case in parts:
+                others.append(LeftOut(scan, ReadError(scan.path, "is no image of its own: the tables name it under "
+                                                      f"{parts[case]!r}", "Nothing needs be done")))
+                continue
+            label, patient = table.get(case, (UNLABELLED, ""))
+            scans.append(dataclasses.replace(scan, class_label=label, patient=patient))
         if self.patient_column:
             check_patients(dataset, "patient_column", [patient for _, patient in table.values()])
         elif self.patient:
-            check_patients(dataset, "patient", patients_in([self.relative(scan.path) for scan in found], self.patient))
-        return found
+            check_patients(dataset, "patient", patients_in([self.relative(scan.path) for scan in scans], self.patient))
+        return scans, others
+
+    def _named_elsewhere(self) -> dict[str, str]:
+        """{case: column} of files that the tables name in other columns, such as crops and ROI masks of an image."""
+        named: dict[str, str] = {}
+        for name in self.tables:
+            rows = read_table(Path(self.root) / name, self.separator)
+            for column in rows.columns.drop([self.file_column]):
+                named |= {match.group(1): column for value in rows[column]
+                          if "/" in value and (match := re.search(self.file_pattern, value))}
+        return named
 
     def read_tables(self) -> dict[str, tuple[int | None, str]]:
         """{case: (class label, None: left out; the patient as the table names it)}.

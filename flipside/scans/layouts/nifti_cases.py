@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import pydantic
 
 from flipside.scans.labels import Ignored, LabelFiles, read_volume_masks
 from flipside.scans.layout import FoundScan, Layout, Regex, check_patients, patient_in, patients_in
-from flipside.scans.readers import read_nifti
+from flipside.scans.patterns import glob_pattern
+from flipside.scans.readers import ReadError, read_registered
 from flipside.scans.scan import Scan
 
 
 class NiftiCases(Layout):
     layout: Literal["nifti_cases"]
-    image: str
-    """Pattern of the volumes, with {case}."""
+    image: str | Annotated[list[str], pydantic.Field(min_length=1)]
+    """Pattern of the volumes, with {case}; or several, of volumes on one grid that become the channels of a scan."""
     organ: LabelFiles | Literal["nonzero"] | None = None
-    """Labels of the organ; `nonzero`: every voxel but 0 of the volume (skull-stripped brain); null: no labels."""
+    """Labels of the organ; `nonzero`: every voxel but 0 of the first volume (skull-stripped brain); null: none."""
     lesion: LabelFiles | None = None
     """Labels of the lesions; null: no labels."""
     ignored: Ignored = []
@@ -25,19 +29,40 @@ class NiftiCases(Layout):
     patient: Regex | None = None
     """Regular expression whose group in {case} is the patient; null: every case is a patient."""
 
+    @property
+    def patterns(self) -> list[str]:
+        """One of the volumes of each channel."""
+        return [self.image] if isinstance(self.image, str) else self.image
+
+    def volume_names(self, volumes: int) -> list[str]:
+        """What stands beside {case} in the patterns' last part (t1, t1ce), or the patterns where that is ambiguous."""
+        names = [pattern.rsplit("/", 1)[-1].split(".", 1)[0].replace("{case}", "").strip("_-* ")
+                 for pattern in self.patterns]
+        if len(names) == 1:
+            return super().volume_names(volumes)
+        return names if all(names) and len(set(names)) == len(names) else self.patterns
+
     def find_scans(self, dataset: str) -> list[FoundScan]:
-        found = self.find_by_pattern(dataset, self.image)
+        found = self.find_by_pattern(dataset, self.patterns[0])
         if self.patient:
             check_patients(dataset, "patient", patients_in([scan.case for scan in found], self.patient))
         return found
 
     def read_scan(self, found: FoundScan, salt: str) -> Scan:
-        volume = read_nifti(found.path)
+        channels = read_registered([found.path, *(self._channel(found, pattern) for pattern in self.patterns[1:])])
         labelled = None if self.organ == "nonzero" else self.organ
         organ, lesion = read_volume_masks(found.path, found.case, Path(self.root), (labelled, self.lesion),
-                                          self.ignored, volume.geometry)
+                                          self.ignored, channels[0].geometry)
         return Scan(
             scan_id=found.name,
             patient_id=patient_in(found.case, self.patient, found.path) if self.patient else found.name,
-            source_file=self.relative(found.path), channels=(volume,), spacing_mm=volume.geometry.slice_spacing_mm,
+            source_file=self.relative(found.path), channels=channels, spacing_mm=channels[0].geometry.slice_spacing_mm,
             organ="nonzero" if self.organ == "nonzero" else organ, lesion=lesion)
+
+    def _channel(self, found: FoundScan, pattern: str) -> Path:
+        """The volume of another channel of a case. Raises ReadError where it is missing or ambiguous."""
+        matches = glob_pattern(Path(self.root), pattern.replace("{case}", glob.escape(found.case)))
+        if len(matches) != 1:
+            raise ReadError(found.path, f"{len(matches)} volumes match {pattern.replace('{case}', found.case)}, "
+                            "expected one", "Get all channels of the case, or correct the data set's `image`")
+        return matches[0]

@@ -1,4 +1,4 @@
-"""Scans, slices and pictures that a table lists, one in each row, with their labels: NIfTI, DICOM and pictures alike."""
+"""Scans, slices and pictures that a table lists, one in each row, with their labels: NIfTI, DICOM and pictures."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Literal
 import pandas as pd
 import pydantic
 
-from flipside.scans.layout import DatasetError, FoundScan, Label, Layout, Spacing
-from flipside.scans.row_reader import Row, parse_spacing, read_row, words_of_row
+from flipside.scans.layout import DatasetError, FoundScan, Label, Layout, Spacing, check_patients
+from flipside.scans.pictures import ColourMode
+from flipside.scans.row_reader import Reading, Row, parse_spacing, read_row, words_of_row
 from flipside.scans.scan import UNLABELLED, Scan
 from flipside.scans.tables import read_table
 
@@ -39,6 +40,8 @@ class Table(Layout):
     """The path, where the column holds only a part of it, such as `images/{path}.png`."""
     image_columns: list[str] = []
     """Columns with further volumes on the same grid, which become further channels."""
+    colour: ColourMode = "grey"
+    """Of pictures: `grey`: one channel, the luma of a colour picture (ITU-R BT.601); `rgb`: three channels."""
     label_column: str = "label"
     """Column with the label of the whole scan or image. Empty: unknown; the scan is left out, unless it has a mask."""
     classes: dict[str, Label | None] = {"0": 0, "1": 1}
@@ -72,6 +75,9 @@ class Table(Layout):
             raise ValueError(f"`path_pattern` is {self.path_pattern!r}, expected {{path}} in it")
         return self
 
+    def volume_names(self, volumes: int) -> list[str]:
+        return [self.path_column, *self.image_columns] if volumes > 1 else super().volume_names(volumes)
+
     def find_scans(self, dataset: str) -> list[FoundScan]:
         records = self._read(dataset).to_dict("records")
         rows = [self._row(dataset, number, cells) for number, cells in enumerate(records, start=FIRST_ROW)]
@@ -87,8 +93,9 @@ class Table(Layout):
 
     def read_scan(self, found: FoundScan, salt: str) -> Scan:
         assert isinstance(found, ListedScan)
-        values = [None if names is None else tuple(names) for names in (self.organ_values, self.mask_values)]
-        return read_row(found.name, found.row, Path(self.root), self.spacing_mm, (values[0], values[1]), salt)
+        organ, mask = (None if values is None else tuple(values) for values in (self.organ_values, self.mask_values))
+        how = Reading(Path(self.root), self.colour, self.spacing_mm, organ, mask)
+        return read_row(found.name, found.row, how, salt)
 
     def identifying_words(self, found: FoundScan) -> Sequence[str]:
         return words_of_row(found.path)
@@ -174,12 +181,8 @@ class Table(Layout):
 
     def _check_patients(self, dataset: str, rows: Sequence[Row]) -> None:
         """Raises DatasetError for one patient of everybody's, and for a patient in two given splits."""
-        patients = {row.patient for row in rows}
-        if len(rows) > 1 and len(patients) == 1 and patients != {""}:
-            raise DatasetError(f"{Path(self.root) / self.table}, column {self.patient_column!r}: all {len(rows)} rows "
-                               "are of one patient, expected several, as training and test need "
-                               "patients of their own. Correct the column, or name another one in "
-                               f"datasets.{dataset}.patient_column")
+        if any(row.patient for row in rows):
+            check_patients(dataset, "patient_column", [row.patient for row in rows])
         first_of: dict[str, Row] = {}
         for row in rows:
             first = first_of.setdefault(row.patient, row)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
+import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from flipside.cli.contact_sheet.sheet import ACROSS, ContactSheet, SheetRow
 from flipside.core.files import atomic_file
-from flipside.report.contact_sheet import ACROSS, ContactSheet, SheetRow
 from flipside.report.figures import ACCENT, INK, MUTED, save_figure
-from flipside.report.html import page_environment
 from flipside.report.pictures import data_uri
 
 CELL, GAP, CAPTION, TITLE = 128, 8, 26, 26  # pixels: a slice's side, between them, below them, above a row
@@ -25,7 +25,9 @@ SHOWN_NAME = 20  # letters of a name below a slice; the page has it whole
 def write_contact_sheet(sheet: ContactSheet, picture: Path, page: Path) -> None:
     """Both files; the same sheet gives the same bytes."""
     save_figure(picture, draw_contact_sheet(sheet))
-    text = page_environment().get_template("contact_sheet.html.jinja").render(sheet=sheet, uri=data_uri, title=row_title)
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
+                                     trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    text = environment.get_template("page.html.jinja").render(sheet=sheet, uri=data_uri, title=row_title)
     with atomic_file(page) as temporary:
         temporary.write_text(text)
 
@@ -48,8 +50,8 @@ def draw_contact_sheet(sheet: ContactSheet) -> Figure:
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
 
-    def write(x: float, y: float, text: str, size: float, colour: str, **how: str) -> None:
-        axes.text(x, y, text, fontsize=size, color=colour, va="center", parse_math=False, **how)
+    def write(x: float, y: float, text: str, size: float, colour: str) -> None:
+        axes.text(x, y, text, fontsize=size, color=colour, va="center", parse_math=False)
 
     write(GAP, 20, f"Contact sheet of {sheet.dataset}", 13, INK)
     for number, line in enumerate(facts):

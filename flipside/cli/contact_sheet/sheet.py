@@ -15,15 +15,17 @@ import pandas as pd
 from scipy import ndimage
 
 from flipside.artifacts.truth import open_truth
+from flipside.cohort.windowing import window_text
 from flipside.core import paths
 from flipside.core.files import read_json
 from flipside.core.store import SliceStore
 from flipside.report.pictures import TRUE_POSITIVE, grey
 
+PICTURE, PAGE = Path("reports/contact_sheet.png"), Path("reports/contact_sheet.html")
 ACROSS = 8  # slices of each part and class
 SIDE = 128  # pixels that a shown slice has at least on its longer side
 MEASURED = 400  # slices of which the values are measured
-SATURATED = 0.1  # share of the pixels at the window's upper end from which on it is worth a warning
+DARK = -0.8  # below this all but the brightest hundredth of the values is as good as black
 FEW = 10  # slices of a class of the validation or test part below which their numbers say little
 CLASSES = ("healthy", "abnormal")
 PARTS = ("train", "val", "test")
@@ -114,25 +116,24 @@ def _facts(store: SliceStore, extracted: dict[str, Any], filtered: dict[str, Any
     index, counts = store.index, extracted["counts"]
     sizes = Counter(f"{columns} x {rows}" for rows, columns in
                     zip(index["native_rows"], index["native_cols"], strict=True))
-    spacing = _spread(index["spacing_row_mm"] * store.organ.shape[1] / index["native_rows"])
-    window = filtered["window"]
-    shape = " x ".join(map(str, reversed(store.organ.shape[1:])))
-    channels = "" if store.images.ndim == 3 else f", {store.images.shape[1]} channels (one is shown)"
-    facts = {
+    rows, columns = store.organ.shape[1:]
+    cut_off = filtered["saturation"]
+    channels = "" if store.images.ndim == 3 else f", channels {', '.join(filtered['channels'])} (one is shown)"
+    planes = ", ".join(f"{plane} ({count} scans)" for plane, count in extracted["planes"].items())
+    return {
         "scans": f"{counts['scans']} read of {counts['found']}; {counts['patients']} patients; "
                  f"{counts['slices']} slices",
-        "slices": f"{len(index)} of {shape} pixels{channels}; {(index['label'] == 0).sum()} healthy, "
+        "slices": f"{len(index)} of {columns} x {rows} pixels{channels}; {(index['label'] == 0).sum()} healthy, "
                   f"{(index['label'] == 1).sum()} abnormal, {with_lesion.sum()} with a lesion's mask",
-        "own sizes": _most(sizes), "own pixels": f"{spacing} mm", "modality": extracted["modality"],
-        "window": " to ".join(f"{end:g}" for end in window) if _is_pair(window) else str(window),
+        "own sizes": _most(sizes),
+        "pixels": f"of {_spread(index['spacing_row_mm'])} mm in the slices below",
+        "modality": extracted["modality"],
+        **({"plane": planes} if (index["z"] > 0).any() else {}),
+        "window": f"{window_text(filtered['window'])}; it cuts off {cut_off['black']:.1%} of the foreground below and "
+                  f"{cut_off['white']:.1%} above",
         "values in the window": _percentiles(values),
         "copies": f"{len(filtered['dropped'])} slices left out as copies of others",
     }
-    return facts
-
-
-def _is_pair(window: Any) -> bool:
-    return isinstance(window, list) and len(window) == 2 and all(isinstance(end, (int, float)) for end in window)
 
 
 def _percentiles(values: np.ndarray) -> str:
@@ -168,24 +169,16 @@ def _left_out(extracted: dict[str, Any]) -> list[str]:
 def _warnings(index: pd.DataFrame, rows: list[SheetRow], values: np.ndarray, window: Any, with_lesion: np.ndarray
               ) -> list[str]:
     """What a reader should look at before training."""
-    found = [f"the {row.part} part has only {row.slices} {row.kind} slices of {row.patients} patients: its numbers will "
-             "say little" for row in rows if row.part != "train" and 0 < row.slices < FEW]
+    found = [f"the {row.part} part has only {row.slices} {row.kind} slices of {row.patients} patients: its numbers "
+             "will say little" for row in rows if row.part != "train" and 0 < row.slices < FEW]
     if (index["patient_id"] == index["scan_id"]).all():
-        found.append("the data set names no patients, so every scan counts as a patient of its own: where several are of "
-                     "one patient, name the patients, or training and test share them")
-    white = float((values >= 1).mean()) if len(values) else 0.0
-    if white > SATURATED:
-        found.append(f"{white:.0%} of the pixels lie at or above the window's upper end ({window}) and are plain white")
-    if not len(values) or np.percentile(values, 99) < -0.8:
+        found.append("the data set names no patients, so every scan counts as a patient of its own: where several are "
+                     "of one patient, name the patients, or training and test share them")
+    if not len(values) or np.percentile(values, 99) < DARK:
         found.append(f"nearly all pixels lie at the lower end of the window ({window}): the slices are black")
     abnormal = (index["label"] == 1).to_numpy()
     unmasked = int((abnormal & ~with_lesion).sum())
     if with_lesion.any() and unmasked:
-        found.append(f"{unmasked} of {abnormal.sum()} abnormal slices have no lesion in their mask at this size: they are "
-                     "trained on, but in no measure of overlap")
+        found.append(f"{unmasked} of {abnormal.sum()} abnormal slices have no lesion in their mask at this size: they "
+                     "are trained on, but in no measure of overlap")
     return found
-
-
-def output_files(folder: Path = Path("reports")) -> tuple[Path, Path]:
-    """Where the sheet is written: the picture and the page."""
-    return folder / "contact_sheet.png", folder / "contact_sheet.html"
