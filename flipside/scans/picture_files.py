@@ -22,6 +22,7 @@ PNG, JPEG2000 = b"\x89PNG\r\n\x1a\n", (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ORIENTATION = 274  # the tag of EXIF and TIFF
 LOSSLESS = ("NONE", "CCITTRLE", "CCITT_T4", "CCITT_T6", "LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA", "ZSTD")
+UNPACKED = LOSSLESS[4:]  # codings whose bytes can be counted without the rest of the header
 DAMAGED = "Get the file again, or leave it out with extract.on_error: skip"
 
 
@@ -167,6 +168,19 @@ def _refuse_missing_data(path: Path, page: tifffile.TiffPage) -> None:
         raise ReadError(path, f"can't be decoded: its {size} bytes lack some of the pixels in its header", DAMAGED)
     if _name(page.compression) == "NONE" and sum(counts) * 8 < page.size * page.bitspersample:
         raise ReadError(path, f"can't be decoded: {sum(counts)} bytes of pixels are too few for {page.shape}", DAMAGED)
+    packed = _name(page.compression) in UNPACKED and not page.is_tiled
+    if packed and _unpacked_size(path, page) * 8 < page.size * page.bitspersample:
+        raise ReadError(path, f"can't be decoded: its strips are too short for {page.shape}", DAMAGED)
+
+
+def _unpacked_size(path: Path, page: tifffile.TiffPage) -> int:
+    """Bytes that the strips of a page hold."""
+    unpack, size = tifffile.TIFF.DECOMPRESSORS[page.compression], 0
+    with open(path, "rb") as file:
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+            file.seek(offset)
+            size += len(unpack(file.read(count)))
+    return size
 
 
 def _without_alpha(path: Path, samples: np.ndarray) -> np.ndarray:

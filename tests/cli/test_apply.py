@@ -69,10 +69,12 @@ def project(tmp_path, monkeypatch):
         confusion = Path(f"reports/training/{role}/confusion.csv")
         confusion.parent.mkdir(parents=True)
         confusion.write_text("actual,predicted\nabnormal,abnormal\n")
+        write(f"reports/training/{role}/parameters.json", {"width": 8})
     arguments = {"channels": [8, 16], "skips": 1, "fuse": "clamp", "upsampling": "nearest", "spectral_norm": True,
                  "spectral_sigma": "differentiable"}
     save_model("models/generators/coin", Coin.build(arguments), {"architecture": arguments})
     write("reports/training/coin/timing.json", {"seconds": 3.5})
+    write("reports/training/coin/parameters.json", arguments)
     for method in METHODS:
         write(f"data/masks/{method}/thresholds.json", CARRIED)
     write("data/filtered/manifest.json", {"dataset": "phantom", "anomalies": True, "window": [20.0, 230.0]})

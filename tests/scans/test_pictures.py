@@ -214,6 +214,16 @@ def test_thumbnails_in_a_tiff_are_no_pages(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif").slice(0), values)
 
 
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "packbits"])
+def test_a_tiff_of_more_rows_than_its_strips_hold_is_refused(tmp_path, compression):
+    tifffile.imwrite(tmp_path / "a.tif", samples_of("u2"), compression=compression, metadata=None)
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
+        for name in ("ImageLength", "RowsPerStrip"):
+            file.pages[0].tags[name].overwrite(200)
+    with pytest.raises(ReadError, match="can't be decoded"):
+        read_image(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
 def test_a_tiff_without_all_of_its_pixels_is_refused(tmp_path, compression):
     """Strips that lie beyond the file's end, or of which the header says that they hold nothing, or too little."""
