@@ -43,6 +43,8 @@ INDEX_COLUMNS = [
 ]
 
 
+RGB = ("red", "green", "blue")  # names of channels that pictures show in colour
+
 Images = TypeVar("Images", bound=Any)  # an array or a tensor
 
 

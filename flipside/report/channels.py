@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-RGB = ["red", "green", "blue"]  # names of channels that a picture shows in colour
+from flipside.core.store import RGB
 
 
 def shown_channel(names: Sequence[str]) -> int:
@@ -22,6 +22,6 @@ def shown_channels(images: np.ndarray, names: Sequence[str]) -> np.ndarray:
 
     names: the C channels' names; of slices (...,H,W) there is one.
     """
-    if len(names) == 1 or list(names) == RGB:
+    if len(names) == 1 or tuple(names) == RGB:
         return images
     return images[..., shown_channel(names), :, :]

@@ -6,6 +6,7 @@ import abc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from flipside.core.store import RGB
 from flipside.scans.layout import DatasetError, Layout
 from flipside.scans.patterns import compile_pattern, masks_among
 from flipside.scans.pictures import ColourMode
@@ -19,7 +20,7 @@ class PictureLayout(Layout, abc.ABC):
     """Patterns of files that match `image` but are none, such as `{case}_mask*.png`."""
 
     def volume_names(self, volumes: int) -> list[str]:
-        return ["red", "green", "blue"] if self.colour == "rgb" else super().volume_names(volumes)
+        return [*RGB] if self.colour == "rgb" else super().volume_names(volumes)
 
     def mask_patterns(self) -> Sequence[str]:
         """Patterns of the masks that the block names: no image is one of them."""

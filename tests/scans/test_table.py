@@ -176,6 +176,7 @@ def test_pictures_in_colours_have_three_channels(mixed):
         params = block(mixed, "path,label\npng/rgb.png,1\n", colour=colour)
         (found,) = params.find_scans("toy")
         assert len(params.read_scan(found, "salt").channels) == channels
+        assert params.channel_names(channels) == (["image"] if colour == "grey" else ["red", "green", "blue"])
 
 
 def test_parquet_as_csv(mixed):

@@ -8,8 +8,9 @@ from typing import Self
 import numpy as np
 from markupsafe import Markup
 
+from flipside.core.store import RGB
 from flipside.report.cases import healthy_cases, lesion_cases
-from flipside.report.channels import RGB, shown_channel
+from flipside.report.channels import shown_channel
 from flipside.report.charts import draw_strip
 from flipside.report.extras import EXTRAS
 from flipside.report.extras.extra import Extra
@@ -61,7 +62,7 @@ def describe_channels(inputs: ReportInputs) -> str:
     names = inputs.channel_names
     if len(names) == 1:
         return ""
-    shown = "them in colour" if names == RGB else f"{names[shown_channel(names)]} alone"
+    shown = "them in colour" if tuple(names) == RGB else f"{names[shown_channel(names)]} alone"
     return (f"Slices have {len(names)} channels ({', '.join(names)}); pictures show {shown}, a difference is the "
             "mean over all of them.")
 

@@ -12,6 +12,7 @@ from typing import Literal
 import pandas as pd
 import pydantic
 
+from flipside.core.store import RGB
 from flipside.scans.layout import DatasetError, FoundScan, Label, Layout, Spacing, check_patients
 from flipside.scans.pictures import ColourMode
 from flipside.scans.row_reader import Reading, Row, parse_spacing, read_row, words_of_row
@@ -76,7 +77,10 @@ class Table(Layout):
         return self
 
     def volume_names(self, volumes: int) -> list[str]:
-        return [self.path_column, *self.image_columns] if volumes > 1 else super().volume_names(volumes)
+        columns = [self.path_column, *self.image_columns]
+        if self.colour == "rgb" and volumes == len(RGB) * len(columns):
+            return [*RGB] if len(columns) == 1 else [f"{column} {name}" for column in columns for name in RGB]
+        return columns if volumes > 1 else super().volume_names(volumes)
 
     def find_scans(self, dataset: str) -> list[FoundScan]:
         records = self._read(dataset).to_dict("records")
