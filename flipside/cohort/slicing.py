@@ -99,7 +99,7 @@ def slice_scan(scan: Scan, modality: str, image_size: ImageSize, foreground_samp
         "lesion_volume_mm3": float(
             lesion_px.sum() * np.prod(scan.spacing_mm) * geometry.volume_over_sides),
         "source_file": scan.source_file,
-        "given_split": scan.given_split, "geometry": geometry.to_json(),
+        "given_split": scan.given_split, "site": scan.site, "geometry": geometry.to_json(),
     }
     foreground = _sample_foreground(scan, modality, kept, areas, foreground_samples)
     images = images[:, 0] if channels == 1 else images

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 TEXT_COLUMNS = ("slice_id", "source_slice_id", "scan_id", "patient_id", "source_file", "sha256", "split", "given_split",
-                "method", "example")
+                "site", "method", "example")
 MISSING = ["", "nan", "NaN"]  # what stands for a number that isn't there
 
 

@@ -37,6 +37,7 @@ class Row:
     label: int | None  # 0, 1, UNLABELLED (the masks say), None: left out
     patient: str
     split: str
+    site: str
     masks: tuple[Path, ...]
     organs: tuple[Path, ...] | Literal["nonzero"]
     spacing_mm: tuple[float, float] | None  # height and width of a pixel
@@ -103,7 +104,8 @@ def read_row(name: str, row: Row, how: Reading, salt: str) -> Scan:
     return Scan(
         scan_id=read.names.scan_id, patient_id=patient, source_file=read.names.source_file, channels=tuple(channels),
         spacing_mm=_spacing(read, row, how.spacing_mm), organ=organ, lesion=lesion, given_split=row.split,
-        class_label=_label(row, lesion, geometry), image_digest=file_digest(row.path) if geometry.is_image else "")
+        site=row.site, class_label=_label(row, lesion, geometry),
+        image_digest=file_digest(row.path) if geometry.is_image else "")
 
 
 def words_of_row(path: Path) -> list[str]:

@@ -22,7 +22,7 @@ def project(tmp_path, monkeypatch):
     """A function that writes a store of 64 slices, its truth and manifests."""
     monkeypatch.chdir(tmp_path)
 
-    def write(value: float = 0.2, patients: int = 16, **manifest):
+    def write(value: float = 0.2, patients: int = 16, sites: list[str] | None = None, **manifest):
         count = len(SPLITS)
         images = np.full((count, 32, 24), value, np.float16)
         images[:, :4] = -1
@@ -44,6 +44,8 @@ def project(tmp_path, monkeypatch):
             "without_organ": [], "planes": {"axial": count},
             "counts": {"scans": count, "found": count + 2, "patients": patients, "slices": count}}
             | manifest)
+        pd.DataFrame({"scan_id": index["scan_id"], "site": sites or [""] * count}).to_csv(
+            "data/extracted/scans.csv", index=False)
         return read_contact_sheet(seed=3)
 
     return write
@@ -71,6 +73,16 @@ def test_it_says_what_to_look_at(project):
     assert told.count("too few") == 1 and "names no patients" not in told and "black" not in told
     assert "the slices are black" in "\n".join(project(value=-0.9).warnings)
     assert "names no patients" in "\n".join(project(patients=64).warnings)
+
+
+def test_a_site_with_one_class_is_a_warning(project):
+    assert "sites" not in project().facts
+    sites = ["A", "B"] * 32  # as the classes
+    sheet = project(sites=sites)
+    assert sheet.facts["sites"] == "A (32 healthy, 0 abnormal), B (0 healthy, 32 abnormal)"
+    assert any("2 of 2 sites have slices of one class only (first: A)" in warning for warning in sheet.warnings)
+    mixed = project(sites=[*sites[:-1], "A"])
+    assert any("1 of 2 sites" in warning for warning in mixed.warnings)
 
 
 def test_an_outline_is_the_border_of_the_enlarged_mask():

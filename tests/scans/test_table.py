@@ -51,13 +51,13 @@ def mixed(tmp_path):
     for number in range(3):
         picture(root / f"png/{number}.png", number)
     (root / "labels.csv").write_text(
-        "path,label,patient,split,mask,spacing\n"
-        "ct/a.nii.gz,1,p1,train,ct/a_mask.nii.gz; ct/a_more.nii.gz,\n"
-        "study,0,,test,,\n"
-        "one.dcm,1,p2,train,,\n"
-        "png/0.png,0,p3,val,,0.5x0.2\n"
-        "png/1.png,1.0,p4,val,,2\n"
-        "png/2.png,,p4,val,,\n")
+        "path,label,patient,split,mask,spacing,site\n"
+        "ct/a.nii.gz,1,p1,train,ct/a_mask.nii.gz; ct/a_more.nii.gz,,NA\n"
+        "study,0,,test,,,\n"
+        "one.dcm,1,p2,train,,,\n"
+        "png/0.png,0,p3,val,,0.5x0.2,\n"
+        "png/1.png,1.0,p4,val,,2,\n"
+        "png/2.png,,p4,val,,,\n")
     return root
 
 
@@ -70,6 +70,8 @@ def test_volumes_series_and_pictures_in_one_table(mixed, tmp_path):
     assert by_scan["lesion_px"].sum().to_dict() == {"0": 0, "1": 0, "a": 7, "one": 0, "study": 0}
     assert dict(zip(got.scans["scan_id"], got.scans["given_split"], strict=True)) == {
         "0": "val", "1": "val", "a": "train", "one": "train", "study": "test"}
+    assert dict(zip(got.scans["scan_id"], got.scans["site"], strict=True)) == {
+        "0": "", "1": "", "a": "NA", "one": "", "study": ""}
     assert got.scans["patient_id"].is_unique  # hashes, also of what the table calls the patients
     assert not got.scans["patient_id"].isin(["p1", "p2", "p3", "HOSP-4711"]).any()
 

@@ -18,6 +18,7 @@ from flipside.artifacts.truth import open_truth
 from flipside.cohort.windowing import window_text
 from flipside.core import paths
 from flipside.core.files import read_json
+from flipside.core.index_tables import read_index
 from flipside.core.store import SliceStore
 from flipside.report.channels import shown_channels
 from flipside.report.pictures import TRUE_POSITIVE, picture
@@ -78,11 +79,12 @@ def read_contact_sheet(seed: int) -> ContactSheet:
             rows.append(SheetRow(part, kind, len(here), index["patient_id"].iloc[here].nunique(),
                                  [_shown(store, lesion, row, filtered["channels"]) for row in chosen]))
     values = _foreground_values(store, generator)
+    sites = _count_by_site(index, read_index(f"{paths.EXTRACTED}/scans.csv"))
     with_lesion = np.array([bool(mask.any()) for mask in lesion])  # (N,)
     return ContactSheet(
-        slices["dataset"], rows, _facts(store, extracted, filtered, values, with_lesion),
+        slices["dataset"], rows, _facts(store, extracted, filtered, values, with_lesion) | _site_facts(sites),
         [*dict.fromkeys([*filtered["warnings"], *slices["warnings"]]), *_left_out(extracted),
-         *_warnings(index, rows, values, slices["window"], with_lesion)])
+         *_site_warnings(sites), *_warnings(index, rows, values, slices["window"], with_lesion)])
 
 
 def outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -134,6 +136,26 @@ def _facts(store: SliceStore, extracted: dict[str, Any], filtered: dict[str, Any
         "values in the window": _percentiles(values),
         "copies": f"{len(filtered['dropped'])} slices left out as copies of others",
     }
+
+
+def _count_by_site(index: pd.DataFrame, scans: pd.DataFrame) -> pd.DataFrame:
+    """Slices of each class (columns 0 and 1) at each site; no row where the data set names no sites."""
+    sites = index["scan_id"].map(scans.set_index("scan_id")["site"])
+    counts = pd.crosstab(sites[sites != ""], index["label"])
+    return counts.reindex(columns=range(len(CLASSES)), fill_value=0)
+
+
+def _site_facts(sites: pd.DataFrame) -> dict[str, str]:
+    told = ", ".join(f"{site} ({row[0]} healthy, {row[1]} abnormal)" for site, row in sites.iterrows())
+    return {"sites": told} if told else {}
+
+
+def _site_warnings(sites: pd.DataFrame) -> list[str]:
+    one_class = sites.index[(sites == 0).any(axis=1)].tolist()
+    if not one_class:
+        return []
+    return [f"{len(one_class)} of {len(sites)} sites have slices of one class only (first: {one_class[0]}): a "
+            "classifier can tell the classes by how a site's scans look"]
 
 
 def _percentiles(values: np.ndarray) -> str:

@@ -55,6 +55,9 @@ class Table(Layout):
     """
     splits: dict[str, Part] = {"train": "train", "val": "val", "test": "test"}
     """Its values -> train, val, test."""
+    site_column: str = "site"
+    """Column with the hospital or scanner at which a scan was taken. The contact sheet counts classes by site: a site
+    with one class only is a shortcut for a classifier."""
     mask_column: str = "mask"
     """Column with the path of the lesion's mask, or of several, with `;` between them. Empty: no lesion. With a mask,
     the slices of a volume are labelled by it instead of by the volume's label."""
@@ -156,7 +159,7 @@ class Table(Layout):
             place=f"{root / self.table}, row {number}", path=root / self.path_pattern.replace("{path}", path),
             more=tuple(root / cell(column) for column in self.image_columns),
             label=self.classes[label] if label else unlabelled, patient=cell(self.patient_column),
-            split=self.splits[part] if part else "", masks=masks,
+            split=self.splits[part] if part else "", site=cell(self.site_column), masks=masks,
             organs="nonzero" if organ == "nonzero" else _paths(root, organ), spacing_mm=spacing)
 
     def _refuse_missing(self, dataset: str, rows: Sequence[Row]) -> None:
