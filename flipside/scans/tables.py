@@ -30,7 +30,8 @@ def read_table(path: Path, separator: str | None = None) -> pd.DataFrame:
 
     CSV: UTF-8, UTF-16 or Windows-1252; `separator` None: the comma, semicolon, tab or bar that cuts every line into the
     same number of columns. Separators that end all lines without a heading above them are dropped, and so are empty
-    lines, and a first line `sep=;` is taken at its word. Parquet (by its suffix): whole numbers without a point, 123 also where they stand as 123.0.
+    lines; a first line `sep=;` says the separator. Parquet (by its suffix): whole numbers without a point, 123 also
+    where they stand as 123.0.
     Raises TableError for another encoding, two columns of one name, and a line with too few or too many fields.
     """
     rows = _parquet_rows(path) if path.suffix.lower() in PARQUET else _csv_rows(path, separator)

@@ -8,7 +8,13 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from flipside.cohort.duplicates import drop_copies, find_identical, near_identical_pairs, patient_groups, perceptual_hashes
+from flipside.cohort.duplicates import (
+    drop_copies,
+    find_identical,
+    near_identical_pairs,
+    patient_groups,
+    perceptual_hashes,
+)
 
 DISTANCE = 24
 
