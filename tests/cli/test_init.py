@@ -105,7 +105,7 @@ def test_folders_of_classes_with_masks_beside_the_pictures(project, tmp_path):
     pictures(folder, *(f"{part}/{kind}/{kind[0]}{name}.png" for part in ("Training", "Testing")
                        for kind in ("normal", "ill") for name in names), "Testing/ill/ip1_0_mask.png")
     output, block = init(folder)
-    assert block["layout"] == "class_folders" and block["image"] == "{split}/{class}/{case}.*"
+    assert block["layout"] == "class_folders" and block["image"] == "{split}/{class}/{case}.png"
     assert block["classes"] == {"ill": 1, "normal": 0} and block["splits"] == {"Testing": "test", "Training": "train"}
     assert block["leave_out"] == ["{split}/{class}/{case}_mask*.*"]
     assert "24 healthy, 24 abnormal" in output and "patient: ^([^_]+)_  # guess: " in output

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pandas as pd
+import pydantic
 import pytest
 from PIL import Image
 
 from flipside.cohort.extracted import Extracted
-from flipside.cohort.extraction import ExtractParams, extract
+from flipside.cohort.extraction import ExtractError, ExtractParams, extract
 from flipside.cohort.selection import slice_labels
 from flipside.scans.layout import DatasetError
 from flipside.scans.layouts import DatasetParams
@@ -226,3 +227,15 @@ def test_each_channel_of_pictures_in_colours_has_a_name(mixed, tmp_path, text, c
     Image.fromarray(np.random.default_rng(5).integers(0, 255, (8, 10, 3)).astype(np.uint8)).save(mixed / "png/rgb.png")
     got = run(mixed, tmp_path / "out", text=text, colour="rgb", image_columns=columns)
     assert got.manifest["channels"] == names and got.images.shape[1] == len(names)
+
+
+def test_classes_that_are_numbers_or_words_that_yaml_takes_for_something_else(mixed):
+    params = block(mixed, "path,label\npng/0.png,2\npng/1.png,0\n", classes={0: 0, 2: 1})
+    assert [scan.class_label for scan in params.find_scans("toy")] == [1, 0]
+    with pytest.raises(pydantic.ValidationError, match="are true and false in YAML"):
+        block(mixed, classes={False: 0, True: 1})
+
+
+def test_a_table_without_a_known_label_is_named(mixed, tmp_path):
+    with pytest.raises(ExtractError, match="2 have a class that is left out or unknown.*Check the labels or classes"):
+        run(mixed, tmp_path / "out", text="path,label\npng/0.png,\npng/1.png,\n")

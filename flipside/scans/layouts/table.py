@@ -13,7 +13,15 @@ from typing import Literal
 import pandas as pd
 import pydantic
 
-from flipside.scans.layout import DatasetError, FoundScan, Label, Layout, Spacing, check_patients
+from flipside.scans.layout import (
+    ClassName,
+    DatasetError,
+    FoundScan,
+    Label,
+    Layout,
+    Spacing,
+    check_patients,
+)
 from flipside.scans.pictures import ColourMode
 from flipside.scans.row_reader import Reading, Row, parse_spacing, read_row, words_of_row
 from flipside.scans.scan import UNLABELLED, Scan
@@ -45,7 +53,7 @@ class Table(Layout):
     """Of pictures: `grey`: one channel, the luma of a colour picture (ITU-R BT.601); `rgb`: three channels."""
     label_column: str = "label"
     """Column with the label of the whole scan or image. Empty: unknown; the scan is left out, unless it has a mask."""
-    classes: dict[str, Label | None] = {"0": 0, "1": 1}
+    classes: dict[ClassName, Label | None] = {"0": 0, "1": 1}
     """Its values -> 0 healthy, 1 abnormal, null left out."""
     patient_column: str = "patient"
     """Column with the patient, of whom only a salted hash is kept. Empty, or no such column: the DICOM header's
