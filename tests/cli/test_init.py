@@ -99,6 +99,15 @@ def test_a_table_that_names_studies_instead_of_paths(project, tmp_path):
     assert "Doe" not in output and "HOSP" not in output
 
 
+def test_labels_that_are_names_of_pictures_too(project, tmp_path):
+    pictures(tmp_path / "scans", *(f"png/{n}.png" for n in range(6)))
+    (tmp_path / "scans/t.csv").write_text("Path,Label,Patient,Mask\n" + "".join(
+        f"png/{n}.png,{n % 2},P{n % 3},\n" for n in range(6)))
+    output, block = init(tmp_path / "scans")
+    assert block["label_column"] == "Label" and block["patient_column"] == "Patient" and "mask_column" not in block
+    assert "3 healthy, 3 abnormal" in output
+
+
 def test_folders_of_classes_with_masks_beside_the_pictures(project, tmp_path):
     folder = tmp_path / "scans"
     names = [f"p{n}_{k}" for n in range(6) for k in range(2)]

@@ -49,12 +49,13 @@ def _propose(survey: Survey, path: PurePosixPath, rows: pd.DataFrame, healthy: l
     if len(complete) > 1:
         proposal.guesses["path_column"] = f"{', '.join(complete)} lead to files"
     rest = [name for name in rows if name != column]
-    masks = [name for name in rest if name in paths and MASKS.search(name)]
+    whole = [name for name in rest if paths.get(name) == "{path}"]  # labels 0 and 1 may also name 0.png and 1.png
+    masks = [name for name in whole if MASKS.search(name)]
     if masks:
         block["mask_column"], proposal.has_masks = masks[0], True
         if masks[0] != "mask":
             proposal.guesses["mask_column"] = "it leads to files, and its name says so"
-    _label_column(proposal, rows, [name for name in rest if name not in paths], healthy)
+    _label_column(proposal, rows, [name for name in rest if name not in whole], healthy)
     if "label_column" not in block and not masks:
         return (f"no column of {rest} looks like a label with healthy and abnormal scans. Name the column `label`, or "
                 "say with --healthy which of its values are healthy")

@@ -127,7 +127,7 @@ class Table(Layout):
             if column not in table:
                 raise DatasetError(f"{file} has no column {column!r}, which datasets.{dataset}.{key} names; it has "
                                    f"{list(table.columns)}")
-        self._refuse_other_capitals(dataset, file, list(table.columns))
+        self._refuse_other_capitals(dataset, file, [name for name in table if (table[name] != "").any()])
         if self.label_column not in table and self.mask_column not in table and not self.anomalies:
             raise DatasetError(f"{file} has neither labels nor masks: no column {self.label_column!r} and none "
                                f"{self.mask_column!r}; it has {list(table.columns)}. Name it in "
@@ -136,7 +136,7 @@ class Table(Layout):
             raise DatasetError(f"{file} has no row below its columns' names")
         return table
 
-    def _refuse_other_capitals(self, dataset: str, file: Path, columns: list[str]) -> None:
+    def _refuse_other_capitals(self, dataset: str, file: Path, columns: Sequence[str]) -> None:
         """Raises DatasetError for a column such as `Patient`, which would count as absent."""
         for key, name in ((key, getattr(self, key)) for key in type(self).model_fields if key.endswith("_column")):
             alike = [column for column in columns if column.lower() == name.lower()]
