@@ -108,6 +108,18 @@ def test_labels_that_are_names_of_pictures_too(project, tmp_path):
     assert "3 healthy, 3 abnormal" in output
 
 
+def test_a_column_of_0_and_1_is_no_label_beside_one_that_is_called_so(project, tmp_path):
+    pictures(tmp_path / "scans", *(f"png/{n}.png" for n in range(6)))
+    rows = "".join(f"png/{n}.png,{n % 2},{n // 3},{n % 3}\n" for n in range(6))
+    (tmp_path / "scans/t.csv").write_text(f"path,sex,contrast,tumor_grade\n{rows}")
+    _, block = init(tmp_path / "scans")
+    assert block["label_column"] == "tumor_grade" and block["classes"] == {"0": 0, "1": 1, "2": 1}
+    (tmp_path / "scans/t.csv").write_text(f"path,sex,female,age_group\n{rows}")
+    shutil.rmtree("data")
+    Path("profiles/mine.yaml").unlink()
+    assert "looks like a label" in refused(tmp_path / "scans")
+
+
 def test_folders_of_classes_with_masks_beside_the_pictures(project, tmp_path):
     folder = tmp_path / "scans"
     names = [f"p{n}_{k}" for n in range(6) for k in range(2)]
