@@ -60,13 +60,20 @@ def drop_copies(images: np.ndarray, index: pd.DataFrame, rows: np.ndarray, label
     hashes, informative = perceptual_hashes(images, rows[stay])
     hashed = stay[informative]
     near = hashed[near_identical_pairs(hashes[informative], patients[hashed], distance)]  # (P,2) into rows
-    groups = patient_groups(patients, np.concatenate([near, identical.links()]))
+    copies = np.array([pair for pair in identical.links() if not is_blank(images[rows[pair[0]]])], int).reshape(-1, 2)
+    groups = patient_groups(patients, np.concatenate([near, copies]))
     groups = {patient: groups[patient] for patient in np.unique(patients[stay])}
     report = {"identical": duplicate_report(index, identical, given),
               "near_identical": group_report(groups, len(near), distance)}
     dropped = [{"slice_id": index["slice_id"].iloc[i], "source_file": index["source_file"].iloc[i], "reason": reason}
                for i, reason in sorted(reasons.items())]
     return Copies(stay, groups, report, dropped)
+
+
+def is_blank(image: np.ndarray) -> bool:
+    """Whether an image (H,W) or (C,H,W) has one value only in each channel, as slices beyond a brain have: such slices
+    are alike without being of one patient."""
+    return bool((np.ptp(image, axis=(-2, -1)) == 0).all())
 
 
 def find_identical(sha256: np.ndarray, labels: np.ndarray, given_split: np.ndarray) -> IdenticalImages:

@@ -119,7 +119,9 @@ def extract(dataset: str, layout: Layout, params: ExtractParams, image_size: Ima
         raise ExtractError(f"datasets.{dataset}: no slice left of {len(found_scans)} scans in {layout.root}: "
                            f"{len(without_organ)} have no organ in any slice, {class_left_out} have a class that is "
                            f"left out or unknown, {unread} can't be read{first}. "
-                           f"Check `organ` under datasets.{dataset} and the files that it names")
+                           + (f"Check `organ` under datasets.{dataset} and the files that it names" if without_organ
+                              else f"Check the labels or classes of datasets.{dataset}" if class_left_out
+                              else "Get these files again"))
     manifest = {
         "dataset": dataset, "anomalies": layout.anomalies, "lesion_threshold_px": layout.lesion_threshold_px,
         "modality": layout.modality, "left_out": left_out, "without_organ": without_organ,

@@ -78,7 +78,7 @@ def _samples(foreground: Mapping[str, np.ndarray], scan: str) -> np.ndarray:
         raise SelectionError(f"foreground.npz has no samples of scan {scan}: run `dvc repro extract_slices` again, or "
                              f"{GIVE}")
     values = foreground[scan]
-    values = values.reshape(len(values), -1)
+    values = values if values.ndim > 1 else values[:, None]
     return values[np.isfinite(values).all(axis=1)]
 
 

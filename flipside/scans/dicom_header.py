@@ -180,6 +180,10 @@ def _frame_header(path: Path, dataset: pydicom.Dataset, sources: Sequence[pydico
     spacing = _numbers(sources, 2, "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
     if spacing and not plausible_sides(spacing):
         raise ReadError(path, f"has the pixel spacing {spacing}, expected {SIDE_MM[0]} to {SIDE_MM[1]} mm", LEAVE_OUT)
+    aspect = _numbers([dataset], 2, "PixelAspectRatio")  # height and width; only where there is no spacing
+    if not spacing and aspect and aspect[0] != aspect[1]:
+        raise ReadError(path, f"has pixels of {aspect[0]:g} to {aspect[1]:g} (PixelAspectRatio) and no PixelSpacing",
+                        f"Resample it to square pixels. {LEAVE_OUT}")
     position = _numbers(sources, 3, "ImagePositionPatient")
     axes = _numbers(sources, 6, "ImageOrientationPatient")
     thickness = _numbers(sources, 1, "SpacingBetweenSlices", "SliceThickness")

@@ -34,7 +34,14 @@ def _valid_regex(value: str | None) -> str | None:
     return value
 
 
+def _class_name(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("yes, no, on and off without quotation marks are true and false in YAML: write \"no\"")
+    return str(value) if isinstance(value, int) else value
+
+
 Regex = Annotated[str, pydantic.AfterValidator(_valid_regex)]
+ClassName = Annotated[str, pydantic.BeforeValidator(_class_name)]  # 0 and 1 too, as tables and folders have them
 
 
 class DatasetError(ValueError):

@@ -94,7 +94,7 @@ def _grey_labels(path: Path, samples: np.ndarray) -> np.ndarray:
         if (samples != samples[..., :1]).any():
             first = samples[(samples != samples[..., :1]).any(axis=-1)][0]
             raise ReadError(path, f"is a colour mask (for example {first.tolist()}), but `values` are grey",
-                            "Give the mask's `colours` instead")
+                            "Give the mask's `colours` instead (layout image_mask), or save it with grey labels")
         samples = samples[..., 0]
     if samples.dtype.kind != "f":
         return samples

@@ -104,9 +104,10 @@ def _voxels(path: Path, image: nib.Nifti1Pair) -> np.ndarray:
     """All stored numbers in the file's order, flat; nothing is allocated that the file can't fill."""
     proxy, file = _proxy(image), Path(str(image.file_map["image"].filename))  # of a pair, the .img
     needed = math.prod(map(int, proxy.shape)) * proxy.dtype.itemsize
-    if file.suffix in (".bz2", ".zst"):
-        raise ReadError(path, f"is packed as {file.suffix}", "Convert it to .nii.gz")
-    packed, size = file.suffix == ".gz", file.stat().st_size
+    ending = file.suffix.lower()
+    if ending in (".bz2", ".zst"):
+        raise ReadError(path, f"is packed as {ending}", "Convert it to .nii.gz")
+    packed, size = ending == ".gz", file.stat().st_size
     if proxy.offset + needed > size * (DEFLATE_LIMIT if packed else 1):
         raise ReadError(path, f"can't be decoded: {size} bytes are too few for the voxels in its header, {proxy.shape} "
                         f"of {proxy.dtype}", "Get the file again, or leave it out with extract.on_error: skip")

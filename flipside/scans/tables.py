@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -29,7 +30,8 @@ def read_table(path: Path, separator: str | None = None) -> pd.DataFrame:
 
     CSV: UTF-8, UTF-16 or Windows-1252; `separator` None: the comma, semicolon, tab or bar that cuts every line into the
     same number of columns. Separators that end all lines without a heading above them are dropped, and so are empty
-    lines. Parquet (by its suffix): whole numbers without a point, 123 also where they stand as 123.0.
+    lines; a first line `sep=;` says the separator. Parquet (by its suffix): whole numbers without a point, 123 also
+    where they stand as 123.0.
     Raises TableError for another encoding, two columns of one name, and a line with too few or too many fields.
     """
     rows = _parquet_rows(path) if path.suffix.lower() in PARQUET else _csv_rows(path, separator)
@@ -50,6 +52,9 @@ def clean_text(text: str) -> str:
 def _csv_rows(path: Path, separator: str | None) -> list[list[str]]:
     """Heading and rows, all of one length."""
     text = _decoded(path)
+    told = re.match(r"sep=(.)\r?\n", text)  # a first line that some spreadsheets write and read
+    if told:
+        text, separator = text[told.end():], separator or told[1]
     lines = _split(path, text, separator) if separator else _split_by_best(path, text)
     width = len(lines[0][1]) if lines else 0
     for number, fields in lines:
@@ -87,8 +92,8 @@ def _split_by_best(path: Path, text: str) -> list[tuple[int, list[str]]]:
             continue
         width = len(rows[0][1]) if rows else 0
         even = all(len(fields) >= width and not any(fields[width:]) for _, fields in rows)
-        if (even, width) > rank:
-            best, rank = rows, (even, width)
+        if (even and width > 1, width) > rank:
+            best, rank = rows, (even and width > 1, width)
     if failed and not best:
         raise TableError(failed)
     return best

@@ -99,13 +99,34 @@ def test_a_table_that_names_studies_instead_of_paths(project, tmp_path):
     assert "Doe" not in output and "HOSP" not in output
 
 
+def test_labels_that_are_names_of_pictures_too(project, tmp_path):
+    pictures(tmp_path / "scans", *(f"png/{n}.png" for n in range(6)))
+    (tmp_path / "scans/t.csv").write_text("Path,Label,Patient,Mask\n" + "".join(
+        f"png/{n}.png,{n % 2},P{n % 3},\n" for n in range(6)))
+    output, block = init(tmp_path / "scans")
+    assert block["label_column"] == "Label" and block["patient_column"] == "Patient" and "mask_column" not in block
+    assert "3 healthy, 3 abnormal" in output
+
+
+def test_a_column_of_0_and_1_is_no_label_beside_one_that_is_called_so(project, tmp_path):
+    pictures(tmp_path / "scans", *(f"png/{n}.png" for n in range(6)))
+    rows = "".join(f"png/{n}.png,{n % 2},{n // 3},{n % 3}\n" for n in range(6))
+    (tmp_path / "scans/t.csv").write_text(f"path,sex,contrast,tumor_grade\n{rows}")
+    _, block = init(tmp_path / "scans")
+    assert block["label_column"] == "tumor_grade" and block["classes"] == {"0": 0, "1": 1, "2": 1}
+    (tmp_path / "scans/t.csv").write_text(f"path,sex,female,age_group\n{rows}")
+    shutil.rmtree("data")
+    Path("profiles/mine.yaml").unlink()
+    assert "looks like a label" in refused(tmp_path / "scans")
+
+
 def test_folders_of_classes_with_masks_beside_the_pictures(project, tmp_path):
     folder = tmp_path / "scans"
     names = [f"p{n}_{k}" for n in range(6) for k in range(2)]
     pictures(folder, *(f"{part}/{kind}/{kind[0]}{name}.png" for part in ("Training", "Testing")
                        for kind in ("normal", "ill") for name in names), "Testing/ill/ip1_0_mask.png")
     output, block = init(folder)
-    assert block["layout"] == "class_folders" and block["image"] == "{split}/{class}/{case}.*"
+    assert block["layout"] == "class_folders" and block["image"] == "{split}/{class}/{case}.png"
     assert block["classes"] == {"ill": 1, "normal": 0} and block["splits"] == {"Testing": "test", "Training": "train"}
     assert block["leave_out"] == ["{split}/{class}/{case}_mask*.*"]
     assert "24 healthy, 24 abnormal" in output and "patient: ^([^_]+)_  # guess: " in output

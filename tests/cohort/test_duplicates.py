@@ -3,11 +3,18 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from scipy import ndimage
 
-from flipside.cohort.duplicates import find_identical, near_identical_pairs, patient_groups, perceptual_hashes
+from flipside.cohort.duplicates import (
+    drop_copies,
+    find_identical,
+    near_identical_pairs,
+    patient_groups,
+    perceptual_hashes,
+)
 
 DISTANCE = 24
 
@@ -114,3 +121,14 @@ def test_the_leaks_of_the_brain_mri_set_are_found():
     groups = patient_groups(stay.astype(str), np.array(sorted(pairs)))
     sizes = np.bincount(list(groups.values()))
     assert 100 < (sizes > 1).sum() < 180 and sizes.max() < 20  # copies are found, and the set doesn't collapse into one
+
+
+def test_blank_slices_tie_no_patients_together():
+    images = smooth(4)
+    images[1], images[3] = 0, 0  # beyond the brain
+    index = pd.DataFrame({"slice_id": list("abcd"), "patient_id": ["p", "p", "q", "q"], "source_file": list("abcd"),
+                          "sha256": ["1", "0", "2", "0"]})
+    rows, labels, given = np.arange(4), np.zeros(4, int), np.array([""] * 4)
+    assert drop_copies(images, index, rows, labels, given, DISTANCE).groups == {"p": 0, "q": 1}
+    images[[1, 3]] = smooth(1, 9)
+    assert drop_copies(images, index, rows, labels, given, DISTANCE).groups == {"p": 0, "q": 0}

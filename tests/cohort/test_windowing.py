@@ -201,3 +201,11 @@ def test_kidneys_of_a_real_ct_fit_the_ct_window(tmp_path):
     windows = choose_windows(filters(), got, got.index.assign(split="train"))
     found, warnings = measure_saturation(filters(), got, windows)
     assert windows.described == [-160, 350] and not warnings and found["black"] + found["white"] < 0.05
+
+
+def test_a_blank_scan_is_named(tmp_path):
+    for name in "ab":
+        write_nifti(tmp_path / f"raw/{name}/a.nii.gz", np.zeros((6, 6, 2), np.int16), AFFINE)
+    got = extracted(tmp_path, TWO | {"image": "{case}/a.nii.gz"})
+    with pytest.raises(SelectionError, match="scan a has no foreground to choose a window by: it is blank"):
+        choose_windows(filters(), got, got.index.assign(split="train"))

@@ -187,3 +187,20 @@ def test_a_layout_is_one_more_file(tmp_path):
     assert result.stdout.startswith("['scan_7']")
     layouts = "'class_folders', 'dicom_birads', 'dicom_series', 'image_mask', 'nifti_cases', 'table', 'toy'"
     assert layouts in result.stdout
+
+
+@pytest.mark.parametrize("stray", ["Testing/HEALTHY/c.png", "TESTING/ill/c.png"])
+def test_a_class_or_part_in_other_capitals_is_not_left_out_unsaid(tmp_path, stray):
+    files = ("Training/healthy/a.png", "Training/ill/a.png", "Testing/healthy/b.png", "Testing/ill/b.png")
+    assert len(found(block(tmp_path, CLASSES, (*files, "Testing/other/c.png")))) == 4
+    with pytest.raises(DatasetError, match=f"1 images lie in folders that differ .*toy.classes.* first is {stray}"):
+        found(block(tmp_path, CLASSES, (stray,)))
+
+
+def test_labels_beside_the_volumes_are_no_cases(tmp_path):
+    files = ("a.nii.gz", "a_seg.nii.gz", "b.nii.gz", "b_seg.nii.gz")
+    changes = {"image": "{case}.nii.gz", "organ": None}
+    named = block(tmp_path, NIFTI, files, lesion={"files": ["{case}_seg.nii.gz"]}, **changes)
+    assert [name for name, _ in found(named)] == ["a", "b"]
+    with pytest.raises(DatasetError, match="2 of 4 files .* seem to be labels.* a_seg.nii.gz beside a.nii.gz"):
+        found(block(tmp_path, NIFTI, lesion=None, **changes))

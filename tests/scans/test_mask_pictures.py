@@ -42,6 +42,12 @@ def test_labels_in_tiff_of_any_depth_are_their_values(tmp_path, dtype, compressi
     np.testing.assert_array_equal(read(tmp_path / "m.tif"), LABELS)
 
 
+@pytest.mark.parametrize("compression", ["group3", "group4"])
+def test_fax_codings_lose_nothing(tmp_path, compression):
+    Image.fromarray(LABELS > 0).save(tmp_path / "m.tif", compression=compression)
+    np.testing.assert_array_equal(read(tmp_path / "m.tif") != 0, LABELS > 0)
+
+
 def test_two_values_whichever_way_they_are_stored(tmp_path):
     """One bit, white at zero, palettes of black and white in both orders: white is the structure."""
     mask = LABELS > 0

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from flipside.scans.readers import ReadError, read_nifti
+from tests.scans.scans_fixture import write_nifti
 
 SHAPE, SIDES = (5, 6, 7), (0.7, 0.8, 2.5)
 # All 48 ways in which three axes can point: an order, and a direction for each.
@@ -90,3 +91,9 @@ def test_voxels_have_one_size(tmp_path, code, axis, factor, right):
     else:
         with pytest.raises(ReadError, match="measure 0.7 x 0.8 x 2.5 mm by its sform, .* mm by its pixdim"):
             read_nifti(tmp_path / "a.nii")
+
+
+def test_an_ending_in_capitals_is_packed_too(tmp_path):
+    array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    path = write_nifti(tmp_path / "a.nii.gz", array, np.diag([-1.0, -1.0, 3.0, 1.0])).rename(tmp_path / "A.NII.GZ")
+    np.testing.assert_array_equal(read_nifti(path).slice(2), array[:, :, 2].T)

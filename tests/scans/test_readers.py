@@ -250,3 +250,11 @@ def test_real_pictures_keep_their_depth():
     assert volume.stored.dtype == np.uint16 and volume.stored.max() == 4095 and volume.stored.shape == (1, 2023, 801)
     with pytest.raises(ReadError, match="2944x1920.*2144x801"):
         read_image_labels(DATA / "gmic/segmentation/0_R-CC_benign.png", Geometry.of_image(2144, 801), "image", None)
+
+
+def test_pixels_that_are_not_square_need_a_spacing(tmp_path):
+    pixels = np.arange(80, dtype=np.int16).reshape(8, 10)
+    bare = {"Modality": "US", "PixelSpacing": None, "ImageOrientationPatient": None, "ImagePositionPatient": None}
+    read_dicom_image(write_slice(tmp_path / "square.dcm", pixels, PixelAspectRatio=[1, 1], **bare))
+    with pytest.raises(ReadError, match="pixels of 2 to 1 .PixelAspectRatio. and no PixelSpacing.*square pixels"):
+        read_dicom_image(write_slice(tmp_path / "tall.dcm", pixels, PixelAspectRatio=[2, 1], **bare))

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pandas as pd
+import pydantic
 import pytest
 from PIL import Image
 
 from flipside.cohort.extracted import Extracted
-from flipside.cohort.extraction import ExtractParams, extract
+from flipside.cohort.extraction import ExtractError, ExtractParams, extract
 from flipside.cohort.selection import slice_labels
 from flipside.scans.layout import DatasetError
 from flipside.scans.layouts import DatasetParams
@@ -186,3 +187,58 @@ def test_parquet_as_csv(mixed):
         mixed / "labels.parquet")
     found = block(mixed, table="labels.parquet").find_scans("toy")
     assert [(scan.name, scan.class_label, scan.patient) for scan in found] == [("0", 0, "7"), ("1", 1, "8")]
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("path,label,Patient\npng/0.png,0,a\npng/1.png,1,b\n", "the column 'Patient', but datasets.toy.patient_column is"),
+    ("path,Label,mask\npng/0.png,0,\npng/1.png,1,\n", "the column 'Label', but datasets.toy.label_column is 'label'"),
+    ("path,label\n../one.png,0\n", r"row 2, column 'path': found '../one.png', expected a path below .*Copy or link"),
+    ("path,label\npng/../png/0.png,0\n", r"row 2, column 'path': .*without `..`"),
+    ("path,label\n/etc/hostname,0\n", "row 2, column 'path': found '/etc/hostname', expected a path below"),
+    ("path,label,mask\npng/0.png,0,\npng/1.png,1,../m.png\n", "row 3, column 'mask': found '../m.png', expected"),
+    ("path,label\npng\\0.png,0\n", r"1 of 1 paths lead nowhere.*write / instead of \\"),
+])
+def test_columns_and_paths_that_would_be_taken_for_something_else(mixed, text, message):
+    picture(mixed.parent / "one.png")
+    with pytest.raises(DatasetError, match=message):
+        block(mixed, text).find_scans("toy")
+
+
+def test_every_row_has_all_channels(mixed):
+    with pytest.raises(DatasetError, match="row 3, column 't2': found '', expected the path of a further volume"):
+        block(mixed, "path,t2,label\npng/0.png,png/1.png,0\npng/2.png,,1\n", image_columns=["t2"]).find_scans("toy")
+
+
+def test_names_that_differ_by_what_looks_like_an_ending(mixed, tmp_path):
+    for name in ("1.2.840.1", "1.2.840.2"):
+        write_slice(mixed / name, np.arange(80, dtype=np.int16).reshape(8, 10))
+    got = run(mixed, tmp_path / "out", text="path,label\n1.2.840.1,0\n1.2.840.2,1\npng/0.png,1\n")
+    assert sorted(got.index["scan_id"]) == ["1.2.840.1", "1.2.840.2", "png_0"]
+
+
+def test_a_name_in_the_unicode_form_of_the_disk(mixed, tmp_path):
+    picture(mixed / "Mu\u0308ller.png")
+    got = run(mixed, tmp_path / "out", text="path,label\nM\u00fcller.png,1\n")
+    assert got.index["lesion_px"].tolist() == [0]
+
+
+@pytest.mark.parametrize(("text", "columns", "names"), [
+    ("path,label\npng/rgb.png,1\n", [], ["red", "green", "blue"]),
+    ("path,t2,label\npng/rgb.png,png/0.png,1\n", ["t2"],
+     ["path red", "path green", "path blue", "t2 red", "t2 green", "t2 blue"])])
+def test_each_channel_of_pictures_in_colours_has_a_name(mixed, tmp_path, text, columns, names):
+    Image.fromarray(np.random.default_rng(5).integers(0, 255, (8, 10, 3)).astype(np.uint8)).save(mixed / "png/rgb.png")
+    got = run(mixed, tmp_path / "out", text=text, colour="rgb", image_columns=columns)
+    assert got.manifest["channels"] == names and got.images.shape[1] == len(names)
+
+
+def test_classes_that_are_numbers_or_words_that_yaml_takes_for_something_else(mixed):
+    params = block(mixed, "path,label\npng/0.png,2\npng/1.png,0\n", classes={0: 0, 2: 1})
+    assert [scan.class_label for scan in params.find_scans("toy")] == [1, 0]
+    with pytest.raises(pydantic.ValidationError, match="are true and false in YAML"):
+        block(mixed, classes={False: 0, True: 1})
+
+
+def test_a_table_without_a_known_label_is_named(mixed, tmp_path):
+    with pytest.raises(ExtractError, match="2 have a class that is left out or unknown.*Check the labels or classes"):
+        run(mixed, tmp_path / "out", text="path,label\npng/0.png,\npng/1.png,\n")

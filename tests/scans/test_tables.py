@@ -70,3 +70,14 @@ def test_parquet_has_numbers_as_they_were_meant(tmp_path):
     pd.DataFrame({"a": [[1]]}).to_parquet(tmp_path / "v.parquet")
     with pytest.raises(TableError, match="column 'a' holds list"):
         read_table(tmp_path / "v.parquet")
+
+
+def test_a_line_with_too_few_fields_is_named_without_a_given_separator(tmp_path):
+    (tmp_path / "t.csv").write_text("path,label,patient\na.png,0\nb.png,1,p\n")
+    with pytest.raises(TableError, match="line 2: 2 fields, expected 3"):
+        read_table(tmp_path / "t.csv")
+
+
+def test_a_spreadsheets_line_with_the_separator(tmp_path):
+    (tmp_path / "t.csv").write_text('sep=;\na;b\n"1;5";2,0\n')
+    assert read_table(tmp_path / "t.csv").to_dict("list") == {"a": ["1;5"], "b": ["2,0"]}

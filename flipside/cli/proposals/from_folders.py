@@ -46,7 +46,8 @@ def propose_classes(survey: Survey, healthy: list[str]) -> Proposal | str:
             split = {name: PARTS[name.lower()] for name in sorted(names)}
         else:
             parts.append(next(iter(names)) if len(names) == 1 else "*")
-    block["image"] = "/".join([*parts, "{case}.*"])
+    endings = {path.suffix.lower() for path in pictures}  # one: it leaves out what else lies there (Thumbs.db)
+    block["image"] = "/".join([*parts, "{case}" + (endings.pop() if len(endings) == 1 else ".*")])
     if split:
         block["splits"] = split
     proposal = Proposal(block, has_split=split is not None)

@@ -15,6 +15,7 @@ from flipside.scans.tables import TableError, read_table
 
 PATHS = r"path|file|image|img|scan|volume|study|series|name|id"
 LABELS = r"label|class|diagnos|target|patholog|abnormal|finding|outcome|tumou?r|disease|status|^y$"
+NO_LABELS = r"^sex$|gender|male"  # also written as 0 and 1
 PATIENTS = (r"patient|subject|person|^pid$|mrn", r"group|case")
 SPLITS = r"split|set|part|fold|subset"
 MOST_CLASSES = 10
@@ -49,12 +50,13 @@ def _propose(survey: Survey, path: PurePosixPath, rows: pd.DataFrame, healthy: l
     if len(complete) > 1:
         proposal.guesses["path_column"] = f"{', '.join(complete)} lead to files"
     rest = [name for name in rows if name != column]
-    masks = [name for name in rest if name in paths and MASKS.search(name)]
+    whole = [name for name in rest if paths.get(name) == "{path}"]  # labels 0 and 1 may also name 0.png and 1.png
+    masks = [name for name in whole if MASKS.search(name)]
     if masks:
         block["mask_column"], proposal.has_masks = masks[0], True
         if masks[0] != "mask":
             proposal.guesses["mask_column"] = "it leads to files, and its name says so"
-    _label_column(proposal, rows, [name for name in rest if name not in paths], healthy)
+    _label_column(proposal, rows, [name for name in rest if name not in whole], healthy)
     if "label_column" not in block and not masks:
         return (f"no column of {rest} looks like a label with healthy and abnormal scans. Name the column `label`, or "
                 "say with --healthy which of its values are healthy")
@@ -100,10 +102,11 @@ def _nearest(survey: Survey, table: PurePosixPath, rows: pd.DataFrame) -> str:
 
 
 def _label_column(proposal: Proposal, rows: pd.DataFrame, columns: list[str], healthy: list[str]) -> None:
+    columns = [name for name in columns if not re.search(NO_LABELS, name, re.IGNORECASE)]
     named = [name for name in columns if re.search(LABELS, name, re.IGNORECASE)]
     ranked = sorted(columns, key=lambda name: (name.lower() != "label", name not in named))
-    for binary in (True, False):
-        for column in ranked:
+    for binary, candidates in ((True, named), (False, ranked), (True, [] if named else ranked)):
+        for column in sorted(candidates, key=ranked.index):
             values = {re.sub(r"\.0+$", "", value) for value in rows[column]} - {""}
             if binary and values == {"0", "1"} and not healthy:
                 proposal.block["label_column"] = column

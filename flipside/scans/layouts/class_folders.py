@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,7 @@ import pydantic
 
 from flipside.core.files import file_digest
 from flipside.scans.layout import (
+    ClassName,
     DatasetError,
     FoundScan,
     Label,
@@ -19,7 +21,7 @@ from flipside.scans.layout import (
     patient_in,
     patients_in,
 )
-from flipside.scans.patterns import readable
+from flipside.scans.patterns import compile_pattern, glob_pattern, readable
 from flipside.scans.picture_layout import PictureLayout
 from flipside.scans.pictures import read_image_channels
 from flipside.scans.scan import UNLABELLED, Scan
@@ -31,7 +33,7 @@ class ClassFolders(PictureLayout):
     layout: Literal["class_folders"]
     image: str
     """Pattern of the images, with {class} and {case}, and with {split} where `splits` lists any."""
-    classes: dict[str, Label] = pydantic.Field(min_length=2)
+    classes: dict[ClassName, Label] = pydantic.Field(min_length=2)
     """Name of each class -> 0 healthy, 1 abnormal; images of other classes are left out."""
     splits: dict[str, Part] = {}
     """Name of each part -> train, val or test, where the data set brings its own split; {}: it brings none."""
@@ -52,6 +54,7 @@ class ClassFolders(PictureLayout):
     def find_scans(self, dataset: str) -> list[FoundScan]:
         matches = self.match_files(dataset, self.image, {"class": list(self.classes), "split": list(self.splits)})
         self._check_complete(dataset, [groups for _, groups in matches])
+        self._refuse_other_capitals(dataset, [path for path, _ in matches])
         found = [FoundScan("_".join(readable(groups[key]) for key in ("split", "class", "case") if key in groups), path,
                            groups["case"], self.classes[groups["class"]],
                            self.splits[groups["split"]] if "split" in groups else "")
@@ -72,6 +75,18 @@ class ClassFolders(PictureLayout):
         if parts and not {"train", "test"} <= parts:
             raise DatasetError(f"{Path(self.root)}: images only in the {' and '.join(sorted(parts))} part, expected "
                                f"folders {list(self.splits)}; correct datasets.{dataset}.splits")
+
+    def _refuse_other_capitals(self, dataset: str, matched: Sequence[Path]) -> None:
+        """Raises DatasetError for a folder such as `NORMAL` beside `normal`: its images would be left out unsaid."""
+        root, names = Path(self.root), {"class": list(self.classes), "split": list(self.splits)}
+        loose = re.compile(compile_pattern(self.image, names).pattern, re.IGNORECASE)
+        rest = sorted(set(glob_pattern(root, self.image)) - set(matched))
+        alike = [path for path in rest if (match := loose.fullmatch(path.relative_to(root).as_posix()))
+                 and not all(match[key] in names[key] for key in match.groupdict() if key in names) and path.is_file()]
+        if alike:
+            raise DatasetError(f"{root}: {len(alike)} images lie in folders that differ from those in "
+                               f"datasets.{dataset}.classes or splits by capitals alone, the first "
+                               f"is {self.relative(alike[0])}. List these folders too, or rename them")
 
     def read_scan(self, found: FoundScan, salt: str) -> Scan:
         return Scan(

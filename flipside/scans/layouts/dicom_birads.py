@@ -14,6 +14,7 @@ from pydicom.misc import is_dicom
 from flipside.core.files import file_digest
 from flipside.scans.dicom import read_dicom_image, words_in_header
 from flipside.scans.layout import (
+    ClassName,
     DatasetError,
     FoundScan,
     Label,
@@ -48,7 +49,7 @@ class DicomBirads(PictureLayout):
     ending."""
     label_column: str
     """Column with the BI-RADS category or the pathology."""
-    classes: dict[str, Label | None]
+    classes: dict[ClassName, Label | None]
     """Its values -> 0 healthy, 1 abnormal, null left out."""
     patient_column: str | None = None
     """Column with the patient's id; null: the id comes from `patient`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,15 @@ import pandas as pd
 import pydantic
 
 from flipside.core.store import RGB
-from flipside.scans.layout import DatasetError, FoundScan, Label, Layout, Spacing, check_patients
+from flipside.scans.layout import (
+    ClassName,
+    DatasetError,
+    FoundScan,
+    Label,
+    Layout,
+    Spacing,
+    check_patients,
+)
 from flipside.scans.pictures import ColourMode
 from flipside.scans.row_reader import Reading, Row, parse_spacing, read_row, words_of_row
 from flipside.scans.scan import UNLABELLED, Scan
@@ -45,7 +54,7 @@ class Table(Layout):
     """Of pictures: `grey`: one channel, the luma of a colour picture (ITU-R BT.601); `rgb`: three channels."""
     label_column: str = "label"
     """Column with the label of the whole scan or image. Empty: unknown; the scan is left out, unless it has a mask."""
-    classes: dict[str, Label | None] = {"0": 0, "1": 1}
+    classes: dict[ClassName, Label | None] = {"0": 0, "1": 1}
     """Its values -> 0 healthy, 1 abnormal, null left out."""
     patient_column: str = "patient"
     """Column with the patient, of whom only a salted hash is kept. Empty, or no such column: the DICOM header's
@@ -121,6 +130,7 @@ class Table(Layout):
             if column not in table:
                 raise DatasetError(f"{file} has no column {column!r}, which datasets.{dataset}.{key} names; it has "
                                    f"{list(table.columns)}")
+        self._refuse_other_capitals(dataset, file, [name for name in table if (table[name] != "").any()])
         if self.label_column not in table and self.mask_column not in table and not self.anomalies:
             raise DatasetError(f"{file} has neither labels nor masks: no column {self.label_column!r} and none "
                                f"{self.mask_column!r}; it has {list(table.columns)}. Name it in "
@@ -128,6 +138,14 @@ class Table(Layout):
         if table.empty:
             raise DatasetError(f"{file} has no row below its columns' names")
         return table
+
+    def _refuse_other_capitals(self, dataset: str, file: Path, columns: Sequence[str]) -> None:
+        """Raises DatasetError for a column such as `Patient`, which would count as absent."""
+        for key, name in ((key, getattr(self, key)) for key in type(self).model_fields if key.endswith("_column")):
+            alike = [column for column in columns if column.lower() == name.lower()]
+            if alike and name not in alike:
+                raise DatasetError(f"{file} has the column {alike[0]!r}, but datasets.{dataset}.{key} is {name!r}: set "
+                                   "it to the column's name, or rename the column")
 
     def _row(self, dataset: str, number: int, cells: dict[str, str]) -> Row:
         """What a row says. Raises DatasetError, with row and column, for what it can't say."""
@@ -152,15 +170,28 @@ class Table(Layout):
         if spacing is None and cell(self.spacing_column):
             raise refuse(self.spacing_column, cell(self.spacing_column), "mm as 0.7x0.7 or one number above 0")
         root, organ = Path(self.root), cell(self.organ_column)
+        image = root / self.path_pattern.replace("{path}", path)
         masks = _paths(root, cell(self.mask_column))
+        organs: tuple[Path, ...] | Literal["nonzero"] = "nonzero" if organ == "nonzero" else _paths(root, organ)
+        for column in self.image_columns:
+            if not cell(column):
+                raise refuse(column, "", "the path of a further volume on the same grid (image_columns)")
+        more = tuple(root / cell(column) for column in self.image_columns)
+        for column, paths in ((self.path_column, (image,)), *zip(self.image_columns, ((one,) for one in more),
+                                                                 strict=True),
+                              (self.mask_column, masks), (self.organ_column, () if organs == "nonzero" else organs)):
+            outside = [one for one in paths if not _is_below(one, root)]
+            if outside:
+                raise refuse(column, cell(column), f"a path below {root}, where DVC watches the files, without `..`. "
+                             "Copy or link the file there")
         with_masks = self.mask_column in cells
         unlabelled = UNLABELLED if masks or self.anomalies or (with_masks and self.label_column not in cells) else None
         return Row(
-            place=f"{root / self.table}, row {number}", path=root / self.path_pattern.replace("{path}", path),
-            more=tuple(root / cell(column) for column in self.image_columns),
+            place=f"{root / self.table}, row {number}", path=_as_on_disk(image), more=tuple(map(_as_on_disk, more)),
             label=self.classes[label] if label else unlabelled, patient=cell(self.patient_column),
-            split=self.splits[part] if part else "", site=cell(self.site_column), masks=masks,
-            organs="nonzero" if organ == "nonzero" else _paths(root, organ), spacing_mm=spacing)
+            split=self.splits[part] if part else "", site=cell(self.site_column),
+            masks=tuple(map(_as_on_disk, masks)),
+            organs="nonzero" if organs == "nonzero" else tuple(map(_as_on_disk, organs)), spacing_mm=spacing)
 
     def _refuse_missing(self, dataset: str, rows: Sequence[Row]) -> None:
         """Raises DatasetError for paths at which nothing is, with the first three and their number."""
@@ -176,7 +207,8 @@ class Table(Layout):
             told = "; ".join(f"{place}, column {column!r}: {path}" for place, column, path in missing[:SHOWN])
             raise DatasetError(f"{len(missing)} of {len(files)} paths lead nowhere, expected files below {self.root}; "
                                f"the first: {told}. Correct the table, datasets.{dataset}.root or "
-                               f"datasets.{dataset}.path_pattern")
+                               f"datasets.{dataset}.path_pattern"
+                               + (", and write / instead of \\" if "\\" in str(missing[0][2]) else ""))
 
     def _refuse_repeated(self, rows: Sequence[Row]) -> None:
         seen: dict[Path, Row] = {}
@@ -204,12 +236,26 @@ def _paths(root: Path, cell: str) -> tuple[Path, ...]:
     return tuple(root / part.strip() for part in cell.split(";") if part.strip())
 
 
+def _is_below(path: Path, root: Path) -> bool:
+    return path.is_relative_to(root) and ".." not in path.relative_to(root).parts
+
+
+def _as_on_disk(path: Path) -> Path:
+    """The path in the Unicode form that its name has on the disk: tables are read in NFC, macOS writes NFD."""
+    decomposed = Path(unicodedata.normalize("NFD", str(path)))
+    return decomposed if not path.exists() and decomposed.exists() else path
+
+
 def _names(paths: Sequence[Path], root: Path) -> list[str]:
-    """Names of scans: those of their files where no two are alike, else the whole paths with _ between the parts."""
+    """Names of scans: those of their files where no two are alike, else the whole paths with _ between the parts, with
+    the files' endings where these alone differ."""
     def bare(path: Path) -> str:
         return path.name if path.is_dir() else path.name.removesuffix(".gz").rpartition(".")[0] or path.name
 
     names = [bare(path) for path in paths]
     if max(Counter(names).values()) == 1:
         return names
-    return ["_".join((*path.relative_to(root).parts[:-1], name)) for path, name in zip(paths, names, strict=True)]
+    whole = ["_".join((*path.relative_to(root).parts[:-1], name)) for path, name in zip(paths, names, strict=True)]
+    twice = Counter(whole)
+    return ["_".join(path.relative_to(root).parts) if twice[name] > 1 else name
+            for path, name in zip(paths, whole, strict=True)]
