@@ -21,7 +21,7 @@ FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "WEBP", "PPM")  # Pillow's names 
 PNG, JPEG2000 = b"\x89PNG\r\n\x1a\n", (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ORIENTATION = 274  # the tag of EXIF and TIFF
-LOSSLESS = ("NONE", "CCITTRLE", "CCITT_T4", "CCITT_T6", "LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA", "ZSTD")
+LOSSLESS = ("NONE", "CCITTRLE", "CCITTFAX3", "CCITTFAX4", "LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA", "ZSTD")
 UNPACKED = LOSSLESS[4:]  # codings whose bytes can be counted without the rest of the header
 DAMAGED = "Get the file again, or leave it out with extract.on_error: skip"
 
