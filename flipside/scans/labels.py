@@ -120,4 +120,5 @@ def check_values(path: Path, labels: np.ndarray, known: set[int]) -> None:
             strange = present[~np.isin(present, list(known))]
             if len(strange):
                 raise ReadError(path, f"holds the label {strange[0]}, expected {sorted(known)}",
-                                "Correct the data set's `organ` and `lesion` values or name the label in `ignored`")
+                                "Correct the values of organ and lesion in the data set's block, or name the label in "
+                                "its `ignored`")

@@ -15,7 +15,7 @@ from flipside.core.files import file_digest
 from flipside.scans.dicom import read_dicom_volume, words_in_header
 from flipside.scans.dicom_grouping import files_below
 from flipside.scans.geometry import Geometry, grids_agree
-from flipside.scans.labels import Mask
+from flipside.scans.labels import Ignored, Mask, check_values
 from flipside.scans.pictures import ColourMode, read_image_channels, read_image_labels
 from flipside.scans.privacy import ScanNames, anonymous_names, salted_hash
 from flipside.scans.readers import ReadError, Volume, read_nifti, read_nifti_labels
@@ -81,6 +81,7 @@ class Reading:
     spacing_mm: tuple[float, float]  # of pixels of which neither file nor row tells it
     organ_values: Values
     mask_values: Values
+    ignored: Ignored  # values that masks may hold besides
 
 
 def read_row(name: str, row: Row, how: Reading, salt: str) -> Scan:
@@ -98,8 +99,8 @@ def read_row(name: str, row: Row, how: Reading, salt: str) -> Scan:
             raise ReadError(path, f"lies on another grid (shape {more[0].geometry.shape}) than {row.path} (shape "
                             f"{geometry.shape}), {row.place}", "Resample it onto the grid of the first volume")
         channels += more if geometry.is_image else [volume.cut_like(geometry) for volume in more]
-    organ = row.organs if row.organs == "nonzero" else _read_mask(row.organs, row, geometry, how.organ_values)
-    lesion = _read_mask(row.masks, row, geometry, how.mask_values)
+    organ = row.organs if row.organs == "nonzero" else _read_mask(row.organs, row, geometry, how.organ_values, how)
+    lesion = _read_mask(row.masks, row, geometry, how.mask_values, how)
     patient = salted_hash(row.patient, salt) if row.patient else read.names.patient_id
     return Scan(
         scan_id=read.names.scan_id, patient_id=patient, source_file=read.names.source_file, channels=tuple(channels),
@@ -141,8 +142,11 @@ def _spacing(read: _Read, row: Row, default: tuple[float, float]) -> tuple[float
     return *(own or row.spacing_mm or default), depth
 
 
-def _read_mask(paths: Sequence[Path], row: Row, geometry: Geometry, values: Values) -> Mask | None:
-    """The union of a row's mask files, which lie on the scan's grid; None where it names none."""
+def _read_mask(paths: Sequence[Path], row: Row, geometry: Geometry, values: Values, how: Reading) -> Mask | None:
+    """The union of a row's mask files, which lie on the scan's grid; None where it names none.
+
+    Raises ReadError for a value that nothing names: it may be a lesion's under another number.
+    """
     if not paths:
         return None
     layers = []
@@ -154,8 +158,17 @@ def _read_mask(paths: Sequence[Path], row: Row, geometry: Geometry, values: Valu
         else:
             raise ReadError(path, f"is no NIfTI file, but the mask of a volume, {row.place}", "Save it as .nii.gz on "
                             "the volume's grid")
+        if values is not None and how.ignored != "any":
+            check_values(path, labels, {*values, *how.ignored, *_values_of(path, row, how)})
         layers.append((labels, values))
     return Mask(tuple(layers))
+
+
+def _values_of(path: Path, row: Row, how: Reading) -> set[int]:
+    """All values that the data set names of a file, which may be the mask of organ and lesion."""
+    organs = () if row.organs == "nonzero" else row.organs
+    named = [values for files, values in ((organs, how.organ_values), (row.masks, how.mask_values)) if path in files]
+    return {value for values in named if values is not None for value in values}
 
 
 def _label(row: Row, lesion: Mask | None, geometry: Geometry) -> int:

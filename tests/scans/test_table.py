@@ -173,6 +173,20 @@ def test_spacing_as_people_write_it(text, value):
     assert parse_spacing(text) == value
 
 
+def test_a_value_of_a_mask_that_nothing_names_is_refused(mixed):
+    """255 where 1 was meant: a lesion that would be healthy tissue in silence."""
+    text = "path,label,mask\nct/a.nii.gz,,ct/a_more.nii.gz\n"
+    (found,) = block(mixed, text, mask_values=[1]).find_scans("toy")
+    with pytest.raises(ReadError, match=r"a_more\.nii\.gz.*holds the label 4, expected \[1\].*`ignored`"):
+        block(mixed, text, mask_values=[1]).read_scan(found, "salt")
+    for named in ({"ignored": [4]}, {"ignored": "any"}, {"organ_values": [4]}):
+        table = text.replace("mask\n", "mask,organ\n").replace("a_more.nii.gz\n", "a_more.nii.gz,ct/a_more.nii.gz\n")
+        params = block(mixed, table if "organ_values" in named else text, mask_values=[1], **named)
+        (found,) = params.find_scans("toy")
+        lesion = params.read_scan(found, "salt").lesion
+        assert not any(lesion.slice(z).any() for z in range(4))
+
+
 def test_pictures_in_colours_have_three_channels(mixed):
     Image.fromarray(np.random.default_rng(5).integers(0, 255, (8, 10, 3)).astype(np.uint8)).save(mixed / "png/rgb.png")
     for colour, channels in (("grey", 1), ("rgb", 3)):

@@ -14,6 +14,7 @@ import pandas as pd
 import pydantic
 
 from flipside.core.store import RGB
+from flipside.scans.labels import Ignored
 from flipside.scans.layout import (
     ClassName,
     DatasetError,
@@ -76,6 +77,9 @@ class Table(Layout):
     """Column with the path of the organ's mask, as that of the lesion's, or `nonzero`: every pixel but 0."""
     organ_values: list[int] | None = None
     """Values of the organ's mask that are organ; null: every value but 0."""
+    ignored: Ignored = []
+    """Values of masks that are neither; `any`: all values may occur. Otherwise a value that nothing names is refused
+    where `mask_values` or `organ_values` lists some."""
     spacing_column: str = "spacing"
     """Column with the height and width of a pixel in mm, `0.7x0.7` or one number, for files that don't tell."""
     spacing_mm: Spacing = (1.0, 1.0)
@@ -110,7 +114,7 @@ class Table(Layout):
     def read_scan(self, found: FoundScan, salt: str) -> Scan:
         assert isinstance(found, ListedScan)
         organ, mask = (None if values is None else tuple(values) for values in (self.organ_values, self.mask_values))
-        how = Reading(Path(self.root), self.colour, self.spacing_mm, organ, mask)
+        how = Reading(Path(self.root), self.colour, self.spacing_mm, organ, mask, self.ignored)
         return read_row(found.name, found.row, how, salt)
 
     def identifying_words(self, found: FoundScan) -> Sequence[str]:
