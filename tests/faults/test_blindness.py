@@ -13,7 +13,7 @@ from tests.test_dvc_yaml import BLIND
 
 def test_everything_is_trained_and_explained_without_the_truth(explained):
     assert {path.name for path in (explained / "data").iterdir()} == {
-        "explanations", "judgements", "latents", "probes", "realism", "slices"}
+        "checked_params.txt", "explanations", "judgements", "latents", "probes", "realism", "slices"}
     assert not [path for path in explained.rglob("*") if "lesion" in path.name or "truth" in path.name]
     for name in BLIND:
         assert all((explained / output).exists() for output in outputs(name)), name
