@@ -57,7 +57,8 @@ def init(
     print(f"Layout {layout.layout}: {len(found)} scans.")  # type: ignore[attr-defined]
     patients = {scan.patient for scan in found} - {""}
     lines = [("labels", labels_in_words([scan.class_label for scan in found])),
-             *([("patients", str(len(patients)))] if patients else []), *description.in_words()]
+             *([("patients", str(len(patients)))] if patients else []), *description.in_words(),
+             ("window", window_in_words(modality))]
     print("\n".join(f"  {key}: {text}" for key, text in lines))
     for note in proposal.notes:
         print(f"note: {note}")
@@ -113,7 +114,7 @@ def choose(survey: Survey, table: PurePosixPath | None, healthy: list[str]) -> P
     if survey.dicom:
         reasons.append(f"{len(survey.dicom)} DICOM files, but no labels: make a table with a row for each series (the "
                        "path of its folder) or image, and the columns path and label (and mask, for masks in NIfTI)")
-    raise ParamsError("no layout fits, nothing was written. " + ". ".join(reasons) + ". A CSV in the folder with the "
+    raise ParamsError("no layout fits, nothing was written: " + "; ".join(reasons) + ". A CSV in the folder with the "
                       "columns path and label (0 healthy, 1 abnormal) always does")
 
 
@@ -127,6 +128,18 @@ def checked(proposal: Proposal, name: str, folder: Path) -> Layout:
 def default_of(layout: Layout, key: str) -> object:
     """What a key of the block is where it isn't given."""
     return type(layout).model_fields[key].default
+
+
+def window_in_words(modality: str) -> str:
+    """Which intensities become black and white with `filter.window: auto`."""
+    from flipside.cohort.selection import FilterParams
+    from flipside.core.params import load_section
+
+    params = load_section("filter", FilterParams)
+    if modality == "ct":
+        return f"{params.ct_window[0]:g} to {params.ct_window[1]:g} HU (filter.ct_window)"
+    low, high = params.scan_percentiles
+    return f"percentiles {low:g} to {high:g} of each scan's own foreground (filter.scan_percentiles)"
 
 
 def labels_in_words(labels: list[int | None]) -> str:

@@ -71,6 +71,7 @@ def test_a_table_with_paths_and_labels(project, tmp_path):
         "mask_column": "lesion_mask", "label_column": "diagnosis", "classes": {"normal": 0, "tumour": 1},
         "patient_column": "subject_id", "split_column": "set"}
     for text in ("holds 7 picture files, 1 table files", "3 healthy, 3 abnormal", "patients: 3", "10 x 8 (6)",
+                 "window: percentiles 0.5 to 99.5 of each scan's own foreground",
                  "flipside check"):
         assert text in output
     written = Path("datasets.yaml").read_text()
@@ -80,7 +81,7 @@ def test_a_table_with_paths_and_labels(project, tmp_path):
         assert "# guess: " in line and line in output
     assert Path("data/raw/mine").resolve() == folder.resolve()
     assert yaml.safe_load(Path("profiles/mine.yaml").read_text()) == {
-        "extends": "cpu", "dataset": "mine", "filter.use_given_split": True}
+        "extends": "cpu", "dataset": "mine", "simulated.scans": [], "filter.use_given_split": True}
     apply_profile("mine")
 
 
@@ -118,6 +119,13 @@ def test_a_column_of_0_and_1_is_no_label_beside_one_that_is_called_so(project, t
     shutil.rmtree("data")
     Path("profiles/mine.yaml").unlink()
     assert "looks like a label" in refused(tmp_path / "scans")
+
+
+def test_rows_without_a_patient_are_told(project, tmp_path):
+    pictures(tmp_path / "raw", "0.png", "1.png", "2.png")
+    (tmp_path / "raw/list.csv").write_text("path,label,patient_id\n0.png,0,p1\n1.png,1,p2\n2.png,1,\n")
+    told, block = init(tmp_path / "raw")
+    assert block["patient_column"] == "patient_id" and "1 of 3 rows have no patient_id" in told
 
 
 def test_folders_of_classes_with_masks_beside_the_pictures(project, tmp_path):

@@ -185,7 +185,7 @@ def test_a_layout_is_one_more_file(tmp_path):
                             capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("['scan_7']")
-    layouts = "'class_folders', 'dicom_birads', 'dicom_series', 'image_mask', 'nifti_cases', 'table', 'toy'"
+    layouts = "'class_folders', 'dicom_birads', 'dicom_series', 'image_mask', 'joined', 'nifti_cases', 'table', 'toy'"
     assert layouts in result.stdout
 
 

@@ -13,7 +13,7 @@ from flipside.scans.layout import DatasetError
 from flipside.scans.layouts import DatasetParams
 from flipside.scans.readers import ReadError
 from flipside.scans.row_reader import parse_spacing
-from tests.scans.scans_fixture import EXTRACT, write_nifti, write_series, write_slice
+from tests.scans.scans_fixture import DATA, EXTRACT, needs_data, write_nifti, write_series, write_slice
 
 AFFINE = np.diag([0.7, 0.8, 2.5, 1.0])
 
@@ -194,6 +194,15 @@ def test_pictures_in_colours_have_three_channels(mixed):
         (found,) = params.find_scans("toy")
         assert len(params.read_scan(found, "salt").channels) == channels
         assert params.channel_names(channels) == (["image"] if colour == "grey" else ["red", "green", "blue"])
+
+
+@needs_data
+def test_a_list_that_comes_with_flipside_chooses_among_a_public_set():
+    params = DatasetParams.model_validate({"layout": "table", "root": str(DATA / "brain_mri"),
+                                           "table": "brain_mri_axial.csv"}).root
+    found = params.find_scans("toy")
+    assert len(found) == 1035 and {scan.given_split for scan in found} == {"train", "test"}
+    assert all((scan.class_label == 1) == ("meningioma" in scan.path.as_posix()) for scan in found)
 
 
 def test_parquet_as_csv(mixed):

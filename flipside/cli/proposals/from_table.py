@@ -125,11 +125,15 @@ def _label_column(proposal: Proposal, rows: pd.DataFrame, columns: list[str], he
 def _patient_column(proposal: Proposal, rows: pd.DataFrame, columns: list[str]) -> None:
     for words in PATIENTS:
         for column in columns:
-            several = 1 < rows[column].nunique() and (rows[column] != "").all()
-            if re.search(words, column, re.IGNORECASE) and several:
+            named = rows.loc[rows[column] != "", column]
+            fits = named.nunique() > 1 and (words == PATIENTS[0] or len(named) == len(rows))
+            if fits and re.search(words, column, re.IGNORECASE):
                 proposal.block["patient_column"] = column
+                if empty := len(rows) - len(named):
+                    proposal.notes.append(f"{empty} of {len(rows)} rows have no {column}: the DICOM header's patient is "
+                                          "taken, else such a row counts as a patient of its own")
                 if column.lower() != "patient":
-                    proposal.guesses["patient_column"] = f"by its name; {rows[column].nunique()} of them"
+                    proposal.guesses["patient_column"] = f"by its name; {named.nunique()} of them"
                 return
     proposal.notes.append("no column names the patients: the DICOM headers' patients are taken, else every row counts "
                           "as a patient of its own")

@@ -55,7 +55,7 @@ def write_profile(name: str, values: dict[str, Any]) -> Path:
 
 def profile_values(name: str, proposal: Proposal) -> dict[str, Any]:
     """What differs from the profile cpu."""
-    values: dict[str, Any] = {"dataset": name}
+    values: dict[str, Any] = {"dataset": name, "simulated.scans": []}
     if proposal.has_split:
         values["filter.use_given_split"] = True
     if not proposal.has_masks:

@@ -32,6 +32,7 @@ from flipside.scans.tables import read_table
 Part = Literal["train", "val", "test"]
 FIRST_ROW = 2  # as a spreadsheet counts, below the columns' names
 SHOWN = 3  # examples in an error
+LISTS = Path(__file__).parents[1] / "lists"  # which scans of a public data set are used
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,8 @@ class ListedScan(FoundScan):
 class Table(Layout):
     layout: Literal["table"]
     table: str
-    """CSV or Parquet file under the root, with a row for each scan, slice or picture."""
+    """CSV or Parquet file under the root, with a row for each scan, slice or picture. A file that isn't there is looked
+    for in `flipside/scans/lists`: choices of scans among public data sets that come with Flipside."""
     path_column: str = "path"
     """Column with the scan's path below the root: a NIfTI volume, a folder or file of DICOM, or a picture."""
     path_pattern: str = "{path}"
@@ -120,9 +122,15 @@ class Table(Layout):
     def identifying_words(self, found: FoundScan) -> Sequence[str]:
         return words_of_row(found.path)
 
+    @property
+    def file(self) -> Path:
+        """The table: under the root, else among Flipside's own lists."""
+        there, own = Path(self.root) / self.table, LISTS / self.table
+        return own if own.is_file() and not there.is_file() else there
+
     def _read(self, dataset: str) -> pd.DataFrame:
         """The table as text. Raises DatasetError where it, a column that the block names, or every row is missing."""
-        file = Path(self.root) / self.table
+        file = self.file
         if not file.is_file():
             raise DatasetError(f"{file} not found: put the data set there, or correct `root` and `table` of "
                                f"datasets.{dataset}{self.source and '. It is available' + self.source}")
@@ -157,7 +165,7 @@ class Table(Layout):
             return cells.get(column, "")
 
         def refuse(column: str, found: str, expected: str) -> DatasetError:
-            return DatasetError(f"{Path(self.root) / self.table}, row {number}, column {column!r}: found {found!r}, "
+            return DatasetError(f"{self.file}, row {number}, column {column!r}: found {found!r}, "
                                 f"expected {expected}")
 
         path, label, part = cell(self.path_column), cell(self.label_column), cell(self.split_column)
@@ -191,7 +199,7 @@ class Table(Layout):
         with_masks = self.mask_column in cells
         unlabelled = UNLABELLED if masks or self.anomalies or (with_masks and self.label_column not in cells) else None
         return Row(
-            place=f"{root / self.table}, row {number}", path=_as_on_disk(image), more=tuple(map(_as_on_disk, more)),
+            place=f"{self.file}, row {number}", path=_as_on_disk(image), more=tuple(map(_as_on_disk, more)),
             label=self.classes[label] if label else unlabelled, patient=cell(self.patient_column),
             split=self.splits[part] if part else "", site=cell(self.site_column),
             masks=tuple(map(_as_on_disk, masks)),
