@@ -130,8 +130,8 @@ def _patient_column(proposal: Proposal, rows: pd.DataFrame, columns: list[str]) 
             if fits and re.search(words, column, re.IGNORECASE):
                 proposal.block["patient_column"] = column
                 if empty := len(rows) - len(named):
-                    proposal.notes.append(f"{empty} of {len(rows)} rows have no {column}: the DICOM header's patient is "
-                                          "taken, else such a row counts as a patient of its own")
+                    proposal.notes.append(f"{empty} of {len(rows)} rows have no {column}: the DICOM header's patient "
+                                          "is taken, else such a row counts as a patient of its own")
                 if column.lower() != "patient":
                     proposal.guesses["patient_column"] = f"by its name; {named.nunique()} of them"
                 return
