@@ -54,7 +54,7 @@ def init(
     guesses = proposal.guesses | {"modality": reason}
 
     # What was found, then what is written.
-    print(f"Layout {layout.layout}: {len(found)} scans.")  # type: ignore[attr-defined]
+    print(f"Layout {block['layout']}: {len(found)} scans.")
     patients = {scan.patient for scan in found} - {""}
     lines = [("labels", labels_in_words([scan.class_label for scan in found])),
              *([("patients", str(len(patients)))] if patients else []), *description.in_words(),

@@ -11,7 +11,7 @@ import pandas as pd
 from flipside.cohort.extracted import Extracted, SelectionError
 from flipside.cohort.selection import FilterParams
 from flipside.core.progress import progress
-from flipside.core.store import apply_window
+from flipside.core.store import apply_window, as_channels
 
 CHUNK = 256  # slices held in memory at once
 PER_SCAN = "per_scan"
@@ -37,7 +37,7 @@ def choose_windows(params: FilterParams, extracted: Extracted, index: pd.DataFra
     They rest on the foreground samples of the extraction, for which no lesion mask was read.
     """
     scans = list(index["scan_id"].unique())
-    channels = count_channels(extracted)
+    channels = as_channels(extracted.images).shape[1]
     rule: str | tuple | list = params.window
     if rule == "auto":
         rule = params.ct_window if extracted.manifest["modality"] == "ct" else PER_SCAN
@@ -60,11 +60,6 @@ def choose_windows(params: FilterParams, extracted: Extracted, index: pd.DataFra
     window = _for_channels(window, channels)  # (C,2)
     described = window.tolist() if len(np.unique(window, axis=0)) > 1 else window[0].tolist()
     return Windows(described, dict.fromkeys(scans, window))
-
-
-def count_channels(extracted: Extracted) -> int:
-    """Channels of the extracted slices."""
-    return 1 if extracted.images.ndim == 3 else extracted.images.shape[1]
 
 
 def _for_channels(window: np.ndarray, channels: int) -> np.ndarray:
@@ -188,7 +183,7 @@ def window_slices(extracted: Extracted, rows: np.ndarray, windows: Windows,
 
 def _in_window(images: np.ndarray, scan: str, windows: Windows, extracted: Extracted) -> np.ndarray:
     """Slices (K,H,W) or (K,C,H,W) of one scan, in its units, as float16 in [-1,1]; the padding around them is -1."""
-    channels = images.reshape(len(images), -1, *images.shape[-2:])  # (K,C,H,W)
+    channels = as_channels(images)  # (K,C,H,W)
     shown = np.full(channels.shape, -1, np.float16)
     rows, columns = extracted.boxes[scan]
     for channel, (low, high) in enumerate(windows.by_scan[scan].tolist()):

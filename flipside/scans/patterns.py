@@ -67,6 +67,14 @@ def almost_matching(root: Path, pattern: str, matched: Iterable[Path]) -> list[P
             if path.is_file() and str(path.parent / split_ending(path.name)[0]) not in taken]
 
 
+def labels_of_others(cases: Mapping[str, str], patterns: Iterable[str]) -> set[str]:
+    """Of files {path relative to the root: case} those that patterns of label files name as another one's labels: what
+    {case} stands for is another file's case, or the pattern has no {case}."""
+    compiled, known = [compile_pattern(pattern, {}) for pattern in patterns], set(cases.values())
+    return {file for file, case in cases.items() for pattern in compiled if (match := pattern.fullmatch(file))
+            and ("case" not in pattern.groupindex or match["case"] in known - {case})}
+
+
 def masks_among(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
     """(file, the other one whose mask it seems to be by its name) of files such as `7_mask.png` beside `7.png`."""
     by_stem = {str(path.parent / split_ending(path.name)[0]): path for path in paths}

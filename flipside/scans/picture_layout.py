@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flipside.core.store import RGB
 from flipside.scans.layout import DatasetError, Layout
-from flipside.scans.patterns import compile_pattern, masks_among
+from flipside.scans.patterns import compile_pattern, labels_of_others, masks_among
 from flipside.scans.pictures import ColourMode
 
 
@@ -32,16 +32,10 @@ class PictureLayout(Layout, abc.ABC):
         block's masks name it. Raises DatasetError where it only looks like one by its name."""
         matches = super().match_files(dataset, pattern, names, folders)
         given = [compile_pattern(each, names or {}) for each in self.leave_out]
-        masks = [compile_pattern(each, {}) for each in self.mask_patterns()]
-        cases = {groups["case"] for _, groups in matches}
-        kept = []
-        for path, groups in matches:
-            relative = path.relative_to(self.root).as_posix()
-            found = [match for mask in masks if (match := mask.fullmatch(relative))]
-            of_another = any("case" not in match.groupdict() or match["case"] in cases - {groups["case"]}
-                             for match in found)
-            if not of_another and not any(each.fullmatch(relative) for each in given):
-                kept.append((path, groups))
+        files = {path.relative_to(self.root).as_posix(): (path, groups) for path, groups in matches}
+        masks = labels_of_others({file: groups["case"] for file, (_, groups) in files.items()}, self.mask_patterns())
+        kept = [match for file, match in files.items()
+                if file not in masks and not any(each.fullmatch(file) for each in given)]
         if not kept:
             raise DatasetError(f"{Path(self.root)}: all {len(matches)} files that match {pattern!r} are left out by "
                                f"datasets.{dataset}.leave_out or are masks. Correct the patterns")

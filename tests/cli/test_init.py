@@ -20,18 +20,6 @@ ROOT = Path(__file__).parents[2]
 AFFINE = np.diag([0.7, 0.8, 2.5, 1.0])
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """The committed parameters and profiles in a project of their own, in which the test works."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    for name in ("params.yaml", "datasets.yaml"):
-        shutil.copy(ROOT / name, folder)
-    shutil.copytree(ROOT / "profiles", folder / "profiles")
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def pictures(folder: Path, *names: str, shape=(8, 10)) -> None:
     for number, name in enumerate(names):
         path = folder / name

@@ -19,7 +19,7 @@ from flipside.masks.placing import write_segmentation
 from flipside.scans.geometry import Geometry
 from flipside.scans.layouts import DatasetParams
 from stages import draw_anomalies, extract_slices, split_patients
-from tests.cli.test_init import init, project  # noqa: F401
+from tests.cli.test_init import init
 from tests.scans.scans_fixture import DATA, EXTRACT, needs_data, write_slice
 
 pytestmark = needs_data
@@ -44,7 +44,7 @@ def placed(got: Extracted, scan_id: str) -> np.ndarray:
     return np.asanyarray(written.dataobj)
 
 
-def test_a_dicom_studies_and_a_table(project, tmp_path):  # noqa: F811
+def test_a_dicom_studies_and_a_table(project, tmp_path):
     pacs = tmp_path / "pacs"
     (pacs / "studies/A1").mkdir(parents=True)
     for file in (DATA / "ircad17/dicom").iterdir():
@@ -65,7 +65,7 @@ def test_a_dicom_studies_and_a_table(project, tmp_path):  # noqa: F811
     assert placed(got, "B2").sum() == 0
 
 
-def test_b_four_contrasts_as_channels(project, tmp_path):  # noqa: F811
+def test_b_four_contrasts_as_channels(project, tmp_path):
     names = ("t1c", "t1n", "t2f", "t2w", "segmentation_by_algorithm")
     (tmp_path / "brats/case_1").mkdir(parents=True)
     for name in names:
@@ -80,7 +80,7 @@ def test_b_four_contrasts_as_channels(project, tmp_path):  # noqa: F811
                                   np.asanyarray(nib.load(DATA / f"brats_case/{names[4]}.nii.gz").dataobj) > 0)
 
 
-def test_c_pictures_in_folders_of_classes(project, tmp_path):  # noqa: F811
+def test_c_pictures_in_folders_of_classes(project, tmp_path):
     for part, kind in ((part, kind) for part in ("train", "test") for kind in ("no_tumour", "meningioma")):
         (tmp_path / "mri" / part / kind).mkdir(parents=True)
         for file in sorted((DATA / "brain_mri" / part / kind).iterdir())[5:15]:
@@ -101,7 +101,7 @@ def test_c_pictures_in_folders_of_classes(project, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize("plane", ["sagittal", "coronal"])
-def test_d_volumes_in_another_plane(project, tmp_path, plane):  # noqa: F811
+def test_d_volumes_in_another_plane(project, tmp_path, plane):
     (tmp_path / "spine").mkdir()
     for name, file in (("s1_ct", "example_ct"), ("s1_seg", "example_seg_fast_force_split")):
         (tmp_path / f"spine/{name}.nii.gz").symlink_to(DATA / f"totalsegmentator/{file}.nii.gz")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
 import pydantic
 from pydicom.misc import is_dicom
 
@@ -62,7 +63,8 @@ class DicomBirads(PictureLayout):
         return self.find_scans_and_others(dataset)[0]
 
     def find_scans_and_others(self, dataset: str) -> tuple[list[FoundScan], list[LeftOut]]:
-        found, table, parts = self.find_by_pattern(dataset, self.image), self.read_tables(), self._named_elsewhere()
+        found, rows = self.find_by_pattern(dataset, self.image), self.read_tables()
+        table, parts = self.labels_in(rows), self._named_elsewhere(rows)
         scans, others = [], []
         for scan in found:
             case = readable(scan.case)
@@ -78,27 +80,32 @@ class DicomBirads(PictureLayout):
             check_patients(dataset, "patient", patients_in([self.relative(scan.path) for scan in scans], self.patient))
         return scans, others
 
-    def _named_elsewhere(self) -> dict[str, str]:
+    def _named_elsewhere(self, tables: Mapping[Path, pd.DataFrame]) -> dict[str, str]:
         """{case: column} of files that the tables name in other columns, such as crops and ROI masks of an image."""
         named: dict[str, str] = {}
-        for name in self.tables:
-            rows = read_table(Path(self.root) / name, self.separator)
+        for rows in tables.values():
             for column in rows.columns.drop([self.file_column]):
                 named |= {match.group(1): column for value in rows[column]
                           if "/" in value and (match := re.search(self.file_pattern, value))}
         return named
 
-    def read_tables(self) -> dict[str, tuple[int | None, str]]:
-        """{case: (class label, None: left out; the patient as the table names it)}.
-
-        Raises DatasetError for a missing file or column and for a value that `classes` doesn't list.
-        """
-        table: dict[str, tuple[int | None, str]] = {}
+    def read_tables(self) -> dict[Path, pd.DataFrame]:
+        """{file: its rows}. Raises DatasetError for a missing file."""
+        found: dict[Path, pd.DataFrame] = {}
         for name in self.tables:
             file = Path(self.root) / name
             if not file.is_file():
                 raise DatasetError(f"{file} not found: it has the labels; get it{self.source}")
-            rows = read_table(file, self.separator)
+            found[file] = read_table(file, self.separator)
+        return found
+
+    def labels_in(self, tables: Mapping[Path, pd.DataFrame]) -> dict[str, tuple[int | None, str]]:
+        """{case: (class label, None: left out; the patient as the table names it)}.
+
+        Raises TableError for a missing column, DatasetError for a value that `classes` doesn't list.
+        """
+        table: dict[str, tuple[int | None, str]] = {}
+        for file, rows in tables.items():
             wanted = [column for column in (self.file_column, self.label_column, self.patient_column) if column]
             need_columns(file, rows, wanted)
             for number, row in enumerate(rows[wanted].to_dict("records"), start=2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -34,9 +35,10 @@ class Joined(Layout):
         for name, block in self.parts.items():
             if said := [key for key in OF_THE_WHOLE if key in block]:
                 raise ValueError(f"`parts.{name}.{said[0]}` belongs beside `parts`: it is the same for all of them")
-        self.layouts()
+        _ = self.layouts  # refuses a part that is no data set
         return self
 
+    @functools.cached_property
     def layouts(self) -> dict[str, Layout]:
         """Each part's layout."""
         from flipside.scans.layouts import DatasetParams  # which imports this file
@@ -60,7 +62,7 @@ class Joined(Layout):
         self.existing_root(dataset)
         found: list[FoundScan] = []
         others: list[LeftOut] = []
-        for part, layout in self.layouts().items():
+        for part, layout in self.layouts.items():
             scans, rest = layout.find_scans_and_others(f"{dataset}.parts.{part}")
             found += [_in_part(part, scan) for scan in scans]
             others += [LeftOut(_in_part(part, scan), reason) for scan, reason in rest]
@@ -69,16 +71,16 @@ class Joined(Layout):
 
     def read_scan(self, found: FoundScan, salt: str) -> Scan:
         assert isinstance(found, ScanOfPart)
-        scan = self.layouts()[found.part].read_scan(found.scan, salt)
+        scan = self.layouts[found.part].read_scan(found.scan, salt)
         return replace(scan, scan_id=f"{found.part}_{scan.scan_id}", patient_id=f"{found.part}_{scan.patient_id}",
                        source_file=f"{found.part}/{scan.source_file}", site=scan.site or found.part)
 
     def identifying_words(self, found: FoundScan) -> Sequence[str]:
         assert isinstance(found, ScanOfPart)
-        return self.layouts()[found.part].identifying_words(found.scan)
+        return self.layouts[found.part].identifying_words(found.scan)
 
     def volume_names(self, volumes: int) -> list[str]:
-        names = {part: layout.volume_names(volumes) for part, layout in self.layouts().items()}
+        names = {part: layout.volume_names(volumes) for part, layout in self.layouts.items()}
         first = next(iter(names))
         for part, own in names.items():
             if own != names[first]:
@@ -88,7 +90,7 @@ class Joined(Layout):
 
     @property
     def has_clean_images(self) -> bool:
-        return all(layout.has_clean_images for layout in self.layouts().values())
+        return all(layout.has_clean_images for layout in self.layouts.values())
 
 
 def _in_part(part: str, scan: FoundScan) -> ScanOfPart:

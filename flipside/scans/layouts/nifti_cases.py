@@ -10,7 +10,7 @@ import pydantic
 
 from flipside.scans.labels import Ignored, LabelFiles, read_volume_masks
 from flipside.scans.layout import DatasetError, FoundScan, Layout, Regex, check_patients, patient_in, patients_in
-from flipside.scans.patterns import compile_pattern, glob_pattern, masks_among
+from flipside.scans.patterns import glob_pattern, labels_of_others, masks_among
 from flipside.scans.readers import ReadError, read_registered
 from flipside.scans.scan import Scan
 
@@ -50,20 +50,16 @@ class NiftiCases(Layout):
 
     def _without_labels(self, dataset: str, found: list[FoundScan]) -> list[FoundScan]:
         """The cases but for label files that lie beside them. Raises DatasetError where a file only looks like one."""
-        patterns = [compile_pattern(file, {}) for structure in (self.organ, self.lesion)
-                    if isinstance(structure, LabelFiles) for file in structure.files if file not in self.patterns]
-        cases = {scan.case for scan in found}
-
-        def labels_another(scan: FoundScan) -> bool:
-            matches = [pattern.fullmatch(scan.path.relative_to(self.root).as_posix()) for pattern in patterns]
-            return any(match and match.groupdict().get("case") in cases - {scan.case} for match in matches)
-
-        kept = [scan for scan in found if not labels_another(scan)]
+        patterns = [file for structure in (self.organ, self.lesion) if isinstance(structure, LabelFiles)
+                    for file in structure.files if file not in self.patterns and "{case}" in file]
+        files = {scan.path.relative_to(self.root).as_posix(): scan for scan in found}
+        labels = labels_of_others({file: scan.case for file, scan in files.items()}, patterns)
+        kept = [scan for file, scan in files.items() if file not in labels]
         pairs = masks_among([scan.path for scan in kept])
         if pairs:
-            labels, image = (self.relative(path) for path in pairs[0])
+            first, image = (self.relative(path) for path in pairs[0])
             raise DatasetError(f"{self.root}: {len(pairs)} of {len(kept)} files that match {self.patterns[0]!r} seem "
-                               f"to be labels, not scans: {labels} beside {image}. Name them in "
+                               f"to be labels, not scans: {first} beside {image}. Name them in "
                                f"datasets.{dataset}.lesion, or put them into a folder of their own")
         return kept
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections import Counter
@@ -122,7 +123,7 @@ class Table(Layout):
     def identifying_words(self, found: FoundScan) -> Sequence[str]:
         return words_of_row(found.path)
 
-    @property
+    @functools.cached_property
     def file(self) -> Path:
         """The table: under the root, else among Flipside's own lists."""
         there, own = Path(self.root) / self.table, LISTS / self.table
