@@ -10,7 +10,7 @@ from flipside.core import runtime as runtimes
 from flipside.core.checkpoint import Scratch, read_description, save_model
 from flipside.core.files import atomic_folder, write_json
 from flipside.core.history import write_history
-from flipside.core.params import announce, load_section, load_value, stage_main
+from flipside.core.params import Fraction, announce, load_section, load_value, stage_main
 from flipside.core.store import SliceStore
 from flipside.generators.base.data import TrainingSlices
 from flipside.generators.base.loading import find_generator
@@ -25,7 +25,8 @@ def main() -> None:
     kind = find_generator(name)
     params = load_section(f"generators.{name}", kind.Params)
     seed = load_value("seed", int) + params.seed_offset
-    announce(f"train_generator {name}", seed=seed, **{name: params})
+    lesion_fraction = load_value("lesion_fraction", Fraction)
+    announce(f"train_generator {name}", seed=seed, lesion_fraction=lesion_fraction, **{name: params})
     runtime = runtimes.start(seed)
 
     # Training on the training split's images.
@@ -33,9 +34,9 @@ def main() -> None:
     classifier = load_classifier(paths.CLASSIFIER, runtime, store.channels)
     data = TrainingSlices.from_store(store, classifier, runtime)
     classifier_fingerprint = (read_description(paths.CLASSIFIER)["data_fingerprint"], float(data.logits.cpu().sum()))
-    generator = kind(params, classifier)
-    scratch = Scratch(f"train_generator/{name}", [params.model_dump(), seed, store.fingerprint, classifier_fingerprint,
-                                                  generator.details()])
+    generator = kind(params, classifier, lesion_fraction)
+    scratch = Scratch(f"train_generator/{name}", [params.model_dump(), lesion_fraction, seed, store.fingerprint,
+                                                  classifier_fingerprint, generator.details()])
     trained = generator.train(data, seed, scratch)
     steps = int(trained.history[-1]["step"])
 
@@ -45,7 +46,8 @@ def main() -> None:
         write_json(report / "parameters.json", params.model_dump(mode="json"))
         write_json(report / "timing.json", {"seconds": trained.seconds, "steps": steps, "device": runtime.describe()})
     save_model(paths.generator(name), trained.network, {
-        "architecture": kind.architecture_of(params, classifier), "parameters": params.model_dump(), "seed": seed,
+        "architecture": kind.architecture_of(params, classifier), "parameters": params.model_dump(),
+        "lesion_fraction": lesion_fraction, "seed": seed,
         "data_fingerprint": store.fingerprint, "final": trained.history[-1], **generator.details(),
     })
     scratch.clear()

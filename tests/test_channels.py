@@ -40,7 +40,7 @@ def test_generators_learn_and_make_images_of_all_channels(name, channels, tmp_pa
     kind = find_generator(name)
     small = {"steps": 5, "fine_tuning_steps": 2} if name == "impact" else {"steps": 5}
     params = kind.Params(**GENERATORS[name] | small)
-    generator = kind(params, classifier)
+    generator = kind(params, classifier, 0.005)
     before = {key: value.clone() for key, value in generator.network.state_dict().items()}
     trained = generator.train(data, 3, Scratch(name, params.model_dump()))
     assert any(not torch.equal(value, before[key]) for key, value in trained.network.state_dict().items())
@@ -65,7 +65,7 @@ def test_generators_take_slices_that_are_no_squares_or_refuse_them_in_a_sentence
     data = TrainingSlices(images, organ, plain.labels, plain.heights, classifier, plain.runtime)  # 16 x 24
     kind = find_generator(name)
     params = kind.Params(**GENERATORS[name] | {"steps": 2})
-    generator = kind(params, classifier)
+    generator = kind(params, classifier, 0.005)
     if name in ("blobgan", "stylegan"):
         with pytest.raises(ValueError, match=r"images of 16 x 16 pixels, the slices have \(16, 24\): double the size"):
             generator.train(data, 3, Scratch(name, params.model_dump()))

@@ -10,13 +10,17 @@ from docs.generate.schema import Model, Parameter
 from docs.generate.tables import as_yaml, cell, code, table
 from flipside.core import params as loader
 from flipside.core.image_size import ImageSize
+from flipside.core.params import Fraction
 
 HEADER = ("key", "value", "type", "meaning")
-KINDS = {str: "text", int: "whole number", ImageSize: "whole number > 0 or two of them"}
+KINDS = {str: "text", int: "whole number", ImageSize: "whole number > 0 or two of them",
+         Fraction: "number between 0 and 1"}
 SINGLE = {"profile": "The file in profiles/ whose values params.yaml has.",
           "dataset": "The data set that is run: the name of a block.",
           "seed": "Seed of every random number; each training adds its own `seed_offset`.",
-          "image_size": "Slices become images of this many pixels a side: one number, or `[rows, columns]`."}
+          "image_size": "Slices become images of this many pixels a side: one number, or `[rows, columns]`.",
+          "lesion_fraction": "About the share of a slice that a lesion covers, which the weights of L1 losses are stated "
+                             "for: a guess from what is known of the disease, no mask is needed."}
 
 
 def page() -> str:

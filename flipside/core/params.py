@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pydantic
 import yaml
@@ -26,6 +26,8 @@ PARAMS_FILE = Path("params.yaml")
 DATASETS_FILE = Path("datasets.yaml")  # beside params.yaml
 IN_DATASETS_FILE = ("datasets",)  # the sections that are there; all others are in params.yaml
 
+Fraction = Annotated[float, pydantic.Field(gt=0, lt=1)]
+
 # Top-level key -> "module:Model", or a type for single values.
 # "module:find:{key}" means: a mapping of names to blocks; `find(name)` gives a class whose `Params` models its block.
 SECTIONS: dict[str, Any] = {
@@ -33,6 +35,7 @@ SECTIONS: dict[str, Any] = {
     "dataset": str,
     "seed": int,
     "image_size": ImageSize,
+    "lesion_fraction": Fraction,
     "runtime": "flipside.core.runtime:RuntimeParams",
     "simulated": "flipside.cohort.simulated:SimulatedParams",
     "phantom": "flipside.cohort.phantom.phantom:PhantomParams",

@@ -83,8 +83,8 @@ class BlobGAN(LogisticGenerator[BlobGANParams, LatentBatch]):
     Params = BlobGANParams
     network: BlobNetwork
 
-    def __init__(self, params: BlobGANParams, classifier: Classifier):
-        super().__init__(params, classifier)
+    def __init__(self, params: BlobGANParams, classifier: Classifier, lesion_fraction: float):
+        super().__init__(params, classifier, lesion_fraction)
         self.network = self.build(self.architecture_of(params, classifier))
         side = self.network.renderer.side
         self.discriminator = ResidualTrunk(side, params.discriminator_channels, 1, True, classifier.image_channels)

@@ -20,6 +20,7 @@ from flipside.generators.nn.losses import (
     discriminator_loss,
     generator_loss,
     kl_to_target,
+    per_lesion,
     total_variation,
 )
 from flipside.generators.nn.networks import PerturbationNetwork
@@ -42,8 +43,8 @@ class Coin(AdversarialGenerator[CoinParams, Batch]):
     Params = CoinParams
     network: PerturbationNetwork
 
-    def __init__(self, params: CoinParams, classifier: Classifier):
-        super().__init__(params, classifier)
+    def __init__(self, params: CoinParams, classifier: Classifier, lesion_fraction: float):
+        super().__init__(params, classifier, lesion_fraction)
         self.discriminator = ProjectionDiscriminator(params.discriminator_channels, 2, params.discriminator_last_block,
                                                      params.spectral_sigma, image_channels=classifier.image_channels)
         self.network = self.build(self.architecture_of(params, classifier))
@@ -88,7 +89,7 @@ class Coin(AdversarialGenerator[CoinParams, Batch]):
             cycled = self.network(made)
             cycle_target = images if params.cycle_target == "input" else made.detach()
             reconstruction = (images - made).abs().mean() + (cycle_target - cycled).abs().mean()
-            losses["reconstruction"] = params.lambda_reconstruction * reconstruction
+            losses["reconstruction"] = params.lambda_reconstruction * per_lesion(reconstruction, self.lesion_fraction)
         if params.lambda_total_variation:  # equation 6
             variation = total_variation((images - made).abs(), params.total_variation_scale)
             losses["total_variation"] = params.lambda_total_variation * variation

@@ -30,6 +30,7 @@ from flipside.generators.nn.losses import (
     discriminator_loss,
     generator_loss,
     kl_to_target,
+    per_lesion,
     relativistic_loss,
     squared_gradient_norms,
     total_variation,
@@ -124,8 +125,8 @@ class CoinAligned(AdversarialGenerator[CoinAlignedParams, AlignedBatch]):
     Params = CoinAlignedParams
     network: AlignedNetwork
 
-    def __init__(self, params: CoinAlignedParams, classifier: Classifier):
-        super().__init__(params, classifier)
+    def __init__(self, params: CoinAlignedParams, classifier: Classifier, lesion_fraction: float):
+        super().__init__(params, classifier, lesion_fraction)
         self.discriminator = ProjectionDiscriminator(params.discriminator_channels, 2, params.discriminator_last_block,
                                                      params.spectral_sigma, image_channels=classifier.image_channels)
         self.network = self.build(self.architecture_of(params, classifier))
@@ -216,7 +217,7 @@ class CoinAligned(AdversarialGenerator[CoinAlignedParams, AlignedBatch]):
                 cycled = network.aligned(network.total(in_input_range, self.features_of(in_input_range)))
                 cycle_target = images if params.cycle_target == "input" else result.detach()
                 reconstruction = (images - result).abs().mean() + (cycle_target - cycled).abs().mean()
-            losses["reconstruction"] = params.lambda_reconstruction * reconstruction
+            losses["reconstruction"] = params.lambda_reconstruction * per_lesion(reconstruction, self.lesion_fraction)
         if params.lambda_total_variation:
             variation = total_variation((images - result).abs(), params.total_variation_scale)
             losses["total_variation"] = params.lambda_total_variation * variation

@@ -110,8 +110,8 @@ class CxGan(AdversarialGenerator[CxGanParams, UnpairedBatch]):
     network: CxNetwork
     discriminator: CxDiscriminator
 
-    def __init__(self, params: CxGanParams, classifier: Classifier):
-        super().__init__(params, classifier)
+    def __init__(self, params: CxGanParams, classifier: Classifier, lesion_fraction: float):
+        super().__init__(params, classifier, lesion_fraction)
         self.discriminator = CxDiscriminator(params.variant, params.discriminator_channels, params.replay,
                                              classifier.image_channels)
         self.network = self.build(self.architecture_of(params, classifier))

@@ -60,8 +60,8 @@ class Impact(TrainedGenerator[ImpactParams]):
     Params = ImpactParams
     network: InpaintingUNet
 
-    def __init__(self, params: ImpactParams, classifier: Classifier):
-        super().__init__(params, classifier)
+    def __init__(self, params: ImpactParams, classifier: Classifier, lesion_fraction: float):
+        super().__init__(params, classifier, lesion_fraction)
         self.network = self.build(self.architecture_of(params, classifier))
 
     @staticmethod

@@ -66,8 +66,8 @@ class Singla(AdversarialGenerator[SinglaParams, Batch]):
     Params = SinglaParams
     network: PerturbationNetwork
 
-    def __init__(self, params: SinglaParams, classifier: Classifier):
-        super().__init__(params, classifier)
+    def __init__(self, params: SinglaParams, classifier: Classifier, lesion_fraction: float):
+        super().__init__(params, classifier, lesion_fraction)
         self.discriminator = ProjectionDiscriminator(
             params.discriminator_channels, params.bins, params.discriminator_last_block, params.spectral_sigma,
             params.projection == "ordinal", classifier.image_channels)

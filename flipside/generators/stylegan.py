@@ -86,8 +86,8 @@ class StyleGAN(LogisticGenerator[StyleGANParams, StyleBatch]):
     Params = StyleGANParams
     network: StyleNetwork
 
-    def __init__(self, params: StyleGANParams, classifier: Classifier):
-        super().__init__(params, classifier)
+    def __init__(self, params: StyleGANParams, classifier: Classifier, lesion_fraction: float):
+        super().__init__(params, classifier, lesion_fraction)
         self.network = self.build(self.architecture_of(params, classifier))
         side = self.network.synthesis.side
         self.discriminator = ResidualTrunk(side, params.discriminator_channels, 1, True, classifier.image_channels)

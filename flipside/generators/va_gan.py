@@ -17,10 +17,13 @@ from torch import Generator, Tensor, nn
 from flipside.classifiers.networks.backbones import Classifier
 from flipside.generators.base.data import TrainingSlices
 from flipside.generators.base.generator import fused
-from flipside.generators.nn.losses import squared_gradient_norms
+from flipside.generators.nn.losses import per_lesion, squared_gradient_norms
 from flipside.generators.nn.patch_networks import InstanceUNet, PatchDiscriminator
 from flipside.generators.training.adversarial import AdversarialGenerator
 from flipside.generators.training.unpaired import UnpairedBatch, UnpairedParams, draw_unpaired
+
+# Share of the image that the effect covers in the synthetic data of the paper: two boxes of 20 x 20 in 112 x 112 pixels.
+PUBLISHED_LESION = 2 * 20**2 / 112**2
 
 
 class VaGanParams(UnpairedParams):
@@ -67,8 +70,8 @@ class VaGan(AdversarialGenerator[VaGanParams, UnpairedBatch]):
     Params = VaGanParams
     network: AdditiveNetwork
 
-    def __init__(self, params: VaGanParams, classifier: Classifier):
-        super().__init__(params, classifier)
+    def __init__(self, params: VaGanParams, classifier: Classifier, lesion_fraction: float):
+        super().__init__(params, classifier, lesion_fraction)
         self.network = self.build(self.architecture_of(params, classifier))
         self.discriminator = Critic(params.discriminator_channels, classifier.image_channels)
 
@@ -105,5 +108,6 @@ class VaGan(AdversarialGenerator[VaGanParams, UnpairedBatch]):
         """The weighted terms: less the critic's score, and the mean change."""
         losses = {"adversarial": -self.discriminator(made).mean()}
         if self.params.lambda_map:
-            losses["map"] = self.params.lambda_map * (made - batch.images).abs().mean()
+            change = (made - batch.images).abs().mean()
+            losses["map"] = self.params.lambda_map * per_lesion(change, self.lesion_fraction, PUBLISHED_LESION)
         return losses

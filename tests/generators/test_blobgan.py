@@ -17,7 +17,7 @@ from flipside.generators.nn.blob_encoder import build_encoder
 from flipside.generators.nn.blob_renderer import SpatialConv
 from flipside.generators.nn.stylegan_layers import ResidualTrunk, blur, deviation_map
 from flipside.generators.training.logistic import gradient_penalty
-from tests.generators.toys import BLOBGAN, BlobClassifier, toy_data, train
+from tests.generators.toys import BLOBGAN, LESION, BlobClassifier, toy_data, train
 
 PROFILES = sorted((Path(__file__).parents[2] / "profiles").glob("*.yaml"))
 
@@ -30,7 +30,7 @@ def params(**changes):
 def setting():
     def make(**changes):
         torch.manual_seed(0)
-        gan = blobgan.BlobGAN(params(**changes), BlobClassifier())
+        gan = blobgan.BlobGAN(params(**changes), BlobClassifier(), LESION)
         return gan, gan.draw(toy_data(), generator_for(1))
 
     return make
@@ -199,6 +199,6 @@ def test_training_reconstructs_better(monkeypatch, tmp_path):
 
 def test_slices_of_another_size_are_refused():
     with pytest.raises(ValueError, match=r"`size_in` 8 and 3 `channels` make images of 32 x 32 pixels.*\(16, 16\)"):
-        blobgan.BlobGAN(params(size_in=8), BlobClassifier()).draw(toy_data(), generator_for(0))
+        blobgan.BlobGAN(params(size_in=8), BlobClassifier(), LESION).draw(toy_data(), generator_for(0))
     with pytest.raises(ValueError, match="halve 4 times"):
         ResidualTrunk(24, [4] * 5, 1, minibatch_std=True)

@@ -6,7 +6,7 @@ import yaml
 
 from flipside.generators import coin
 from flipside.generators.training.inpainting import healthy_target, real_condition
-from tests.generators.toys import COIN, BlobClassifier, batch_of, slices, train
+from tests.generators.toys import COIN, LESION, BlobClassifier, batch_of, slices, train
 
 
 def params(**changes):
@@ -39,7 +39,7 @@ def test_switches_change_exactly_what_they_name():
 @pytest.mark.parametrize("cycle_target", ["input", "counterfactual"])
 def test_reconstruction_is_equation_4(cycle_target):
     torch.manual_seed(0)
-    gan = coin.Coin(params(cycle_target=cycle_target, lambda_reconstruction=2.0), BlobClassifier())
+    gan = coin.Coin(params(cycle_target=cycle_target, lambda_reconstruction=2.0), BlobClassifier(), LESION)
     gan.network.eval()
     images = torch.rand(2, 1, 16, 16)
     counterfactual = gan.network(images)
@@ -52,7 +52,7 @@ def test_reconstruction_is_equation_4(cycle_target):
 
 
 def test_zero_weight_leaves_the_term_out():
-    gan = coin.Coin(params(lambda_adversarial=0, lambda_reconstruction=0), BlobClassifier())
+    gan = coin.Coin(params(lambda_adversarial=0, lambda_reconstruction=0), BlobClassifier(), LESION)
     images = torch.rand(2, 1, 16, 16)
     losses = gan.generator_losses(batch_of(images), gan.network(images))
     assert set(losses) == {"classifier", "total_variation"}

@@ -62,7 +62,7 @@ def test_an_image_left_alone_has_no_difference_and_costs_nothing(setting):
     unaligned = setting(alignment="none", lambda_reconstruction=1.0)[0]
     torch.nn.init.zeros_(unaligned.network.decoder.head.weight)
     terms = unaligned.generator_losses(batch, total)
-    assert terms["reconstruction"] > 0.01 and terms["total_variation"] > 0.01  # the bias that alignment takes away
+    assert terms["reconstruction"] > 0.01 and terms["total_variation"] > 5e-5  # the bias that alignment takes away
 
 
 @pytest.mark.parametrize("fuse", ["tanh", "none"])

@@ -7,7 +7,7 @@ from flipside.core.runtime import generator_for
 from flipside.generators import cx_gan
 from flipside.generators.nn.patch_networks import InstanceUNet, PatchDiscriminator, ReplayPool
 from flipside.generators.training.unpaired import UnpairedBatch
-from tests.generators.toys import CX_GAN, BlobClassifier, batch_of, slices, toy_data, train
+from tests.generators.toys import CX_GAN, LESION, BlobClassifier, batch_of, slices, toy_data, train
 
 
 def params(**changes):
@@ -19,7 +19,7 @@ def setting():
     """Networks, a batch of two abnormal and two healthy slices, and what is made of them."""
     def make(**changes):
         torch.manual_seed(0)
-        gan = cx_gan.CxGan(params(**changes), BlobClassifier())
+        gan = cx_gan.CxGan(params(**changes), BlobClassifier(), LESION)
         images = slices()[:4, None]
         batch = batch_of(images[::2], healthy=images[1::2], kind=UnpairedBatch)
         return gan, batch, gan.generate(batch)
@@ -114,7 +114,7 @@ def test_discriminators_see_how_far_out_of_the_range_a_map_points(setting, varia
 
 def test_batches_have_as_many_slices_of_either_label():
     data = toy_data()
-    gan = cx_gan.CxGan(params(), BlobClassifier())
+    gan = cx_gan.CxGan(params(), BlobClassifier(), LESION)
     batch = gan.draw(data, generator_for(1))
     assert batch.images.shape == batch.healthy.shape == (8, 1, 16, 16)
     assert (batch.images.amax(dim=(1, 2, 3)) > 0.5).all() and (batch.healthy.amax(dim=(1, 2, 3)) < 0.5).all()
@@ -127,7 +127,7 @@ def test_both_labels_images_are_augmented_and_each_image_in_its_own_way():
     data = toy_data()
     plain, mirrored, some = (
         cx_gan.CxGan(params(augmentation=[{"name": "horizontal_flip", "probability": probability}]),
-                     data.classifier).draw(data, generator_for(1)) for probability in (0, 1, 0.5))
+                     data.classifier, LESION).draw(data, generator_for(1)) for probability in (0, 1, 0.5))
     for name in ("images", "healthy"):
         before, after, chosen = (getattr(batch, name) for batch in (plain, mirrored, some))
         assert torch.equal(after, before.flip(3)) and not torch.equal(after, before)

@@ -9,7 +9,7 @@ from flipside.generators import impact
 from flipside.generators.base import state
 from flipside.generators.nn.partial_convolution import InpaintingUNet
 from flipside.generators.nn.vgg import gram
-from tests.generators.toys import IMPACT, BlobClassifier, slices, toy_data
+from tests.generators.toys import IMPACT, LESION, BlobClassifier, slices, toy_data
 from tests.killed import dies_at
 
 
@@ -25,7 +25,7 @@ def params(**changes):
 def train(chosen, scratch="s", data=None):
     torch.manual_seed(0)
     data = data or toy_data()
-    return impact.Impact(chosen, data.classifier).train(data, 3, Scratch(scratch, chosen.model_dump()))
+    return impact.Impact(chosen, data.classifier, LESION).train(data, 3, Scratch(scratch, chosen.model_dump()))
 
 
 def test_holes_are_squares_up_to_their_number_and_differ_between_images():
@@ -128,7 +128,7 @@ def test_interrupted_training_ends_with_the_same_weights(monkeypatch):
         train(chosen, "killed")
     torch.manual_seed(99)
     scratch = Scratch("killed", chosen.model_dump())
-    resumed, resumed_history, _ = impact.Impact(chosen, BlobClassifier()).train(toy_data(), 3, scratch)
+    resumed, resumed_history, _ = impact.Impact(chosen, BlobClassifier(), LESION).train(toy_data(), 3, scratch)
     assert resumed_history == straight_history
     for key, tensor in straight.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[key]), key

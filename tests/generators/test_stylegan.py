@@ -15,7 +15,7 @@ from flipside.generators.codes.styles import Styles
 from flipside.generators.nn.losses import kl_to_target
 from flipside.generators.nn.stylegan_layers import ResidualTrunk
 from flipside.generators.nn.stylegan_synthesis import ModulatedConv
-from tests.generators.toys import STYLEGAN, BlobClassifier, toy_data, train
+from tests.generators.toys import LESION, STYLEGAN, BlobClassifier, toy_data, train
 
 PROFILES = sorted((Path(__file__).parents[2] / "profiles").glob("*.yaml"))
 
@@ -28,7 +28,7 @@ def params(**changes):
 def setting():
     def make(step=0, **changes):
         torch.manual_seed(0)
-        gan = stylegan.StyleGAN(params(**changes), BlobClassifier())
+        gan = stylegan.StyleGAN(params(**changes), BlobClassifier(), LESION)
         batch = gan.draw(toy_data(), generator_for(1))
         object.__setattr__(batch, "step", step)
         return gan, batch
@@ -103,7 +103,7 @@ def test_the_classifiers_answer_reaches_the_image(setting):
 
 @pytest.mark.parametrize(("every", "from_z"), [(2, [1, 3, 5, 7]), (4, [3, 7])])
 def test_every_nth_step_starts_with_z(every, from_z):
-    gan = stylegan.StyleGAN(params(sampled_every=every), BlobClassifier())
+    gan = stylegan.StyleGAN(params(sampled_every=every), BlobClassifier(), LESION)
     assert [step for step in range(8) if not gan.starts_with_slices(step)] == from_z
 
 
@@ -133,8 +133,8 @@ def test_the_second_z_rules_the_layers_from_the_crossover_on(setting):
 
 
 def test_mixing_is_a_share_of_the_draws():
-    draws = [stylegan.StyleGAN(params(mixing=share), BlobClassifier()).draw(toy_data(), generator_for(seed)).crossover
-             for share in (0.0, 1.0) for seed in range(12)]
+    gans = [stylegan.StyleGAN(params(mixing=share), BlobClassifier(), LESION) for share in (0.0, 1.0)]
+    draws = [gan.draw(toy_data(), generator_for(seed)).crossover for gan in gans for seed in range(12)]
     assert set(draws[:12]) == {6} and max(draws[12:]) < 6 and min(draws[12:]) >= 1 and len(set(draws[12:])) > 1
 
 
@@ -199,4 +199,4 @@ def test_training_reconstructs_better(monkeypatch, tmp_path):
 
 def test_slices_of_another_size_are_refused():
     with pytest.raises(ValueError, match=r"generators.stylegan: `size_in` 8 and 3 `channels` make images of 32 x 32"):
-        stylegan.StyleGAN(params(size_in=8), BlobClassifier()).draw(toy_data(), generator_for(0))
+        stylegan.StyleGAN(params(size_in=8), BlobClassifier(), LESION).draw(toy_data(), generator_for(0))

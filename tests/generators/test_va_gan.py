@@ -5,7 +5,7 @@ import torch
 
 from flipside.generators import va_gan
 from flipside.generators.training.unpaired import UnpairedBatch
-from tests.generators.toys import VA_GAN, BlobClassifier, batch_of, slices, train
+from tests.generators.toys import LESION, VA_GAN, BlobClassifier, batch_of, slices, train
 
 
 def params(**changes):
@@ -15,7 +15,7 @@ def params(**changes):
 @pytest.fixture
 def setting():
     torch.manual_seed(0)
-    gan = va_gan.VaGan(params(), BlobClassifier())
+    gan = va_gan.VaGan(params(), BlobClassifier(), LESION)
     images = slices()[:4, None]
     batch = batch_of(images[::2], healthy=images[1::2], kind=UnpairedBatch)
     object.__setattr__(batch, "uniform", torch.tensor([0.25, 1.0]))
@@ -48,7 +48,8 @@ def test_generators_terms(setting):
     gan.params = params(lambda_map=3.0)
     terms = gan.generator_losses(batch, made)
     assert terms["adversarial"].item() == pytest.approx(-gan.discriminator(made).mean().item())
-    assert terms["map"].item() == pytest.approx(3 * (made - batch.images).abs().mean().item())
+    assert terms["map"].item() == pytest.approx(
+        3 * (made - batch.images).abs().mean().item() * va_gan.PUBLISHED_LESION / LESION)
 
 
 @pytest.mark.parametrize("fuse", ["tanh", "clamp"])

@@ -8,6 +8,9 @@ import torch.nn.functional as F
 from flipside.core.checkpoint import Scratch
 from flipside.core.runtime import Runtime, RuntimeParams, generator_for
 from flipside.generators.base.data import Batch, TrainingSlices
+from flipside.generators.nn.losses import PUBLISHED_LESION
+
+LESION = PUBLISHED_LESION  # of which the published weights of L1 losses hold as they are
 
 COUNT, SIZE = 32, 16
 NETWORKS = {
@@ -131,7 +134,7 @@ def batch_of(images, logits=0.0, kind=Batch, **more):
 def in_eval(kind, params):
     """A generator from a fixed start, before any training, its networks in eval mode."""
     torch.manual_seed(0)
-    gan = kind(params, BlobClassifier())
+    gan = kind(params, BlobClassifier(), LESION)
     gan.network.eval()
     gan.discriminator.eval()
     return gan
@@ -141,4 +144,4 @@ def train(kind, params, scratch="s"):
     """The network of a generator that was trained on the toy slices from a fixed start, and its learning curves."""
     torch.manual_seed(0)
     data = toy_data()
-    return kind(params, data.classifier).train(data, 3, Scratch(scratch, params.model_dump()))[:2]
+    return kind(params, data.classifier, LESION).train(data, 3, Scratch(scratch, params.model_dump()))[:2]

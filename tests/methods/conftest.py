@@ -160,7 +160,7 @@ def train_toy_generator(name: str, root: Path) -> None:
     data = TrainingSlices(both, torch.ones_like(both, dtype=torch.uint8), torch.arange(len(both)) < len(images),
                           torch.linspace(0, 1, len(images)).repeat(2), classifier, runtime)
     seed_everything(0)
-    trained = kind(params, classifier).train(data, 0, Scratch("toy", name))
+    trained = kind(params, classifier, 0.005).train(data, 0, Scratch("toy", name))
     architecture = kind.architecture_of(params, classifier)
     save_model(root / "models/generators" / name, trained.network, {"architecture": architecture})
 

@@ -40,9 +40,11 @@ class TrainedGenerator(ABC, Generic[P]):
     Params: type[P]
     network: nn.Module
 
-    def __init__(self, params: P, classifier: Classifier):
-        """`classifier` is frozen. A subclass draws its untrained networks here, from torch's global random numbers."""
-        self.params, self.classifier = params, classifier
+    def __init__(self, params: P, classifier: Classifier, lesion_fraction: float):
+        """`classifier` is frozen; `lesion_fraction` is about the share of an image that a lesion covers, which the
+        weights of some losses are stated for. A subclass draws its untrained networks here, from torch's global random
+        numbers."""
+        self.params, self.classifier, self.lesion_fraction = params, classifier, lesion_fraction
 
     @staticmethod
     @abstractmethod

@@ -1,4 +1,8 @@
-"""Loss terms of COIN and its relatives, each a small function headed by its equation. Means are over the batch."""
+"""Loss terms of COIN and its relatives, each a small function headed by its equation. Means are over the batch.
+
+A weight means the same at every image size: terms that are published as means over the image's pixels are counted here
+in the image and the lesion that the published weights were tuned with, `per_lesion` and `total_variation`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,10 @@ from torch import Tensor
 
 AdversarialLoss = Literal["bce", "hinge", "mse"]
 KullbackLeibler = Literal["logits", "clamped_probability"]
+
+# What COIN's published weights were tuned with: 256 x 256 pixels, synthetic anomalies of about 21 of them.
+PUBLISHED_PIXELS = 256 * 256
+PUBLISHED_LESION = 21 / PUBLISHED_PIXELS  # share of the image
 
 
 def discriminator_loss(real: Tensor, fake: Tensor, kind: AdversarialLoss) -> Tensor:
@@ -63,15 +71,27 @@ def kl_to_target(logits: Tensor, target: Tensor, kind: KullbackLeibler) -> Tenso
     return (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean()
 
 
-def total_variation(difference: Tensor, scale: float) -> Tensor:
-    """Mean squared differences of neighbours, each axis with its own mean, of a map (B,C,H,W) times `scale`.
+def per_lesion(mean: Tensor, lesion_fraction: float, published: float = PUBLISHED_LESION) -> Tensor:
+    """A mean over all pixels of an image, as if the lesion covered the `published` share of it.
 
-    COIN equation 6, applied to the difference map. With x in [-1,1] the authors' 0..255 scale is `scale` = 127.5.
+    Changing a lesion then costs the same whatever share of the image it covers (`lesion_fraction`), and a published
+    weight means what it meant there. A mean itself does not depend on the image's size.
+    """
+    return mean * (published / lesion_fraction)
+
+
+def total_variation(difference: Tensor, scale: float) -> Tensor:
+    """Squared differences of neighbours, summed over each axis, of a map (B,C,H,W) times `scale`; over 256 x 256.
+
+    COIN equation 6, applied to the difference map; at 256 x 256 pixels its mean (each axis with its own). The sum of a
+    smooth map is the same at every resolution, its mean is not. With x in [-1,1] the authors' 0..255 scale is `scale` =
+    127.5.
     """
     scaled = difference * scale
     rows = (scaled[..., 1:, :] - scaled[..., :-1, :]) ** 2
     columns = (scaled[..., :, 1:] - scaled[..., :, :-1]) ** 2
-    return rows.mean() + columns.mean()
+    pixels = difference.shape[-2] * difference.shape[-1]
+    return (rows.mean() + columns.mean()) * (pixels / PUBLISHED_PIXELS)
 
 
 def masked_l1(images: Tensor, others: Tensor, organ: Tensor) -> Tensor:

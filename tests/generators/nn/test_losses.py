@@ -11,6 +11,7 @@ from flipside.generators.nn.losses import (
     generator_loss,
     kl_to_target,
     masked_l1,
+    per_lesion,
     relativistic_loss,
     squared_gradient_norms,
     total_variation,
@@ -61,7 +62,7 @@ def test_total_variation_equals_a_loop():
     scaled = (maps * 127.5).tolist()
     rows = [(scaled[b][0][i + 1][j] - scaled[b][0][i][j]) ** 2 for b in range(2) for i in range(3) for j in range(5)]
     columns = [(scaled[b][0][i][j + 1] - scaled[b][0][i][j]) ** 2 for b in range(2) for i in range(4) for j in range(4)]
-    expected = sum(rows) / len(rows) + sum(columns) / len(columns)
+    expected = (sum(rows) / len(rows) + sum(columns) / len(columns)) * 20 / 256**2
     assert total_variation(maps, 127.5).item() == pytest.approx(expected, rel=1e-4)
 
 
@@ -70,6 +71,28 @@ def test_total_variation_of_a_sharp_disc_on_the_authors_scale():
     y, x = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
     disc = ((y - 128) ** 2 + (x - 128) ** 2 <= 20**2).float() * 0.8  # depth 0.4 on [0,1] is 0.8 on [-1,1]
     assert total_variation(disc[None, None], 127.5).item() == pytest.approx(26, rel=0.05)
+
+
+def lesion_at(side, share=1.0):
+    """A smooth lesion in an image (1,1,side,side) that covers `share` of what it covers elsewhere."""
+    y, x = torch.meshgrid(*[(torch.arange(side) + 0.5) / side - 0.5] * 2, indexing="ij")
+    return torch.exp(-(y**2 + x**2) / (2 * share * 0.08**2))[None, None]
+
+
+@pytest.mark.parametrize("side", [64, 96, 512])
+def test_the_same_lesion_costs_the_same_at_every_size(side):
+    here, published = lesion_at(side), lesion_at(256)
+    assert total_variation(here, 127.5).item() == pytest.approx(total_variation(published, 127.5).item(), rel=0.05)
+    assert per_lesion(here.mean(), 0.01).item() == pytest.approx(per_lesion(published.mean(), 0.01).item(), rel=0.01)
+
+
+def test_a_lesion_costs_the_same_whatever_share_of_the_image_it_covers():
+    small, large = (per_lesion(lesion_at(256, share).mean(), 0.002 * share) for share in (1, 4))
+    assert small.item() == pytest.approx(large.item(), rel=0.01)
+
+
+def test_published_weights_hold_for_what_they_were_tuned_with():
+    assert per_lesion(torch.tensor(0.3), 21 / 256**2).item() == pytest.approx(0.3)
 
 
 def test_relativistic_loss_by_hand():

@@ -12,7 +12,7 @@ from flipside.generators.cx_gan import CxGan
 from flipside.generators.singla import Singla
 from flipside.generators.stylegan import StyleGAN
 from flipside.generators.va_gan import VaGan
-from tests.generators.toys import ALIGNED, BLOBGAN, COIN, CX_GAN, SINGLA, STYLEGAN, VA_GAN, toy_data, train
+from tests.generators.toys import ALIGNED, BLOBGAN, COIN, CX_GAN, LESION, SINGLA, STYLEGAN, VA_GAN, toy_data, train
 from tests.killed import dies_at
 
 GENERATORS = {
@@ -46,7 +46,7 @@ def test_interrupted_training_ends_with_the_same_weights(name, monkeypatch):
     scratch = Scratch("killed", chosen.model_dump())
     scratch.save(scratch.load() | {"seconds": 1000.0})
     data = toy_data()
-    resumed, resumed_history, seconds = kind(chosen, data.classifier).train(data, 3, scratch)
+    resumed, resumed_history, seconds = kind(chosen, data.classifier, LESION).train(data, 3, scratch)
     assert 1000 < seconds < 2000  # those before the kill count
     assert resumed_history == straight_history
     for key, tensor in straight.state_dict().items():
