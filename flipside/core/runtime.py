@@ -29,7 +29,7 @@ class RuntimeParams(Params):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where tensors are computed. auto: on a GPU where torch finds one, else on the CPU."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of forward passes. auto: bfloat16 autocast on a GPU, float32 on a CPU."""
+    """Of forward passes. auto: bfloat16 autocast on a GPU and on a CPU with matrix units for it (AMX), else float32."""
     threads: int = 0
     """Threads of a CPU; 0: one per core."""
 
@@ -42,7 +42,8 @@ class Runtime:
             raise RuntimeError("runtime.device is 'cuda' but torch sees no GPU; use 'auto' or 'cpu'")
         name = "cuda" if params.device != "cpu" and torch.cuda.is_available() else "cpu"
         self.device = torch.device(name)
-        wants_bfloat16 = params.precision == "bfloat16" or (params.precision == "auto" and name == "cuda")
+        wants_bfloat16 = params.precision == "bfloat16" or (
+            params.precision == "auto" and (name == "cuda" or torch.cpu.get_capabilities().get("amx_bf16", False)))
         self.autocast_dtype = torch.bfloat16 if wants_bfloat16 else None
         self.memory_format = torch.channels_last  # up to twice as fast on a CPU too
         if name == "cpu":
@@ -65,10 +66,11 @@ class Runtime:
         return module.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]  # not in stubs
 
     def describe(self) -> str:
-        """The device, in words."""
+        """The device and the precision of forward passes, in words."""
+        precision = "float32" if self.autocast_dtype is None else "bfloat16"
         if self.device.type == "cuda":
-            return torch.cuda.get_device_name()
-        return f"CPU, {torch.get_num_threads()} threads"
+            return f"{torch.cuda.get_device_name()}, {precision}"
+        return f"CPU, {torch.get_num_threads()} threads, {precision}"
 
     def peak_memory_gb(self) -> float | None:
         """Peak of this process so far in GB: resident memory, and on a GPU its allocator's peak instead.

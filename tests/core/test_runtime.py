@@ -44,3 +44,15 @@ def test_peak_memory_is_said_to_be_unknown_where_it_is(monkeypatch):
     monkeypatch.setattr(runtime, "resource", None)
     assert Runtime(CPU).peak_memory_gb() is None
     assert Runtime(CPU).describe_peak_memory() == "peak memory unknown on this platform"
+
+
+@pytest.mark.parametrize("has_units", [True, False])
+def test_a_cpu_computes_in_bfloat16_where_it_has_matrix_units_for_it(monkeypatch, has_units):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_units})
+    expected = "bfloat16" if has_units else "float32"
+    found = Runtime(CPU)
+    assert found.describe() == f"CPU, 1 threads, {expected}"
+    with found.autocast():
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == getattr(torch, expected)
+    assert "float32" in Runtime(CPU.model_copy(update={"precision": "float32"})).describe()
