@@ -11,6 +11,7 @@ from flipside.core.files import atomic_file, atomic_folder, write_metrics
 from flipside.core.params import ParamsError, announce, load_section, load_value, read_params, stage_main, value_at
 from flipside.core.progress import progress
 from flipside.metrics.evaluation import EvaluateParams
+from flipside.metrics.families.bounded_flips import flips_by_bound
 from flipside.metrics.family import measure_method
 from flipside.metrics.method_artifacts import MethodArtifacts, TestSplit, check_same_cases
 from flipside.metrics.populations import population_table
@@ -54,6 +55,8 @@ def main() -> None:
         subgroups(tables if test.annotated else {}, params, seed).to_csv(file, index=False, float_format="%.6g")
     with atomic_file("reports/populations.csv") as file:
         population_table(tables, test.annotated, params.cv_tau).to_csv(file, index=False)
+    with atomic_file("reports/flips_by_bound.csv") as file:
+        flips_by_bound(tables).to_csv(file, index=False, float_format="%.6g")
     with atomic_folder("reports/curves") as folder:
         threshold_curves(methods if test.annotated else []).to_csv(folder / "thresholds.csv", index=False)
     print("\n".join(notes(metrics, test)))

@@ -54,6 +54,8 @@ STEPS = Number("steps")  # optimisation steps spent on the slice
 CYCLE_L1 = Number("cycle_l1")  # mean |x - x_back| on the scale [0,1], of a way back from the counterfactual to the scan
 F_RECONSTRUCTION = Number("f_reconstruction")  # probability of abnormal of the generator's image before it is changed
 ABNORMAL = Image("abnormal_counterfactual", -1, 1, score="f_x_ab")  # the image that should be called abnormal
+# A map with its sign, where the method draws one besides the counterfactual: what to add to the scan, as x_cf - x.
+SIGNED_MAP = Image("signed_map", -1, 1)
 ROI = Image("roi", 0, 1)  # 0 where the method leaves the scan as it is
 # The blobs that a method changes, M = 7: centre x, y and both semi-axes as shares of the image's side, angle of the
 # first in radians, 1 if the blob may change, 1 if it is the most changed one. All 0: the slice needed no search.
@@ -88,6 +90,11 @@ class Explanations:
     def abnormal(self) -> np.ndarray | None:
         """As `counterfactual`: the images made abnormal, where the method makes some."""
         return self.extras.get(ABNORMAL.name)
+
+    @property
+    def signed_map(self) -> np.ndarray | None:
+        """As `counterfactual`: the map with its sign, where the method draws one besides the counterfactual."""
+        return self.extras.get(SIGNED_MAP.name)
 
     @property
     def roi(self) -> np.ndarray | None:

@@ -88,16 +88,24 @@ def derived_params(params: dict[str, Any], dataset: str, root: str | None, sourc
     derived["filter"] |= {"test_fraction": 1.0, "use_given_split": False, "window": window}
     derived["offline_augmentation"]["enabled"] = False
     derived["explain"]["splits"] = ["test"]
+    derived["methods"] = trained_methods(derived["methods"])
     return derived
+
+
+def trained_methods(methods: dict[str, Any]) -> dict[str, Any]:
+    """The methods that explain with a trained model; those with training slices (`needs: data/slices`) have none here,
+    where every slice is test."""
+    return {name: block for name, block in methods.items() if block["needs"] != paths.SLICES}
 
 
 def check_finished(params: dict[str, Any]) -> None:
     """Refuse to begin before all that the workspace reads of the finished run is there."""
+    methods = trained_methods(params["methods"])
     models = {*map(paths.classifier, ROLES),
-              *(path(name) for name in inverted(params["methods"]) for path in (paths.generator, paths.encoder)),
-              *(method["needs"] for method in params["methods"].values())}
+              *(path(name) for name in inverted(methods) for path in (paths.generator, paths.encoder)),
+              *(method["needs"] for method in methods.values())}
     wanted = [str(SOURCE), *LINKS, *(f"{model}/model.safetensors" for model in sorted(models)),
-              *(f"{paths.masks(method)}/thresholds.json" for method in params["methods"])]
+              *(f"{paths.masks(method)}/thresholds.json" for method in methods)]
     missing = [file for file in wanted if not Path(file).exists()]
     if missing:
         raise FileNotFoundError(f"{missing[0]} not found ({len(missing)} of {len(wanted)} inputs are missing): finish "

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-from flipside.artifacts.explanations import CYCLE_L1
+from flipside.artifacts.explanations import CYCLE_L1, SIGNED_MAP
 from flipside.methods.base.batch import ExplanationBatch, map_of_change
 from flipside.methods.base.generator_pass import GeneratorPass
 from flipside.methods.base.parameters import MethodParams
@@ -34,7 +34,7 @@ class CxGan(GeneratorPass):
     """The map of a pair of generators in a cycle."""
 
     Params = CxGanParams
-    extras = (CYCLE_L1,)
+    extras = (CYCLE_L1, SIGNED_MAP)
     # Trained on labels alone: its maps show what separates the classes and say nothing about any classifier. The
     # randomisation check reveals that.
     explains_any_classifier = True
@@ -43,11 +43,11 @@ class CxGan(GeneratorPass):
 
     def explain(self, images: Tensor) -> ExplanationBatch:
         """Of images (B,C,H,W) in [-1,1]: attribution |M| / 2, on the scale of the other methods' changes, or
-        |x - G(x)| / 2; the instance G(x), and how far from x the way back from it ends."""
+        |x - G(x)| / 2; the instance G(x), M itself, and how far from x the way back from the instance ends."""
         with self.context.runtime.autocast():
             counterfactual = self.generator.healthy(images).float().clamp(-1, 1)
-            change = (counterfactual - images if self.params.attribution == "instance"
-                      else self.generator.change(images, counterfactual).float())
+            drawn = self.generator.change(images, counterfactual).float()  # M
             back = self.generator.abnormal(counterfactual).float()
         cycle_l1 = (back - images).abs().mean(dim=(1, 2, 3)) / 2  # (B,)
-        return ExplanationBatch(map_of_change(change), counterfactual, {CYCLE_L1: cycle_l1})
+        change = counterfactual - images if self.params.attribution == "instance" else drawn
+        return ExplanationBatch(map_of_change(change), counterfactual, {CYCLE_L1: cycle_l1, SIGNED_MAP: drawn})

@@ -14,6 +14,9 @@ class EvaluateParams(Params):
     cv_tau: float = Field(ge=0, lt=1)
     """Threshold of the counterfactual validity: of the cases with f(x) above it, those count whose probability moves
     by more than it."""
+    change_bound: float = Field(gt=0)
+    """Greatest change of a slice with which a flip counts, as a share of what a Gaussian blur of 3/64 of its side
+    changes. Below one half neither that blur nor a constant image can pass, on any data."""
     bootstrap_samples: int = Field(ge=100)
     """Number of times that the patients are drawn anew for each bootstrap interval."""
     confidence: float = Field(gt=0, lt=1)

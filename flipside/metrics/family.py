@@ -38,6 +38,8 @@ class Metric:
     """The ranked table, the terminal's shorter one, and that of distances between scans and counterfactuals."""
     absent: str = ""
     """Why a method may lack it."""
+    bought: bool = False
+    """Whether destroying the image raises it: in a ranking by it, methods that flip by destruction come last."""
     theme: str = ""
     """Its heading in the report and in the docs; the registry fills in the family's."""
     needs_counterfactual: bool = False

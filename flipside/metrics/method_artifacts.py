@@ -133,6 +133,14 @@ class MethodArtifacts:
         assert self.explanations.counterfactual is not None
         return self.explanations.counterfactual[self.at]
 
+    @property
+    def signed_change(self) -> np.ndarray:
+        """What to add to each test slice, with its sign: the method's own signed map, else x_cf - x. (N,H,W) or
+        (N,C,H,W) float32 in [-2,2], of a method that makes counterfactuals."""
+        if self.explanations.signed_map is not None:
+            return self.explanations.signed_map[self.at].astype(np.float32)
+        return self.counterfactual.astype(np.float32) - self.test.images
+
     @functools.cached_property
     def abnormal(self) -> np.ndarray:
         """(N,H,W) float16 in [-1,1], of a method that also makes images abnormal."""

@@ -17,7 +17,7 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 15, 8, 32  # the last number on the x axis is cen
 
 @dataclass(frozen=True)
 class Chart:
-    """One curve in a frame, with faint curves behind it and marked points on it."""
+    """One curve in a frame, with faint curves behind it, marked points on it and a limit on the x axis."""
 
     title: str
     x: np.ndarray  # (P,)
@@ -25,6 +25,8 @@ class Chart:
     x_label: str
     y_label: str
     behind: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    dashed: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)  # more of them, drawn dashed
+    limit: float | None = None  # x of an upright line
     marks: list[tuple[str, float, float]] = field(default_factory=list)  # name (a CSS class too), x, y
     x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
@@ -65,6 +67,10 @@ def draw(chart: Chart) -> Markup:
     parts.append(f'<text x="{LEFT + across / 2:.1f}" y="{HEIGHT - 5}" text-anchor="middle">'
                  f"{escape(chart.x_label)}</text>")
     parts += [_line("behind", *place(x, y)) for x, y in chart.behind]
+    parts += [_line("behind dashed", *place(x, y)) for x, y in chart.dashed]
+    if chart.limit is not None:
+        x = place(chart.limit, y_low)[0]
+        parts.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
     parts.append(_line("curve", *place(chart.x, chart.y)))
     for what, mark_x, mark_y in chart.marks:
         x, y = place(mark_x, mark_y)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from flipside.core.files import atomic_file
+from flipside.core.params import value_at
 from flipside.metrics.registry import label
 from flipside.report.cases import lesion_cases, shared_cases
 from flipside.report.inputs import ReportInputs
@@ -19,15 +20,16 @@ from flipside.report.tables import interval
 INK, MUTED, ACCENT, UPPER = "#1f2933", "#8a94a0", "#2563a8", "#b3541e"
 GAP = 3  # pixels between the pictures of a montage, of MONTAGE_SIDE pixels each
 MONTAGE_SIDE = 96
+DASHES = ("--", ":", "-.")  # of the controls
 
 
 def write_figures(folder: Path | str, inputs: ReportInputs) -> None:
-    """ranking.png, thresholds.png, gallery.png, comparison.png and, where a method makes counterfactuals, changes.png:
-    the same inputs give the same bytes."""
+    """ranking.png, thresholds.png, gallery.png, comparison.png and, where a method makes counterfactuals, changes.png
+    and flips.png: the same inputs give the same bytes."""
     figures = {"ranking": draw_ranking(inputs), "thresholds": draw_thresholds(inputs),
                "gallery": draw_gallery(inputs), "comparison": draw_comparison(inputs)}
     if inputs.with_counterfactual():
-        figures["changes"] = draw_changes(inputs)
+        figures |= {"changes": draw_changes(inputs), "flips": draw_flips(inputs)}
     for name, figure in figures.items():
         save_figure(Path(folder) / f"{name}.png", figure)
 
@@ -89,6 +91,26 @@ def draw_thresholds(inputs: ReportInputs) -> Figure:
         frame.set_visible(False)
     figure.supxlabel("threshold on the attribution (filled: chosen on validation, hollow: oracle)", fontsize=9)
     figure.supylabel("IoU", fontsize=9)
+    return figure
+
+
+def draw_flips(inputs: ReportInputs) -> Figure:
+    """One line per method that makes counterfactuals: flips that count over the greatest change allowed. Controls are
+    dashed, the bound in use an upright line."""
+    figure = Figure(figsize=(7.5, 4), layout="constrained")
+    axes = figure.subplots()
+    names = [result.name for result in inputs.with_counterfactual() if (inputs.flips["method"] == result.name).any()]
+    for place, name in enumerate(names):
+        curve = inputs.flips[inputs.flips["method"] == name]
+        control = inputs.results[name].is_control
+        axes.plot(curve["bound"], curve["bounded_flip_rate"], label=name, linewidth=1.6,
+                  color=MUTED if control else f"C{place % 10}",
+                  linestyle=DASHES[place % len(DASHES)] if control else "-")
+    axes.axvline(value_at(inputs.parameters, "evaluate.change_bound"), color=UPPER, linewidth=1)
+    axes.set_xlabel("greatest change allowed, as a share of what a blur changes (line: the bound in use)", fontsize=9)
+    axes.set_ylabel(label("bounded_flip_rate"), fontsize=9)
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    _calm(axes)
     return figure
 
 

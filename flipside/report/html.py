@@ -27,7 +27,7 @@ def page_environment() -> jinja2.Environment:
     """The templates of the page, with tests for the two shapes of mappings that are shown compactly."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGE), autoescape=True, trim_blocks=True,
                                      undefined=jinja2.StrictUndefined, lstrip_blocks=True)
-    environment.globals |= {"missing": tables.MISSING, "unchanged_mark": tables.UNCHANGED, "longest": LONGEST_LIST}
+    environment.globals |= {"missing": tables.MISSING, "longest": LONGEST_LIST}
     environment.tests["flat"] = is_flat
     environment.tests["grid"] = lambda value: (
         all(isinstance(row, dict) and row and is_flat(row) for row in value.values())

@@ -17,6 +17,7 @@ from flipside.core.index_tables import read_index
 from flipside.core.params import SECTIONS, read_datasets, read_params, value_at
 from flipside.core.store import SliceStore
 from flipside.metrics import populations, subgroups
+from flipside.metrics.families.bounded_flips import SWEEP_COLUMNS
 from flipside.metrics.registry import recorded_reasons
 from flipside.report.channels import shown_channels
 from flipside.report.params import ReportParams
@@ -79,6 +80,7 @@ class ReportInputs:
     rank_by: str  # the metric that orders the methods of this data set
     cases: pd.DataFrame  # reports/cases.csv
     curves: pd.DataFrame  # method, threshold, iou
+    flips: pd.DataFrame  # reports/flips_by_bound.csv: flips that count, by the greatest change allowed
     subgroups: pd.DataFrame  # reports/subgroups.csv, by lesion size; no row without lesion masks
     populations: pd.DataFrame  # reports/populations.csv: what each kind of number rests on, what was dropped and why
     results: dict[str, Result]  # best method first
@@ -148,6 +150,7 @@ def read_inputs(params: ReportParams) -> ReportInputs:
     return ReportInputs(
         params=params, metrics=metrics, rank_by=rank_by, cases=cases, results=results, store=store,
         lesion=open_truth("data/truth", store.organ.shape), curves=curves,
+        flips=_read_table("reports/flips_by_bound.csv", list(SWEEP_COLUMNS), "evaluate"),
         subgroups=_read_table("reports/subgroups.csv", subgroups.COLUMNS, "evaluate"),
         populations=_read_table("reports/populations.csv", populations.COLUMNS, "evaluate"),
         row_of={slice_id: row for row, slice_id in enumerate(store.index["slice_id"])},
@@ -177,7 +180,8 @@ def shown_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def _models(methods: dict[str, dict[str, Any]]) -> dict[str, Path]:
     """The parameters of the classifiers and of what the methods explain with: training report -> its file."""
-    used = dict.fromkeys([*ROLES, *(Path(method["needs"]).name for method in methods.values())])
+    trained = [method["needs"] for method in methods.values() if method["needs"] != paths.SLICES]
+    used = dict.fromkeys([*ROLES, *(Path(model).name for model in trained)])
     found = {}
     for name in used:
         found[name] = needed(f"{paths.training_report(name)}/parameters.json", f"the training of {name}")

@@ -11,12 +11,15 @@ MISSING = "–"
 ONE_TRAINING = ("Intervals are over patients, of models that were trained once: another training, even the same one on "
                 "another machine, may come out further off than they say.")
 UNCHANGED = "†"  # stands behind a method whose map does not depend on the classifier's weights
+DESTROYS = "‡"  # stands behind a method that flips by destroying the image
 TABLE, TERMINAL = metrics_in("ranking"), metrics_in("terminal")
 
 
 def ranking(metrics: Metrics, rank_by: str) -> list[str]:
     """Methods, best first by `rank_by` in its own direction, ties by name; methods without the metric come last.
 
+    A method that flips by destroying the image comes behind all others that have the metric where that buys it, and
+    behind its equals anywhere.
     Raises ValueError, naming what there is, when no method has it.
     """
     if not any(rank_by in values for values in metrics.values()):
@@ -24,10 +27,11 @@ def ranking(metrics: Metrics, rank_by: str) -> list[str]:
         raise ValueError(f"`report.rank_by` is {rank_by!r}, which no method in reports/metrics.json has; "
                          f"choose one of: {', '.join(known)}")
     sign = -1 if higher_is_better(rank_by) else 1
+    bought = rank_by in METRICS and METRICS[rank_by].bought
 
     def key(method: str) -> tuple:
-        value = metrics[method].get(rank_by)
-        return (value is None, 0.0 if value is None else sign * value, method)
+        value, destroys = metrics[method].get(rank_by), destroys_image(metrics[method])
+        return (value is None, bought and destroys, 0.0 if value is None else sign * value, destroys, method)
 
     return sorted(metrics, key=key)
 
@@ -62,7 +66,7 @@ def markdown_table(metrics: Metrics, rank_by: str, controls: list[str], note: st
         first = number(values.get(rank_by))
         if bounds := interval(values, rank_by):
             first += f" ({bounds[0]:.3f} to {bounds[1]:.3f})"
-        name = method.replace("|", "\\|") + (" *(control)*" if method in controls else "") + _mark(values)
+        name = method.replace("|", "\\|") + (" *(control)*" if method in controls else "") + mark(values)
         lines.append(_row([str(place), name, first, *(number(values.get(metric)) for metric in names[1:]),
                            _counted(values, rank_by)]))
     lines += ["", f"Ranked by {label(rank_by)}, with its interval; n: test slices that it rests on. ↑ more is better, "
@@ -78,13 +82,19 @@ def is_unchanged(values: dict[str, float]) -> bool:
     return values.get("sanity_randomisation_passed") == 0
 
 
+def destroys_image(values: dict[str, float]) -> bool:
+    """Whether most of a method's flips change the slice beyond the bound; False without flips."""
+    return values.get("flips_beyond_bound", 0) > 0.5
+
+
 def is_strongly_supervised(metrics: Metrics) -> bool:
     """Whether the run's classifier was shown lesion masks."""
     return any(values.get("strongly_supervised") for values in metrics.values())
 
 
-def _mark(values: dict[str, float]) -> str:
-    return f" {UNCHANGED}" if is_unchanged(values) else ""
+def mark(values: dict[str, float]) -> str:
+    """The signs that stand behind a method's name, each after a space; `warnings` says what they mean."""
+    return (f" {UNCHANGED}" if is_unchanged(values) else "") + (f" {DESTROYS}" if destroys_image(values) else "")
 
 
 def warnings(metrics: Metrics) -> list[str]:
@@ -96,6 +106,11 @@ def warnings(metrics: Metrics) -> list[str]:
     if any(map(is_unchanged, checked)):
         lines.append(f"{UNCHANGED}: does not depend on the classifier's weights; the map stays the same when they are "
                      "shuffled, so it explains nothing of this classifier.")
+    destroying = [f"{method} ({round(values['flips_beyond_bound'] * values['n_flips_beyond_bound'])} of "
+                  f"{values['n_flips_beyond_bound']})" for method, values in metrics.items() if destroys_image(values)]
+    if destroying:
+        lines.append(f"{DESTROYS}: flips, but by destroying the image: most changes of its flips exceed the bound. Such "
+                     f"changes: {', '.join(destroying)}.")
     if checked and unchecked:
         lines.append(f"Not put to that test: {', '.join(unchecked)}, whose generator would have to be trained again.")
     return lines + few_patients(metrics)
@@ -127,7 +142,7 @@ def plain_table(metrics: Metrics, rank_by: str, controls: list[str]) -> str:
     for place, method in enumerate(ranking(metrics, rank_by), start=1):
         values = metrics[method]
         bounds = interval(values, rank_by)
-        name = method + (" (control)" if method in controls else "") + _mark(values)
+        name = method + (" (control)" if method in controls else "") + mark(values)
         rows.append([
             str(place), name, number(values.get(rank_by)),
             f"{bounds[0]:.3f}..{bounds[1]:.3f}" if bounds else MISSING,
@@ -154,6 +169,8 @@ def leader(metrics: Metrics, rank_by: str, controls: list[str]) -> list[str]:
     if is_unchanged(metrics[methods[0]]):
         sentences.append("Its maps stay the same when the classifier's weights are shuffled, so they explain nothing "
                          "of this classifier.")
+    if destroys_image(metrics[methods[0]]):
+        sentences.append("Most of its flips destroy the image: their changes exceed the bound.")
     if len(methods) > 1:
         sentences.append(f"Next is {methods[1]}, {number(metrics[methods[1]][rank_by])}: "
                          + _apart(metrics[methods[0]], metrics[methods[1]], rank_by))

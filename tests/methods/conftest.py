@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 
 from flipside.core.checkpoint import Scratch, save_model
 from flipside.core.params import load_section
-from flipside.core.paths import CLASSIFIER
+from flipside.core.paths import CLASSIFIER, SLICES
 from flipside.core.runtime import Runtime, RuntimeParams, generator_for, seed_everything
+from flipside.core.store import INDEX_COLUMNS, write_store
 from flipside.generators.base.data import TrainingSlices
 from flipside.generators.base.loading import find_generator, load_generator
 from flipside.generators.codes.reconstruction import observer_of
@@ -138,6 +140,8 @@ def toy_models(tmp_path_factory) -> Callable[[str], Path]:
             elif needs == "models/attributes/stylegan":
                 make("models/generators/stylegan")
                 find_in_planted(root)
+            elif needs == SLICES:
+                write_planted(root)
             elif needs.startswith("models/generators/"):
                 train_toy_generator(needs.rsplit("/", 1)[1], root)
             else:
@@ -175,6 +179,14 @@ def invert_planted(root: Path) -> None:
     layout, _ = invert(generator, generator.encoder, observer_of(classifier), images, params)
     index = pd.DataFrame({"slice_id": list("abcd"), "split": "test", "row": range(4)})
     write_latents(root / "data/latents/blobgan", layout, index, {"seconds_per_image": 0.5}, source)
+
+
+def write_planted(root: Path) -> None:
+    """A slice store of six training images with a disc and six without."""
+    images, lesions = planted_images(6)
+    both = torch.cat([images, images.masked_fill(lesions[:, None], -0.3)])[:, 0].numpy()
+    index = pd.DataFrame({"slice_id": [str(row) for row in range(12)], "split": "train", "label": [1] * 6 + [0] * 6})
+    write_store(root / SLICES, both, np.ones(both.shape, np.uint8), index.reindex(columns=INDEX_COLUMNS, fill_value=0))
 
 
 def find_in_planted(root: Path) -> None:

@@ -2,7 +2,7 @@
 
 import torch
 
-from flipside.artifacts.explanations import CYCLE_L1
+from flipside.artifacts.explanations import CYCLE_L1, SIGNED_MAP
 from flipside.methods.cx_gan import CxGan, CxGanParams
 
 NEEDS = "models/generators/cx_gan"
@@ -19,6 +19,7 @@ def test_map_instance_and_way_back_are_the_generators(prepared_needs, context, p
         torch.testing.assert_close(batch.counterfactual, healthy.clamp(-1, 1))
         added = torch.tanh(generator.back(batch.counterfactual))  # F(G(x)) = -M
     torch.testing.assert_close(batch.attribution, added.abs()[:, 0] / 2)
+    torch.testing.assert_close(batch.extras[SIGNED_MAP], -added)  # what to add to x, as x_cf - x
     back = (batch.counterfactual + added).clamp(-1, 1)
     torch.testing.assert_close(batch.extras[CYCLE_L1], (back - images).abs().mean(dim=(1, 2, 3)) / 2)
     assert batch.extras[CYCLE_L1].shape == (len(images),)

@@ -21,7 +21,7 @@ from flipside.methods.random import RandomMap
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 METHODS = sorted(read_params(PARAMS)["methods"])
 MAPS_OF_THEIR_OWN = {"impact", "cx_gan"}  # maps that are not the change: an optimised mask, -F(G(x))
-CONTROLS = {"random", "intensity", "centre"}  # the rows that a method is compared with
+CONTROLS = set(read_params(PARAMS)["report"]["controls"])  # the rows that a method is compared with
 
 
 @pytest.fixture(params=METHODS)

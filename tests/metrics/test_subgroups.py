@@ -5,7 +5,7 @@ import pytest
 from flipside.metrics.evaluation import EvaluateParams
 from flipside.metrics.subgroups import COLUMNS, subgroups
 
-PARAMS = EvaluateParams(cv_tau=0.8, bootstrap_samples=200, confidence=0.95, reference_method="a")
+PARAMS = EvaluateParams(cv_tau=0.8, change_bound=0.4, bootstrap_samples=200, confidence=0.95, reference_method="a")
 
 
 def cases(areas, ious, patients=None):

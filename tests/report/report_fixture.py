@@ -15,11 +15,12 @@ from flipside.core.params import SECTIONS
 from flipside.core.store import write_store
 from flipside.metrics import populations
 from flipside.metrics import subgroups as size_subgroups
+from flipside.metrics.families.bounded_flips import flips_by_bound
 from tests.parameters import write_parameters
 
 METHODS = {"coin": 0.8, "rise": 0.3, "random": 0.05}  # how much of the lesion each fake method finds
 REPORT = {"title": "Flipside <b>& co</b>", "policy": "val", "rank_by": "iou_val",
-          "rank_by_without_masks": "judge_flip_rate", "controls": ["random"], "gallery_cases": 3, "healthy_cases": 2}
+          "rank_by_without_masks": "bounded_flip_rate", "controls": ["random"], "gallery_cases": 3, "healthy_cases": 2}
 REALISM = {"metrics": {}, "missing": {name: f"weights {name[:3]}.pth not found" for name in
                                       ("fid_64", "fid_768", "fid_64_coin", "lpips")},
            "cautions": {"fd_clf": "5 counterfactuals for 96 features", "fd_clf_unchanged": "the same"}}
@@ -95,6 +96,7 @@ def build_project(root: Path, images: np.ndarray, methods: dict[str, float], cou
             "fp_area": np.where(labels, np.nan, masks.mean((1, 2))), "f_x": f_x,
             "f_x_cf": 0.1 if makes else np.nan, "judge_x": np.where(labels, 0.8, 0.2) if makes else np.nan,
             "judge_x_cf": 0.25 if makes else np.nan,
+            "change_to_blur": np.linspace(0.1, 0.6, count) if makes else np.nan,
         }))
         mean = float(np.nanmean(iou))
         metrics[name] = {
@@ -106,7 +108,8 @@ def build_project(root: Path, images: np.ndarray, methods: dict[str, float], cou
         }
         if makes:
             metrics[name] |= {"n_success_rate": 5, "success_rate": 0.8, "n_cv": 5, "cv": 0.8, "n_judge_flip_rate": 4,
-                              "judge_flip_rate": 0.75, "l1": 0.02, "ssim": 0.95, "perceptual_clf": 0.125, "fd_clf": 1.5,
+                              "judge_flip_rate": 0.75, "bounded_flip_rate": 0.5, "n_bounded_flip_rate": 6,
+                              "flips_beyond_bound": 0.5, "n_flips_beyond_bound": 6, "l1": 0.02, "ssim": 0.95, "perceptual_clf": 0.125, "fd_clf": 1.5,
                               "fd_clf_unchanged": 44.25, "n_realism": 5}
             (root / "data/realism").mkdir(exist_ok=True)
             (root / f"data/realism/{name}.json").write_text(json.dumps(REALISM))
@@ -118,6 +121,7 @@ def build_project(root: Path, images: np.ndarray, methods: dict[str, float], cou
     (reports / "curves").mkdir(parents=True)
     (reports / "metrics.json").write_text(json.dumps(metrics))
     pd.concat(cases).to_csv(reports / "cases.csv", index=False)
+    flips_by_bound(dict(zip(methods, cases, strict=True))).to_csv(reports / "flips_by_bound.csv", index=False)
     pd.concat(curves).to_csv(reports / "curves/thresholds.csv", index=False)
     pd.DataFrame(subgroups, columns=size_subgroups.COLUMNS).to_csv(reports / "subgroups.csv", index=False)
     half = count // 2
@@ -131,7 +135,8 @@ def build_project(root: Path, images: np.ndarray, methods: dict[str, float], cou
     for model in ("classifier", "judge", "coin"):
         plots = reports / "training" / model / "plots/metrics/train"
         plots.mkdir(parents=True)
-        (reports / "training" / model / "parameters.json").write_text(json.dumps({"width": 8}))
+        (reports / "training" / model / "parameters.json").write_text(json.dumps(
+            {"width": 8, "architecture": "small_resnet" if model == "classifier" else "resnet18"}))
         steps = np.arange(1000)
         for value in ("loss", "auc"):
             pd.DataFrame({"step": steps, value: np.exp(-steps / 200) + 0.02 * rng.random(1000)}).to_csv(
@@ -149,7 +154,7 @@ def build_project(root: Path, images: np.ndarray, methods: dict[str, float], cou
         (root / f"data/{folder}/manifest.json").write_text(json.dumps(manifest))
     parameters = dict.fromkeys(SECTIONS, {}) | {
         "profile": "cpu", "dataset": "phantom", "seed": 0, "image_size": size, "generators": {"coin": {"width": 8}},
-        "evaluate": {"confidence": 0.95, "reference_method": next(iter(methods))},
+        "evaluate": {"confidence": 0.95, "change_bound": 0.4, "reference_method": next(iter(methods))},
         "datasets": {"phantom": {"root": "data/raw/phantom"}, "kits23": {"root": "UNUSED_BLOCK"}},
         "runtime": {"device": "auto"}, "report": REPORT | {"controls": list(controls)},
     }

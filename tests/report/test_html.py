@@ -144,5 +144,6 @@ def test_what_the_report_prints_of_the_parameters_follows_from_their_sections(pr
     inputs = read_inputs(ReportParams.model_validate(REPORT))
     made_with = {"classifiers", "generators", "encoders", "attributes", "methods"}  # printed from what was made
     assert {*SECTIONS} - {*inputs.parameters} == {"runtime", *made_with}
-    assert set(inputs.made_with["methods"]) == set(METHODS) and inputs.made_with["models"]["coin"] == {"width": 8}
+    assert set(inputs.made_with["methods"]) == set(METHODS) and inputs.made_with["models"]["coin"] == {
+        "width": 8, "architecture": "resnet18"}
     assert list(inputs.parameters["datasets"]) == ["phantom"]  # only the block in use

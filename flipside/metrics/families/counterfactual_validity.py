@@ -10,6 +10,8 @@ from flipside.metrics.family import Family, Metric
 from flipside.metrics.method_artifacts import MethodArtifacts
 from flipside.metrics.summary import rates_with_intervals
 
+BOUGHT = "; destroying the image buys it, see bounded flips"
+
 
 class CounterfactualValidity(Family):
     """Rates with Wilson's intervals, each over its own population, whatever the slices' labels.
@@ -24,13 +26,14 @@ class CounterfactualValidity(Family):
     needs = ("counterfactual",)
     absent = "no test slice qualifies"
     metrics = {
-        "success_rate": Metric("flipped", "of the slices called abnormal, share whose counterfactual is called healthy",
-                               True, "n_success_rate", interval=True, tolerance=0.02, tables=("ranking", "terminal")),
-        "cv": Metric("CV", "counterfactual validity: share whose probability moves by more than evaluate.cv_tau", True,
-                     "n_cv", interval=True, tolerance=0.02, tables=("ranking",)),
-        "judge_flip_rate": Metric("judge flipped", "share that a second, independent classifier calls healthy too",
-                                  True, "n_judge_flip_rate", interval=True, tolerance=0.02,
-                                  tables=("ranking", "terminal")),
+        "success_rate": Metric("flipped", "of the slices called abnormal, share whose counterfactual is called healthy"
+                               + BOUGHT, True, "n_success_rate", interval=True, tolerance=0.02,
+                               tables=("ranking", "terminal"), bought=True),
+        "cv": Metric("CV", "counterfactual validity: share whose probability moves by more than evaluate.cv_tau"
+                     + BOUGHT, True, "n_cv", interval=True, tolerance=0.02, tables=("ranking",), bought=True),
+        "judge_flip_rate": Metric("judge flipped", "share that a second, independent classifier calls healthy too"
+                                  + BOUGHT, True, "n_judge_flip_rate", interval=True, tolerance=0.02,
+                                  tables=("ranking", "terminal"), bought=True),
     }
     counts = {"n_success_rate": "slices that the classifier calls abnormal, whatever their label",
               "n_cv": "slices with f(x) above evaluate.cv_tau",

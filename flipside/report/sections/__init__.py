@@ -5,6 +5,7 @@ from __future__ import annotations
 from flipside.report.sections.classifiers import Classifiers
 from flipside.report.sections.comparison import Comparison
 from flipside.report.sections.data import Data
+from flipside.report.sections.flips import Flips
 from flipside.report.sections.inpainter import Inpainter
 from flipside.report.sections.methods import Methods
 from flipside.report.sections.metrics import AllMetrics
@@ -19,5 +20,5 @@ from flipside.report.sections.times import Times
 from flipside.report.sections.training import Training
 
 # In the order of the page.
-PAGE_SECTIONS: tuple[type[Section], ...] = (Ranking, Patients, LesionSizes, AllMetrics, Comparison, Methods, Realism,
-                                            Classifiers, Thresholds, Training, Inpainter, Times, Data, Origin)
+PAGE_SECTIONS: tuple[type[Section], ...] = (Ranking, Patients, LesionSizes, AllMetrics, Comparison, Flips, Methods,
+                                            Realism, Classifiers, Thresholds, Training, Inpainter, Times, Data, Origin)

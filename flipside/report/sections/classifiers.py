@@ -45,6 +45,7 @@ class Classifiers(Section):
     link = "Classifiers"
     heading = "Classifier and judge"
 
+    architectures: str
     metrics: list[str]
     quality: list[QualityRow]
     confusion: list[Confusion]
@@ -54,7 +55,16 @@ class Classifiers(Section):
         metrics = list(dict.fromkeys(key for values in inputs.quality.values() for key in values))
         quality = [QualityRow(role, [number(values.get(key)) for key in metrics])
                    for role, values in inputs.quality.items()]
-        return cls(metrics, quality, [count_confusion(role, calls) for role, calls in inputs.confusion.items()])
+        return cls(describe_architectures(inputs), metrics, quality, [count_confusion(role, calls) for role, calls in inputs.confusion.items()])
+
+
+def describe_architectures(inputs: ReportInputs) -> str:
+    """What kinds of networks classifier and judge are, and what it means where they are of one kind."""
+    classifier, judge = (inputs.made_with["models"][role]["architecture"] for role in ("classifier", "judge"))
+    if classifier != judge:
+        return f"The classifier is a {classifier}, the judge a {judge}."
+    return (f"Both are a {judge}: a change that fools one may fool the other because they are built alike, so the "
+            "judge's flips are weaker evidence. `classifiers.judge.architecture` makes it another.")
 
 
 def count_confusion(role: str, calls: pd.DataFrame) -> Confusion:

@@ -33,7 +33,7 @@ class RankedRow:
     place: int
     name: str
     control: bool
-    unchanged: bool  # the map stays the same when the classifier's weights are shuffled
+    mark: str  # signs that `warnings` explains
     drawing: Markup  # of the first cell
     cells: list[Cell]
     n: str  # test slices that the ranked metric rests on
@@ -63,7 +63,7 @@ class Ranking(Section):
         for place, result in enumerate(inputs.results.values(), start=1):
             n = registry.count(result.metrics, inputs.rank_by)
             rows.append(RankedRow(
-                place, result.name, result.is_control, tables.is_unchanged(result.metrics),
+                place, result.name, result.is_control, tables.mark(result.metrics),
                 draw_ranked(result.metrics, inputs.rank_by, largest),
                 [metric_cell(result, name) for name in names], tables.MISSING if n is None else str(n)))
         return cls(

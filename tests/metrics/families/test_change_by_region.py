@@ -6,7 +6,7 @@ from flipside.core import row_batches
 from flipside.metrics.evaluation import EvaluateParams
 from flipside.metrics.families.change_by_region import CHANGE, ChangeByRegion, change_by_region
 
-PARAMS = EvaluateParams(cv_tau=0.8, bootstrap_samples=200, confidence=0.95, reference_method="a")
+PARAMS = EvaluateParams(cv_tau=0.8, change_bound=0.4, bootstrap_samples=200, confidence=0.95, reference_method="a")
 
 
 def change_metrics(cases):

@@ -6,7 +6,7 @@ from flipside.metrics.evaluation import EvaluateParams
 from flipside.metrics.families.counterfactual_validity import CounterfactualValidity
 from flipside.metrics.families.image_change import ImageChange
 
-PARAMS = EvaluateParams(cv_tau=0.8, bootstrap_samples=200, confidence=0.95, reference_method="a")
+PARAMS = EvaluateParams(cv_tau=0.8, change_bound=0.4, bootstrap_samples=200, confidence=0.95, reference_method="a")
 
 
 def counterfactual_cases(rows):

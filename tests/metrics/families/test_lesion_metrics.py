@@ -8,7 +8,7 @@ from flipside.metrics.evaluation import EvaluateParams
 from flipside.metrics.families.lesion_detection import LesionDetection
 from flipside.metrics.families.surface_distance import SurfaceDistance
 
-PARAMS = EvaluateParams(cv_tau=0.8, bootstrap_samples=200, confidence=0.95, reference_method="a")
+PARAMS = EvaluateParams(cv_tau=0.8, change_bound=0.4, bootstrap_samples=200, confidence=0.95, reference_method="a")
 # Two lesion cases of patient p, one of q that is missed, a healthy case, one whose lesion vanished.
 CASES = pd.DataFrame({
     "patient_id": ["p", "p", "q", "q", "q"], "label": [1, 1, 1, 0, 1], "lesion_px": [4, 9, 5, 0, 0],

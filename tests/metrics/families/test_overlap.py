@@ -18,7 +18,7 @@ from flipside.metrics.families.overlap import (
     pixel_average_precision,
 )
 
-PARAMS = EvaluateParams(cv_tau=0.8, bootstrap_samples=200, confidence=0.95, reference_method="a")
+PARAMS = EvaluateParams(cv_tau=0.8, change_bound=0.4, bootstrap_samples=200, confidence=0.95, reference_method="a")
 MASKS = arrays.arrays(np.uint8, (5, 6, 7), elements=st.integers(0, 1))
 
 

@@ -18,7 +18,7 @@ from flipside.metrics.families.saliency import (
     percentile_masks,
 )
 
-PARAMS = EvaluateParams(cv_tau=0.8, bootstrap_samples=200, confidence=0.95, reference_method="a")
+PARAMS = EvaluateParams(cv_tau=0.8, change_bound=0.4, bootstrap_samples=200, confidence=0.95, reference_method="a")
 MASK = arrays.arrays(bool, (6, 8)).filter(np.any)
 
 
