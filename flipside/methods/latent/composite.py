@@ -25,10 +25,9 @@ def compose(composite: Composite, images: Tensor, made: Tensor, reconstruction: 
     if composite == "none" or composite == "replace" and mask is None:
         return clamped(made)
     if composite == "residual":
-        change = made - reconstruction
-        inside = images + (change if mask is None else mask * change)
-        kept = change == 0 if mask is None else (mask == 0) | (change == 0)
+        change = made - reconstruction  # 0 leaves every bit, and lets the search's first gradient through
+        inside = clamped(images + (change if mask is None else mask * change))
     else:
         assert mask is not None
-        inside, kept = (1 - mask) * images + mask * made, mask == 0
-    return torch.where(kept, images, clamped(inside))
+        inside = clamped((1 - mask) * images + mask * made)
+    return inside if mask is None else torch.where(mask == 0, images, inside)
