@@ -36,6 +36,9 @@ class BlobGANParams(LogisticParams):
 
     blobs: PositiveInt
     """Number of blobs in an image, beside the background."""
+    blob_area: float = Field(gt=0, le=0.1)
+    """Variance of a round blob, in squares of the image's side: its opacity falls off over the root of this. Published:
+    0.02, about a seventh of the side; a blob of a small lesion needs a smaller one."""
     latent: PositiveInt
     """Length of the random vector z."""
     layout_width: PositiveInt
@@ -92,7 +95,7 @@ class BlobGAN(LogisticGenerator[BlobGANParams, LatentBatch]):
 
     @staticmethod
     def architecture_of(params: BlobGANParams, classifier: Classifier) -> dict[str, Any]:
-        names = ("blobs", "latent", "layout_width", "layout_layers", "feat", "style", "size_in", "channels",
+        names = ("blobs", "blob_area", "latent", "layout_width", "layout_layers", "feat", "style", "size_in", "channels",
                  "encoder_channels")
         return {name: getattr(params, name) for name in names} | {
             "joint": params.training == "joint", "image_channels": classifier.image_channels}

@@ -7,6 +7,8 @@ minimises equation 4 as printed and keeps the last image that is still called he
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -15,19 +17,22 @@ from torch import Tensor
 
 from flipside.artifacts.explanations import BLOBS, ROI, STEPS, Extra
 from flipside.classifiers.networks.perceptual import View
-from flipside.generators.base.generator import clamped
 from flipside.generators.codes.blobs import Layout
 from flipside.generators.codes.reconstruction import layout_distance, observer_of
 from flipside.methods.base.batch import ExplanationBatch
 from flipside.methods.base.method import Context
 from flipside.methods.latent.blob_method import BlobMethod
+from flipside.methods.latent.composite import Composite, compose
 from flipside.methods.latent.regions import (
     Region,
     RegionParams,
     choose_region,
     estimate_spreads,
+    gate_noise,
     mask_region,
     outline_blobs,
+    score_by_logit,
+    score_changes,
 )
 from flipside.methods.latent.search import (
     Found,
@@ -38,6 +43,9 @@ from flipside.methods.latent.search import (
     search,
     search_all_blobs,
 )
+
+
+RENDERED_AT_ONCE = 128  # images with one blob put back
 
 
 class TaceParams(SearchParams):
@@ -52,7 +60,10 @@ class TaceParams(SearchParams):
     step: Literal["restricted_cf", "literal_eq4"]
     """The second search. restricted_cf: for a counterfactual among the region's blobs; literal_eq4: the paper's
     equation 4 as printed, which has no term that flips the decision."""
-    composite: Literal["residual", "replace", "none"]
+    noise: Literal["gated", "kept"]
+    """What the inversion has found in the renderer's noise maps. gated: inside the region it is left out once the
+    region's blobs change, since a lesion's detail may be in it; kept: it stays, whatever the blobs do."""
+    composite: Composite
     """What stands inside the region. residual: the scan plus the change of the reconstruction; replace: the generator's
     image; none: the generator's image everywhere (the paper says nothing of a composite)."""
     lambda_perceptual: float = Field(ge=0)
@@ -76,7 +87,8 @@ class Tace(BlobMethod):
     def __init__(self, params: TaceParams, context: Context):
         super().__init__(params, context)
         self.observer = observer_of(context.classifier)
-        self.spread = estimate_spreads(self.generator, context.seed, context.runtime.device)
+        self.spread = None if params.region.rank == "logit" else estimate_spreads(
+            self.generator, context.seed, context.runtime.device)
 
     def __call__(self, images: Tensor, rows: Tensor, organ: Tensor) -> ExplanationBatch:
         """Counterfactuals of images (B,C,H,W) in [-1,1] that were inverted as `rows` (B,) of the store.
@@ -104,15 +116,28 @@ class Tace(BlobMethod):
         with torch.no_grad():
             shares = self.generator.shares(start)
             reconstruction = self.generator.render(start, shares=shares)
-        # Where the reconstruction is called healthy already, nothing would change and any blob could be k*: so the
-        # decision on the scan is the one to flip.
-        first = search_all_blobs(self.generator, self.context.classifier, start, first_params, images - reconstruction)
-        region = choose_region(start, first.layout, self.spread, self.params.region)
+        # Where the reconstruction is called healthy already, nothing would change in it and any blob could be k*: so the
+        # decision on the scan is the one to flip, unless nothing of the scan is in what is scored.
+        first_composite: Composite = "none" if self.params.composite == "none" else "residual"
+
+        def show(layout: Layout, chosen: Tensor) -> Tensor:
+            return compose(first_composite, images[chosen], self.generator.render(layout), reconstruction[chosen])
+
+        first = search_all_blobs(show, self.context.classifier, start, first_params)
+        region = choose_region(start, first.layout, self.score_blobs(first.layout, start, show), self.params.region)
         step = RegionStep(self, images, start, region, shares, reconstruction)
         found = step.restricted() if self.params.step == "restricted_cf" else step.literal(first)
         with torch.no_grad():
             counterfactual, mask = step.composite(found.layout, torch.arange(len(images), device=images.device))
         return counterfactual.clamp(-1, 1), mask, first.steps + found.steps, outline_blobs(found.layout, region)
+
+
+    def score_blobs(self, layout: Layout, start: Layout, show: Callable[[Layout, Tensor], Tensor]) -> Tensor:
+        """What the region starts from: the rank (B,K) of the blobs that the first search has found."""
+        if self.spread is not None:
+            return score_changes(layout, start, self.spread)
+        return score_by_logit(layout, start, lambda blobs, rows: self.context.classifier(show(blobs, rows)).float(),
+                              RENDERED_AT_ONCE)
 
 
 class RegionStep:
@@ -130,18 +155,16 @@ class RegionStep:
     def composite(self, layout: Layout, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The counterfactual (R,C,H,W) of the blobs of images `rows` (R,), and M (R,1,H,W), recomputed for them.
 
-        Where M is 0 the scan's own values stand, bit for bit.
+        Where M is 0 the scan's own values stand, bit for bit, unless `composite` is none.
         """
         shares, images = self.generator.shares(layout), self.images[rows]
-        made = self.generator.render(layout, shares=shares)
         mask = mask_region(self.shares[rows], shares, self.region.chosen[rows])
-        if self.params.composite == "none":
-            return clamped(made), mask
-        if self.params.composite == "residual":  # the inversion's error cancels
-            inside = images + mask * (made - self.reconstruction[rows])
-        else:
-            inside = (1 - mask) * images + mask * made
-        return torch.where(mask > 0, clamped(inside), images), mask
+        if self.params.noise == "gated":
+            changed = differing(layout, self.start.rows(rows)).view(-1, 1, 1, 1)
+            noise = gate_noise(layout.noise, self.generator.renderer.noise_sides, mask * changed)
+            layout = replace(layout, noise=noise)
+        made = self.generator.render(layout, shares=shares)
+        return compose(self.params.composite, images, made, self.reconstruction[rows], mask), mask
 
     def closeness(self, layout: Layout, rows: Tensor) -> tuple[View, View, Tensor]:
         """How the classifier sees the counterfactuals of images `rows` (R,), and the scans; their weighted distance."""
@@ -169,3 +192,10 @@ class RegionStep:
 
         return search(self.start, objective, self.params, begin=first.layout, free=self.region.chosen,
                       keep="last_healthy")
+
+
+def differing(layout: Layout, start: Layout) -> Tensor:
+    """Which images' blobs differ from those at the start, (B,) bool."""
+    other = start.groups()
+    return torch.stack([(value.detach() != other[name]).flatten(1).any(dim=1)
+                        for name, value in layout.groups().items()]).any(dim=0)

@@ -32,8 +32,9 @@ SINGLA = NETWORKS | TRAINING | {
     "lambda_reconstruction": 3.0, "lambda_cycle": 3.0, "lambda_total_variation": 0.0, "total_variation_scale": 127.5,
 }
 BLOBGAN = TRAINING | {
-    "generator_every": 1, "blobs": 4, "latent": 8, "layout_width": 16, "layout_layers": 3, "feat": 6, "style": 5,
-    "size_in": 4, "channels": [12, 8, 8], "discriminator_channels": [8, 16, 16], "encoder_channels": [8, 16, 16],
+    "generator_every": 1, "blobs": 4, "blob_area": 0.02, "latent": 8, "layout_width": 16, "layout_layers": 3,
+    "feat": 6, "style": 5, "size_in": 4, "channels": [12, 8, 8], "discriminator_channels": [8, 16, 16],
+    "encoder_channels": [8, 16, 16],
     "training": "joint", "sampled_every": 2, "lambda_adversarial": 0.1,
     "real": {"perceptual": 1.0, "pixel": 5.0, "decision": 0.1},
     "pixel_loss": "l1", "lambda_latent": 1.0, "r1_weight": 2.0, "r1_every": 4, "halve_every": 5, "epsilon": 1e-5,

@@ -45,8 +45,8 @@ TOY_GENERATORS = {"impact": {
     "channels": [8, 16, 32], "discriminator_channels": [16, 32], "learning_rate": 2e-3, "batch_size": 8, "steps": 300,
     "lambda_map": 10.0,
 }, "blobgan": TOY_GENERATOR | {
-    "generator_every": 1, "channels": [16, 16, 8], "discriminator_channels": [8, 16, 16], "blobs": 6, "latent": 8,
-    "layout_width": 32, "layout_layers": 3, "feat": 8, "style": 8, "encoder_channels": [8, 16, 16],
+    "generator_every": 1, "channels": [16, 16, 8], "discriminator_channels": [8, 16, 16], "blobs": 6, "blob_area": 0.02,
+    "latent": 8, "layout_width": 32, "layout_layers": 3, "feat": 8, "style": 8, "encoder_channels": [8, 16, 16],
 }, "stylegan": TOY_GENERATOR | {
     "generator_every": 1, "size_in": 4, "channels": [16, 16, 16, 8], "discriminator_channels": [8, 16, 16],
     "encoder_channels": [8, 16, 16], "latent": 8, "width": 16, "mapping_layers": 2, "lambda_classifier": 3.0,

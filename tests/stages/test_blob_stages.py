@@ -39,7 +39,7 @@ def folder(tmp_path, monkeypatch, planted_nine, classifier):
     write_store("data/slices", images, np.ones(images.shape, np.uint8),
                 index.assign(slice_id=[f"slice_{n}" for n in range(len(SPLITS))], split=SPLITS))
     torch.manual_seed(0)
-    chosen = BlobGANParams(**BLOBGAN | {"size_in": 8})
+    chosen = BlobGANParams(**BLOBGAN | {"size_in": 8, "blob_area": 0.005})
     architecture = BlobGAN.architecture_of(chosen, classifier)
     save_model("models/generators/blobgan", BlobGAN.build(architecture), {"architecture": architecture})
     save_model("models/classifiers/classifier", classifier, {})
@@ -62,7 +62,7 @@ def test_the_branch_from_the_generator_to_a_counterfactual(folder, monkeypatch, 
 
     run(invert, monkeypatch, "--generator", "blobgan")
     latents = Latents.open("data/latents/blobgan")
-    assert set(latents.position) == {1, 2, 3, 5, 6, 7}
+    assert set(latents.position) == {1, 2, 3, 5, 6, 7} and latents.layout.area == 0.005
     assert {file.name for file in (folder / "data/latents/blobgan").iterdir()} == {
         "val.safetensors", "test.safetensors", "model.safetensors", "model.json", "index.csv", "timing.json"}
     index = pd.read_csv("data/latents/blobgan/index.csv")

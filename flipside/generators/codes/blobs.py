@@ -6,6 +6,7 @@ front; number 0 is the background, which has no place.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
@@ -13,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-AREA = 0.02  # product of a blob's two variances' roots, whatever its eccentricity
-JITTER = {"xy": 0.04, "size": 0.5, "angle": 0.1}  # largest shift while training; the angle in radians
+AREA = 0.02  # published: product of the roots of a blob's two variances, whatever its eccentricity
+# Largest shift while training: xy for blobs of AREA, in proportion to their width for others; the angle in radians.
+JITTER = {"xy": 0.04, "size": 0.5, "angle": 0.1}
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,14 @@ class Layout:
     feat: Tensor  # (B,K+1,F) structure
     style: Tensor  # (B,K+1,S)
     noise: Tensor  # (B,N) what the inversion adds to the renderer's noise maps, one after the other; N = 0: nothing
+    area: float = AREA  # of all blobs: their variance along either axis when they are round, in squares of the side
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Layout:
-        return Layout(**{name: function(value) for name, value in self.groups().items()})
+        return replace(self, **{name: function(value) for name, value in self.groups().items()})
 
     def groups(self) -> dict[str, Tensor]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """What differs between images, by name: all but `area`."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "area"}
 
     def rows(self, chosen: Tensor) -> Layout:
         """Of some of the images, by positions or as a mask (B,)."""
@@ -48,7 +52,7 @@ class Layout:
                 mask = mask[:, 1:]  # these have no row for the background
             return torch.where(mask.view(*mask.shape, *[1] * (own.dim() - mask.dim())), own, getattr(other, name))
 
-        return Layout(**{name: pick(name, own) for name, own in self.groups().items()})
+        return replace(self, **{name: pick(name, own) for name, own in self.groups().items()})
 
     @property
     def blobs(self) -> int:
@@ -56,10 +60,10 @@ class Layout:
         return self.xy.shape[1]
 
 
-def semi_variances(shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def semi_variances(shape: Tensor, area: float = AREA) -> tuple[Tensor, Tensor, Tensor]:
     """Of shape numbers (...,4): variances along and across the first axis (...,), and that axis (...,2)."""
     ratio = (torch.sigmoid(shape[..., 0]) / torch.sigmoid(shape[..., 1])).sqrt()
-    return AREA * ratio + 1e-5, AREA / ratio + 1e-5, F.normalize(shape[..., 2:], dim=-1)
+    return area * ratio + 1e-5, area / ratio + 1e-5, F.normalize(shape[..., 2:], dim=-1)
 
 
 def opacity_logits(layout: Layout, side: int) -> Tensor:
@@ -68,7 +72,7 @@ def opacity_logits(layout: Layout, side: int) -> Tensor:
     d^2 = a dx^2 + b dx dy + c dy^2, so that all but two passes over the grid are over its rows or its columns.
     """
     grid = torch.arange(side, device=layout.xy.device, dtype=layout.xy.dtype) / side
-    along, across, axis = (value[..., None, None] for value in semi_variances(layout.shape))
+    along, across, axis = (value[..., None, None] for value in semi_variances(layout.shape, layout.area))
     ux, uy = axis.unbind(dim=2)  # (B,K,2,1,1) -> (B,K,1,1) each
     a, c = ux.square() / along + uy.square() / across, uy.square() / along + ux.square() / across
     b = 2 * ux * uy * (1 / along - 1 / across)
@@ -120,5 +124,6 @@ def jittered(layout: Layout, uniform: Tensor) -> Layout:
     first, second = layout.shape[..., 2], layout.shape[..., 3]
     turned = torch.stack([cosine * first - sine * second, sine * first + cosine * second], dim=-1)  # (B,K,2)
     size = torch.cat([layout.size[:, :1], layout.size[:, 1:] + JITTER["size"] * uniform[..., 2]], dim=1)
-    return replace(layout, xy=layout.xy + JITTER["xy"] * uniform[..., :2], size=size,
+    shift = JITTER["xy"] * math.sqrt(layout.area / AREA)
+    return replace(layout, xy=layout.xy + shift * uniform[..., :2], size=size,
                    shape=torch.cat([layout.shape[..., :2], turned], dim=-1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Generator, Tensor, nn
 
-from flipside.generators.codes.blobs import Layout
+from flipside.generators.codes.blobs import AREA, Layout
 from flipside.generators.nn.blob_encoder import build_encoder
 from flipside.generators.nn.blob_renderer import LayoutNetwork, Renderer
 from flipside.generators.nn.stylegan_layers import ResidualTrunk
@@ -16,10 +16,11 @@ class BlobNetwork(nn.Module):
     encoder: ResidualTrunk | None
 
     def __init__(self, blobs: int, latent: int, layout_width: int, layout_layers: int, feat: int, style: int,
-                 size_in: int, channels: list[int], encoder_channels: list[int], joint: bool, image_channels: int = 1):
+                 size_in: int, channels: list[int], encoder_channels: list[int], joint: bool, image_channels: int = 1,
+                 blob_area: float = AREA):  # absent: from before it could be chosen
         super().__init__()
-        self.latent = latent
-        self.layout_network = LayoutNetwork(latent, layout_width, layout_layers, blobs, feat, style)
+        self.latent, self.blob_area = latent, blob_area
+        self.layout_network = LayoutNetwork(latent, layout_width, layout_layers, blobs, feat, style, blob_area)
         self.renderer = Renderer(size_in, channels, feat, style, image_channels)
         sizes = {"size_in": size_in, "channels": channels, "encoder_channels": encoder_channels,
                  "layout_width": layout_width, "image_channels": image_channels}

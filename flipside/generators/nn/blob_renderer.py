@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from flipside.generators.codes.blobs import Layout, opacity_logits, pyramid, splat, visible_shares
+from flipside.generators.codes.blobs import AREA, Layout, opacity_logits, pyramid, splat, visible_shares
 from flipside.generators.nn.stylegan_layers import SQRT2, EqualLinear, blur, pixel_norm
 
 LR_MUL = 0.01  # of the layout network
@@ -18,9 +18,9 @@ NOISE_SEED = 20
 class LayoutNetwork(nn.Module):
     """z (B,latent) -> h (B,width), what enters the last layer -> the blobs that this decodes."""
 
-    def __init__(self, latent: int, width: int, layers: int, blobs: int, feat: int, style: int):
+    def __init__(self, latent: int, width: int, layers: int, blobs: int, feat: int, style: int, area: float = AREA):
         super().__init__()
-        self.blobs, self.feat, self.style, self.width = blobs, feat, style, width
+        self.blobs, self.feat, self.style, self.width, self.area = blobs, feat, style, width, area
         inputs = [latent] + [width] * (layers - 2)
         self.hidden = nn.Sequential(*(EqualLinear(i, width, LR_MUL, activate=True) for i in inputs))
         outputs = (blobs + 1) * (1 + feat + style) + blobs * (2 + 4)
@@ -38,7 +38,7 @@ class LayoutNetwork(nn.Module):
         return Layout(
             torch.sigmoid(xy.view(count, blobs, 2)), size, shape.view(count, blobs, 4),
             pixel_norm(feat.view(count, blobs + 1, self.feat), dim=2),
-            pixel_norm(style.view(count, blobs + 1, self.style), dim=2), values.new_empty(count, 0))
+            pixel_norm(style.view(count, blobs + 1, self.style), dim=2), values.new_empty(count, 0), self.area)
 
 
 class SpatialConv(nn.Module):

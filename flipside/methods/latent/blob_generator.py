@@ -12,6 +12,8 @@ from flipside.generators.codes.blobs import Layout
 class BlobRenderer(Protocol):
     """The part of the generator that draws the image."""
 
+    noise_sides: list[int]  # of its noise maps, in the order of a layout's noise
+
     def noise_numbers(self, largest: int) -> int: ...  # how many its noise maps up to this side have
 
 
@@ -19,6 +21,7 @@ class BlobGenerator(Protocol):
     """Images (B,C,H,W) from K blobs, whose parameters are a `Layout`."""
 
     latent: int
+    blob_area: float  # that of all its layouts
     renderer: BlobRenderer
 
     def layout(self, z: Tensor) -> Tensor: ...  # (B,latent) -> h, a code of the blobs

@@ -134,6 +134,6 @@ def invert_slices(generator: BlobGenerator, encoder: nn.Module, observer: Observ
             scratch.save({"parts": parts, "step": done, "seconds": seconds})
             saved = time.monotonic()
     whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    groups = Layout.__dataclass_fields__
-    table = pd.DataFrame({name: value.numpy() for name, value in whole.items() if name not in groups})
-    return Layout(**{name: whole[name] for name in groups}), table, seconds
+    blobs = {name: whole.pop(name) for name in [*whole] if name in Layout.__dataclass_fields__}
+    table = pd.DataFrame({name: value.numpy() for name, value in whole.items()})
+    return Layout(**blobs, area=generator.blob_area), table, seconds

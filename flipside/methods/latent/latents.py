@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from flipside.core.checkpoint import MODEL_FILES
+from flipside.core.checkpoint import MODEL_FILES, read_description
 from flipside.core.files import atomic_folder, read_json, write_json
-from flipside.generators.codes.blobs import Layout
+from flipside.generators.codes.blobs import AREA, Layout
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Latents:
         parts = [load_file(file) for file in files]
         tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         position = {row: place for place, row in enumerate(tensors.pop("rows").tolist())}
-        return cls(Layout(**tensors), position, read_json(path / "timing.json"), path)
+        area = read_description(path)["architecture"].get("blob_area", AREA)  # absent: from before it could be chosen
+        return cls(Layout(**tensors, area=area), position, read_json(path / "timing.json"), path)
 
     def of(self, rows: Tensor, device: torch.device) -> Layout:
         """Blobs of the slices at the store's rows (B,), on the device; ValueError where one was not inverted."""

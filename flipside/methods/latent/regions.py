@@ -1,10 +1,17 @@
-"""Which blobs TACE changes: the one that OCTET changed most, those that overlap it, and where in the image they are."""
+"""Which blobs TACE changes: the one that matters most to OCTET's result, those that overlap it, and where they are.
+
+The paper takes the blob that is displaced most. Adam displaces every blob by about as much, whether or not the
+classifier looks at it, so `rank: logit` asks the classifier: what does it say when this one blob is put back?
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
@@ -21,8 +28,11 @@ SMALLEST_PX = 4  # footprint of a blob that can be the most changed one
 class RegionParams(Params):
     """Which blobs form TACE's region; the paper says: the most changed blob and all that overlap it."""
 
+    rank: Literal["logit", "displacement"]
+    """Which blob comes first. logit: the one whose change, taken back alone, raises the classifier's logit of abnormal
+    most; displacement: the one whose parameters changed most, as published."""
     seeds: PositiveInt
-    """How many of the most changed blobs the region starts from; TACE: 1."""
+    """How many of the first blobs the region starts from; TACE: 1."""
     neighbours: NonNegativeInt
     """Most neighbours that each of these brings with it, those with the greatest overlap first."""
     least_overlap: float = Field(ge=0, lt=1)
@@ -36,7 +46,6 @@ class RegionParams(Params):
 class Region:
     most_changed: Tensor  # (B,) k*, counted from 0 without the background
     chosen: Tensor  # (B,K+1) bool: k* and its neighbours; never the background
-    score: Tensor  # (B,K) ||delta||
 
 
 def describe_blobs(layout: Layout) -> dict[str, Tensor]:
@@ -69,15 +78,32 @@ def score_changes(layout: Layout, start: Layout, spread: dict[str, Tensor]) -> T
                         for name in before]).sum(dim=0).sqrt()
 
 
+@torch.no_grad()
+def score_by_logit(layout: Layout, start: Layout, ask: Callable[[Layout, Tensor], Tensor], batch_size: int) -> Tensor:
+    """By how much the logit of abnormal rises when the change of one blob alone is taken back, (B,K).
+
+    ask: logits (R,) of the blobs of images `rows` (R,); it is called for `batch_size` images at a time.
+    """
+    count, blobs, device = len(layout.xy), layout.blobs, layout.xy.device
+    rows, blob = (each.flatten() for each in torch.meshgrid(
+        torch.arange(count, device=device), torch.arange(1, blobs + 1, device=device), indexing="ij"))  # (B*K,)
+    numbers = torch.arange(blobs + 1, device=device)
+    parts = []
+    for part, own in zip(rows.split(batch_size), blob.split(batch_size), strict=True):
+        others = numbers != own[:, None]  # (R,K+1)
+        parts.append(ask(layout.rows(part).where(others, start.rows(part)), part))
+    return torch.cat(parts).view(count, blobs) - ask(layout, torch.arange(count, device=device))[:, None]
+
+
 def draw_footprints(layout: Layout) -> Tensor:
     """Where each blob is at least half opaque: (B,K,RASTER,RASTER) bool."""
     return opacity_logits(layout, RASTER) >= 0
 
 
 @torch.no_grad()
-def choose_region(start: Layout, layout: Layout, spread: dict[str, Tensor], params: RegionParams) -> Region:
-    """k* of each image and the blobs that overlap it, of the blobs before (`start`) and after."""
-    score = score_changes(layout, start, spread)
+def choose_region(start: Layout, layout: Layout, score: Tensor, params: RegionParams) -> Region:
+    """k* of each image, the blob with the highest score (B,K), and the blobs that overlap it, of the blobs before
+    (`start`) and after."""
     prints = (draw_footprints(start) | draw_footprints(layout)).flatten(2).float()  # (B,K,pixels)
     area = prints.sum(dim=2)  # (B,K)
     candidate = area >= SMALLEST_PX
@@ -96,13 +122,13 @@ def choose_region(start: Layout, layout: Layout, spread: dict[str, Tensor], para
         chosen |= torch.zeros_like(chosen).scatter(1, ranked, allowed.gather(1, ranked))
         chosen.scatter_(1, seed, True)
     background = torch.zeros_like(chosen[:, :1])
-    return Region(order[:, 0], torch.cat([background, chosen], dim=1), score)
+    return Region(order[:, 0], torch.cat([background, chosen], dim=1))
 
 
 def outline_blobs(layout: Layout, region: Region) -> Tensor:
     """The blobs as a report draws them, (B,K,7): centre x and y, both semi-axes where the opacity is one half (0 where
     it never is), angle of the first in radians, 1 if in the region, 1 if k*; lengths as shares of the image's side."""
-    along, across, axis = semi_variances(layout.shape)  # (B,K), (B,K), (B,K,2)
+    along, across, axis = semi_variances(layout.shape, layout.area)  # (B,K), (B,K), (B,K,2)
     reach = layout.size[:, 1:].clamp(min=0)
     most = torch.zeros_like(reach).scatter(1, region.most_changed[:, None], 1.0)
     return torch.stack([layout.xy[..., 0], layout.xy[..., 1], (reach * along).sqrt(), (reach * across).sqrt(),
@@ -117,3 +143,18 @@ def mask_region(before: Tensor, after: Tensor, chosen: Tensor) -> Tensor:
     with torch.no_grad():
         seen = [(shares * chosen[:, :, None, None]).sum(dim=1, keepdim=True) for shares in (before, after)]
         return ((torch.maximum(*seen) - 0.05) / 0.45).clamp(0, 1)
+
+
+def gate_noise(noise: Tensor, sides: list[int], mask: Tensor) -> Tensor:
+    """Noise (B,N), maps of these sides one after the other, without what it says inside M (B,1,H,W): (B,N).
+
+    The inversion finds the noise image by image, and a lesion's detail is in it that no blob's change would take away.
+    """
+    parts, begin = [], 0
+    for side in sides:
+        part = noise[:, begin : begin + side**2]
+        if part.shape[1] == 0:
+            break
+        parts.append((1 - F.interpolate(mask, size=(side, side), mode="area").flatten(1)) * part)
+        begin += side**2
+    return torch.cat(parts, dim=1) if parts else noise

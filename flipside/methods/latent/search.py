@@ -13,10 +13,8 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from flipside.classifiers.networks.backbones import Classifier
-from flipside.generators.base.generator import clamped
 from flipside.generators.codes.blobs import Layout
 from flipside.methods.base.parameters import MethodParams
-from flipside.methods.latent.blob_generator import BlobGenerator
 from flipside.methods.latent.inversion import PLACES
 
 GROUPS = {
@@ -130,16 +128,14 @@ def search(start: Layout, objective: Callable[[Layout, Tensor], Trial], params: 
     return Found(kept, steps, kept_rank > 0)
 
 
-def search_all_blobs(generator: BlobGenerator, classifier: Classifier, start: Layout, params: SearchParams,
-                     residual: Tensor | None = None) -> Found:
+def search_all_blobs(show: Callable[[Layout, Tensor], Tensor], classifier: Classifier, start: Layout,
+                     params: SearchParams) -> Found:
     """Blobs near `start` whose image the classifier calls healthy: OCTET's objective (Zemni et al. 2023), on logits.
 
-    residual: what the inversion left of the scans, (B,C,H,W). Added to the generator's images, it makes the search flip
-    the decision on the scan instead of that on its reconstruction.
+    show: the counterfactuals (R,C,H,W) of the blobs of images `rows` (R,); their decision is the one that is flipped.
     """
     def objective(layout: Layout, rows: Tensor) -> Trial:
-        images = generator.render(layout)
-        logits = classifier(clamped(images if residual is None else images + residual[rows])).float()
+        logits = classifier(show(layout, rows)).float()
         distance = measure_change(layout, start.rows(rows), params.mode)
         return Trial(healthy_loss(logits) + params.proximity * distance, logits, distance)
 

@@ -1,6 +1,7 @@
 """Blobs: opacity and compositing against slow references, what sums to one, jitter, layouts put together."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -104,3 +105,25 @@ def test_blobs_are_put_back_with_their_own_rows():
     assert torch.equal(mixed.noise, own.noise)
     assert all(torch.equal(value[1], getattr(other, name)[1]) for name, value in mixed.groups().items()
                if name != "noise")
+
+
+@pytest.mark.parametrize("area", [0.02, 0.005, 0.0025])
+def test_the_area_scales_a_blobs_footprint(area):
+    layout = Layout(torch.tensor([[[0.5, 0.5]]]), torch.tensor([[0.0, 1.5]]), torch.tensor([[[0.7, -0.7, 0.6, 0.8]]]),
+                    torch.zeros(1, 2, 3), torch.zeros(1, 2, 2), torch.zeros(1, 0), area)
+    footprint = (opacity_logits(layout, 256) >= 0).float().mean()
+    assert float(footprint) == pytest.approx(math.pi * 1.5 * area, rel=0.02)  # semi-axes: root of size * variance
+
+
+def test_all_of_a_layout_but_its_area_is_of_single_images():
+    layout = Layout(*(torch.randn(3, 2, 2) for _ in range(6)), area=0.003)
+    assert layout.rows(torch.tensor([1])).area == layout.map(torch.clone).area == 0.003
+    assert "area" not in layout.groups()
+
+
+def test_smaller_blobs_are_jittered_by_less():
+    large = Layout(torch.zeros(1, 1, 2), torch.zeros(1, 2), torch.ones(1, 1, 4), torch.zeros(1, 2, 3),
+                   torch.zeros(1, 2, 2), torch.zeros(1, 0))
+    shifts = [jittered(replace(large, area=area), torch.ones(1, 1, 4)).xy for area in (0.02, 0.005)]
+    torch.testing.assert_close(shifts[0], torch.full((1, 1, 2), 0.04))
+    torch.testing.assert_close(shifts[1], torch.full((1, 1, 2), 0.02))
