@@ -144,8 +144,9 @@ def test_methods_that_heard_another_classifier_are_refused(project_of_two):
 def test_distances_detection_and_change_tell_the_good_method_from_the_blind_one(project_of_two):
     metrics = run_all()
     good, blind = (metrics[method] for method in METHODS)
-    for name in ("hd95_mm_val", "asd_mm_val", "per_fixed_raw", "lesion_fp_per_slice"):
+    for name in ("hd95_mm_label_free", "asd_mm_label_free", "hd95_mm_val", "asd_mm_val", "per_fixed_raw"):
         assert good[name] < blind[name], name
+    assert good["lesion_fp_per_slice"] == 0
     assert (good["lesion_sensitivity"], good["n_lesions"], good["n_missed_val"]) == (1, 24, 0)
     assert blind["lesion_sensitivity"] < 0.5 and good["n_lesion_fp_per_slice"] == 32
     # Every scan has the same number of lesion slices here, so patients and cases weigh the same.
