@@ -22,11 +22,10 @@ from flipside.artifacts.truth import open_truth
 from flipside.core.params import PARAMS_FILE, read_params, value_at
 from flipside.core.progress import progress
 from flipside.core.store import SliceStore
-from flipside.masks.extraction.label_free import BASES, RULES, LabelFreeParams, fit_rule
+from flipside.masks.extraction.label_free import BACKGROUNDS, BASES, RULES, LabelFreeParams, fit_rule
 from flipside.masks.extraction.morphology import Step
 from flipside.masks.extraction.thresholds import Cut, binarise, iou_by_threshold, lesion_rows, otsu
 
-BACKGROUNDS = ("zero", "minimum", "median")
 SHARES = (0.5, 0.4, 0.6, 0.3, 0.7)
 QUANTILES = {"healthy_quantile": (0.95, 0.99, 0.999), "healthy_maxima": (0.5, 0.9, 0.95)}
 THRESHOLDS = np.arange(101) / 100  # of which the best single one is taken
