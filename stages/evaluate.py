@@ -18,6 +18,10 @@ from flipside.metrics.populations import population_table
 from flipside.metrics.registry import FAMILIES, METRICS, recorded_reasons
 from flipside.metrics.subgroups import subgroups
 
+# A method's table, the table of all methods, and the columns that are taken of it.
+CURVES = (("sweep.csv", "thresholds.csv", {"threshold": "threshold", "iou_test": "iou", "iou_test_raw": "iou_raw"}),
+          ("shares.csv", "shares.csv", {"share": "share", "iou_test": "iou"}))
+
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
@@ -58,17 +62,17 @@ def main() -> None:
     with atomic_file("reports/flips_by_bound.csv") as file:
         flips_by_bound(tables).to_csv(file, index=False, float_format="%.6g")
     with atomic_folder("reports/curves") as folder:
-        threshold_curves(methods if test.annotated else []).to_csv(folder / "thresholds.csv", index=False)
+        for own, table, names in CURVES:
+            curves(methods if test.annotated else [], own, names).to_csv(folder / table, index=False)
     print("\n".join(notes(metrics, test)))
 
 
-def threshold_curves(methods: list[str]) -> pd.DataFrame:
-    """Mean IoU of the test split's lesion cases against the threshold, cleaned (iou) and raw, for `dvc plots`."""
-    curves = [pd.read_csv(Path("data/masks") / method / "sweep.csv").assign(method=method) for method in methods]
-    names = {"method": "method", "threshold": "threshold", "iou_test": "iou", "iou_test_raw": "iou_raw"}
-    if not curves:
-        return pd.DataFrame(columns=list(names.values()))
-    return pd.concat(curves)[list(names)].rename(columns=names)
+def curves(methods: list[str], table: str, names: dict[str, str]) -> pd.DataFrame:
+    """Mean IoU of the test split's lesion cases, for `dvc plots`, of all methods; names: the columns of data/masks'
+    table that are taken, and what they are called."""
+    tables = [pd.read_csv(Path("data/masks") / method / table)[list(names)].assign(method=method) for method in methods]
+    whole = pd.concat(tables) if tables else pd.DataFrame(columns=["method", *names])
+    return whole[["method", *names]].rename(columns=names)
 
 
 def notes(metrics: dict[str, dict[str, float]], test: TestSplit) -> list[str]:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flipside.artifacts.explanations import Explanations
+from flipside.artifacts.explanations import CALLED_ABNORMAL, Explanations
 from flipside.artifacts.truth import open_truth
-from flipside.core.files import atomic_folder, new_memmap, write_json
+from flipside.core.files import atomic_folder, new_memmap
 from flipside.core.params import announce, load_section, stage_main
 from flipside.core.progress import progress
 from flipside.core.row_batches import row_batches
@@ -18,12 +18,17 @@ from flipside.core.store import SliceStore
 from flipside.masks.extraction.morphology import Step
 from flipside.masks.extraction.thresholds import (
     POLICIES,
+    Cut,
     MaskError,
     MaskParams,
     binarise,
     choose,
+    describe,
+    gated,
     lesion_rows,
     read_carried,
+    share_curve,
+    write_cuts,
 )
 
 
@@ -44,11 +49,15 @@ def main() -> None:
     truth = open_truth("data/truth", store.organ.shape)
     rows = store_rows(explanations, store, method)
     index = store.index.iloc[rows].reset_index(drop=True)
+    index["called_healthy"] = explanations.index["f_x"].to_numpy() < CALLED_ABNORMAL
+    maps = explanations.attribution  # (N,H,W)
+    if params.inside_organ:
+        maps = np.where(store.organ[rows] > 0, maps, np.float16(0))
 
     # Thresholds. Truth without a single lesion pixel belongs to a data set without lesion masks.
     annotated = any(truth[part].any() for part in row_batches(truth.shape))
     lesion = truth[rows] if annotated else None  # (N,H,W), in the explanations' order
-    thresholds, curves = choose(explanations.attribution, lesion, index, params, carried)
+    thresholds, curves = choose(maps, lesion, index, params, carried)
     policies = [policy for policy in POLICIES if policy in thresholds]
     if not annotated:
         print(f"data/truth holds no lesion: masks for {', '.join(policies)} alone, nothing can choose the others")
@@ -61,13 +70,16 @@ def main() -> None:
     folder = Path("data/masks") / method
     with atomic_folder(folder) as partial:
         index[["slice_id", "split"]].to_csv(partial / "index.csv", index=False)
-        write_json(partial / "thresholds.json", thresholds)
-        if curves is not None:
+        write_cuts(partial / "thresholds.json", thresholds)
+        if lesion is not None and curves is not None:
             curves.to_csv(partial / "sweep.csv", index=False)
+            share_curve(maps, lesion, index, params).to_csv(partial / "shares.csv", index=False)
+        empty = gated(index, params)
         for policy in progress(policies, f"masks of {method}"):
-            write_masks(partial / f"{policy}.npy", explanations.attribution, thresholds[policy], params.morphology)
-            write_masks(partial / f"{policy}_raw.npy", explanations.attribution, thresholds[f"{policy}_raw"], [])
-    print(f"{folder}: {len(index)} slices; " + ", ".join(f"{name} {t:.3g}" for name, t in thresholds.items()))
+            write_masks(partial / f"{policy}.npy", maps, thresholds[policy], params.morphology, empty)
+            write_masks(partial / f"{policy}_raw.npy", maps, thresholds[f"{policy}_raw"], [], empty)
+    print(f"{folder}: {len(index)} slices, {empty.sum()} called healthy and so without a mask; "
+          + ", ".join(f"{name} {describe(cut)}" for name, cut in thresholds.items()))
 
 
 def store_rows(explanations: Explanations, store: SliceStore, method: str) -> np.ndarray:
@@ -89,11 +101,12 @@ def store_rows(explanations: Explanations, store: SliceStore, method: str) -> np
     return rows
 
 
-def write_masks(file: Path, maps: np.ndarray, threshold: float, steps: list[Step]) -> None:
-    """Masks (N,H,W) uint8 0/1 of maps (N,H,W), a part at a time: they needn't fit into memory."""
+def write_masks(file: Path, maps: np.ndarray, cut: Cut, steps: list[Step], empty: np.ndarray) -> None:
+    """Masks (N,H,W) uint8 0/1 of maps (N,H,W), a part at a time: they needn't fit into memory. empty (N,) bool: slices
+    that get none."""
     masks = new_memmap(file, np.uint8, maps.shape)
     for part in row_batches(maps.shape):
-        masks[part] = binarise(maps[part], threshold, steps)
+        masks[part] = binarise(maps[part], cut, steps) & ~empty[part].reshape(-1, 1, 1)
     masks.flush()
 
 

@@ -63,13 +63,13 @@ def metrics(project):
 def test_every_method_has_every_metric_on_the_same_cases(project):
     found = metrics(project)
     assert set(found) == set(METHODS)
-    policies = ("fixed", "otsu", "val", "oracle")
+    policies = ("label_free", "fixed", "otsu", "val", "oracle")
     names = {f"iou_{p}" for p in policies} | {f"dice_{p}" for p in policies} | {f"iou_{p}_raw" for p in policies}
     names |= {f"iou_pooled_{p}{suffix}" for p in policies for suffix in ("", "_raw")}
-    names |= {"hd95_mm_val", "asd_mm_val", "lesion_sensitivity", "lesion_fp_per_slice", "iou_val_per_patient"}
+    names |= {"hd95_mm_val", "asd_mm_val", "lesion_sensitivity", "lesion_fp_per_slice", "iou_label_free_per_patient"}
     names |= {f"{name}_p{p}" for p in (50, 75, 90) for name in ("centre_distance_mm", "hausdorff_mm", "area_to_organ")}
-    names |= {"pixel_ap", "per_fixed", "fp_area_healthy", "seconds_per_image", "n_cases", "iou_val_ci_low",
-              "iou_val_ci_high"}
+    names |= {"pixel_ap", "per_fixed", "fp_area_healthy", "seconds_per_image", "n_cases", "iou_label_free_ci_low",
+              "iou_label_free_ci_high"}
     for method in METHODS:
         assert names <= set(found[method]), method
     assert len({found[method]["n_cases"] for method in METHODS}) == 1

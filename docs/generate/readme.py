@@ -8,7 +8,7 @@ from pathlib import Path
 from docs.generate.results import RESULTS, metrics_table, read_run
 from flipside.report.tables import ranking
 
-COLUMNS = ["iou_val", "dice_val", "pixel_ap", "judge_flip_rate", "seconds_per_image"]
+COLUMNS = ["iou_label_free", "iou_val", "dice_label_free", "pixel_ap", "judge_flip_rate", "seconds_per_image"]
 ROWS = 8
 START, END = "<!-- table: python -m docs.generate -->\n", "<!-- end of table -->"
 
@@ -17,10 +17,11 @@ def readme_table() -> str:
     """The best methods of the default run and the best control, best first."""
     run = read_run(RESULTS / "default")
     controls = run.params["report"]["controls"]
-    order = ranking(run.metrics, COLUMNS[0])
+    columns = [name for name in COLUMNS if any(name in values for values in run.metrics.values())]  # a run may be older
+    order = ranking(run.metrics, columns[0])
     control = next(method for method in order if method in controls)
     methods = [method for method in order if method not in controls][: ROWS - 1]
-    return metrics_table(run.metrics, [method for method in order if method in (*methods, control)], COLUMNS, controls)
+    return metrics_table(run.metrics, [method for method in order if method in (*methods, control)], columns, controls)
 
 
 def write(file: Path = Path("README.md")) -> None:

@@ -12,11 +12,11 @@ from flipside.artifacts.explanations import CALLED_ABNORMAL
 from flipside.cohort.windowing import window_text
 from flipside.core.files import atomic_file, read_json
 from flipside.core.params import announce, load_section, stage_main
-from flipside.masks.extraction.thresholds import POLICIES
+from flipside.masks.extraction.thresholds import POLICIES, Cut, describe
 from flipside.report.figures import draw_comparison, save_figure
 from flipside.report.inputs import ReportInputs, needed, read_inputs
 from flipside.report.params import ReportParams
-from flipside.report.tables import MISSING, markdown_table, number, plain_table
+from flipside.report.tables import MISSING, markdown_table, plain_table
 
 REPORTS = Path("reports")
 
@@ -56,16 +56,21 @@ def what_was_applied(inputs: ReportInputs, source: dict) -> str:
             f"applied unchanged to `{filtered['dataset']}`: {len(cases)} slices of {cases['patient_id'].nunique()} "
             f"patients, all of them test; {len(lesion)} lesion cases of {lesion['patient_id'].nunique()} patients, "
             f"{len(healthy)} healthy slices; {window}. The classifier calls {' and '.join(called)} abnormal. "
-            f"Thresholds fixed, otsu and val are carried over from `{source['dataset']}`, oracle is best on "
-            f"`{filtered['dataset']}`.")
+            f"The rule label_free and the thresholds fixed, otsu and val are carried over from `{source['dataset']}`, "
+            f"oracle is best on `{filtered['dataset']}`.")
 
 
 def threshold_table(inputs: ReportInputs) -> str:
     """The thresholds behind the masks (after morphology) in Markdown."""
     lines = ["## Thresholds", "", f"| method | {' | '.join(POLICIES)} |", f"| --- |{' ---: |' * len(POLICIES)}"]
     for name, result in inputs.results.items():
-        lines.append(f"| {name} | {' | '.join(number(result.thresholds.get(policy)) for policy in POLICIES)} |")
+        lines.append(f"| {name} | {' | '.join(told(result.thresholds.get(policy)) for policy in POLICIES)} |")
     return "\n".join([*lines, "", f"{MISSING}: no such threshold without lesion masks.", ""])
+
+
+def told(cut: Cut | None) -> str:
+    """A threshold in a table's cell."""
+    return MISSING if cut is None else describe(cut)
 
 
 if __name__ == "__main__":

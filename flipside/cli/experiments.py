@@ -15,7 +15,8 @@ from flipside.core import paths
 from flipside.core.files import read_json
 from flipside.core.params import SECTIONS, load_section
 
-COLUMNS = ("iou_val", "dice_val", "pixel_ap", "fp_area_healthy", "success_rate", "cv", "judge_flip_rate")
+COLUMNS = ("iou_label_free", "dice_label_free", "iou_val", "pixel_ap", "fp_area_healthy", "success_rate", "cv",
+           "judge_flip_rate")
 OF_A_CLASSIFIER = r"reports/\w+\.json:auc$"
 
 

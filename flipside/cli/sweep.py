@@ -18,7 +18,7 @@ def sweep(
     """Draw metrics against a parameter.
 
     The points are a commit and the DVC experiments that start from it. For example: flipside sweep --param
-    generators.coin.skips --metric coin.iou_val --out sweep.png
+    generators.coin.skips --metric coin.iou_label_free --out sweep.png
     """
     from flipside.experiments.sweep import draw, points
     from flipside.regression.lockfile import DVC, run

@@ -44,7 +44,6 @@ from flipside.methods.latent.search import (
     search_all_blobs,
 )
 
-
 RENDERED_AT_ONCE = 128  # images with one blob put back
 
 

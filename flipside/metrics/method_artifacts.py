@@ -15,6 +15,7 @@ from flipside.artifacts.truth import open_truth
 from flipside.core import paths
 from flipside.core.index_tables import read_index
 from flipside.core.store import SliceStore
+from flipside.masks.extraction.thresholds import HEADLINE, lesion_rows
 from flipside.metrics.evaluation import EvaluationError
 
 # The first columns of cases.csv, which hold for every method alike.
@@ -23,7 +24,8 @@ CASE_COLUMNS = ["method", "slice_id", "scan_id", "patient_id", "label",
                 "lesion_px",  # on the store's grid, which the masks have too
                 "lesion_mm2"]
 
-SCORED = ("iou_val", "pixel_ap", "f_x")  # columns of cases.csv that have a value in the same rows for every method
+# Columns of cases.csv that have a value in the same rows for every method.
+SCORED = (f"iou_{HEADLINE}", "pixel_ap", "f_x")
 SHARED = ("f_x", "judge_x")  # columns that say something of the slice, not of the method
 ROUNDING = 1e-3  # the same classifier on another device answers this close
 
@@ -39,6 +41,7 @@ class TestSplit:
     lesion: np.ndarray  # (N,H,W) uint8
     annotated: bool  # whether the data set has lesion masks at all
     spacing: np.ndarray  # (N,2) mm between rows and between columns
+    val_lesions: int  # lesion slices of the validation split, whose masks the policy val is chosen on
 
     @classmethod
     def open(cls) -> TestSplit:
@@ -55,7 +58,8 @@ class TestSplit:
             raise EvaluationError(f"data/slices/index.csv: spacing_row_mm and spacing_col_mm of "
                                   f"{index['slice_id'].iloc[wrong[0]]} are {spacing[wrong[0]].tolist()}, expected "
                                   f"numbers above 0 ({len(wrong)} slices): run `dvc repro extract_slices`")
-        return cls(store, rows, truth[rows], any(lesion.any() for lesion in truth), spacing)
+        return cls(store, rows, truth[rows], any(lesion.any() for lesion in truth), spacing,
+                   len(lesion_rows(truth, store.index, "val")))
 
     @functools.cached_property
     def organ(self) -> np.ndarray:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from flipside.masks.extraction.thresholds import HEADLINE
 from flipside.metrics.evaluation import EvaluateParams, is_lesion_case
 from flipside.metrics.statistics import bootstrap_interval
 
+IOU = f"iou_{HEADLINE}"  # of cases.csv
 GROUPS = ("small", "medium", "large")
-COLUMNS = ["method", "size_group", "low_mm2", "high_mm2", "n_cases", "n_patients", "iou_val", "iou_val_ci_low",
-           "iou_val_ci_high", "pixel_ap"]
+COLUMNS = ["method", "size_group", "low_mm2", "high_mm2", "n_cases", "n_patients", "iou", "iou_ci_low", "iou_ci_high",
+           "pixel_ap"]
 
 
 def size_edges(areas_mm2: np.ndarray) -> np.ndarray:
@@ -24,7 +26,7 @@ def size_group(areas_mm2: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def subgroups(tables: dict[str, pd.DataFrame], params: EvaluateParams, seed: int) -> pd.DataFrame:
-    """Columns COLUMNS, three rows per method: mean IoU (policy val) with its interval, mean pixel average precision.
+    """Columns COLUMNS, three rows per method: mean label-free IoU with its interval, mean pixel average precision.
 
     tables: {method: its rows of cases.csv}, all of the same cases, so that the edges are the same for all methods.
     low_mm2 (not included, but for the smallest lesion) and high_mm2 (included) bound a group. Equal areas can leave a
@@ -41,11 +43,11 @@ def subgroups(tables: dict[str, pd.DataFrame], params: EvaluateParams, seed: int
         for group, name in enumerate(GROUPS):
             own = lesion[member == group]
             row = {"method": method, "size_group": name, "low_mm2": edges[group], "high_mm2": edges[group + 1],
-                   "n_cases": len(own), "n_patients": own["patient_id"].nunique(), "iou_val": own["iou_val"].mean(),
+                   "n_cases": len(own), "n_patients": own["patient_id"].nunique(), "iou": own[IOU].mean(),
                    "pixel_ap": own["pixel_ap"].mean()}
             if row["n_patients"] > 1:
-                row["iou_val_ci_low"], row["iou_val_ci_high"] = bootstrap_interval(
-                    own["iou_val"].to_numpy(), own["patient_id"].to_numpy(), params.bootstrap_samples,
+                row["iou_ci_low"], row["iou_ci_high"] = bootstrap_interval(
+                    own[IOU].to_numpy(), own["patient_id"].to_numpy(), params.bootstrap_samples,
                     params.confidence, seed)
             rows.append(row)
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -17,7 +17,8 @@ from flipside.metrics.registry import higher_is_better, label, meaning
 from flipside.published.ablations import Ablation, edited, edits, experiment_name, is_same, written
 from flipside.report.tables import MISSING
 
-ALSO = ("iou_val", "pixel_ap", "fd_clf", "seconds_training")  # ours without a published counterpart, in every table
+# Ours without a published counterpart, in every table.
+ALSO = ("iou_label_free", "iou_val", "pixel_ap", "fd_clf", "seconds_training")
 NAMED = 6  # parameters that a note names before it only counts them
 
 

@@ -28,6 +28,7 @@ class Chart:
     dashed: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)  # more of them, drawn dashed
     limit: float | None = None  # x of an upright line
     marks: list[tuple[str, float, float]] = field(default_factory=list)  # name (a CSS class too), x, y
+    level: tuple[str, float] | None = None  # name and y of a dashed line across the frame
     x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
 
@@ -72,6 +73,10 @@ def draw(chart: Chart) -> Markup:
         x = place(chart.limit, y_low)[0]
         parts.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
     parts.append(_line("curve", *place(chart.x, chart.y)))
+    if chart.level:
+        name, y = chart.level[0], float(place(x_low, chart.level[1])[1])
+        parts.append(f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}">'
+                     f"<title>{escape(name)}: {escape(chart.y_label)} {chart.level[1]:.3f}</title></line>")
     for what, mark_x, mark_y in chart.marks:
         x, y = place(mark_x, mark_y)
         parts.append(f'<circle class="mark {escape(what)}" cx="{x:.1f}" cy="{y:.1f}" r="3.5">'

@@ -11,6 +11,7 @@ from PIL import Image
 
 from flipside.core.files import atomic_file
 from flipside.core.params import value_at
+from flipside.masks.extraction.thresholds import HEADLINE
 from flipside.metrics.registry import label
 from flipside.report.cases import lesion_cases, shared_cases
 from flipside.report.inputs import ReportInputs
@@ -81,15 +82,17 @@ def draw_thresholds(inputs: ReportInputs) -> Figure:
             frame.plot(other["threshold"], other["iou"], color="#dfe3e7", linewidth=0.8)
         frame.plot(curves[name]["threshold"], curves[name]["iou"], color=ACCENT, linewidth=1.8)
         for policy, colour in (("val", INK), ("oracle", UPPER)):
-            if policy in inputs.results[name].thresholds:
-                x = inputs.results[name].thresholds[policy]
+            if isinstance(x := inputs.results[name].thresholds.get(policy), float):
                 frame.plot(x, np.interp(x, curves[name]["threshold"], curves[name]["iou"]), "o", color=colour,
                            markerfacecolor=colour if policy == "val" else "white", markersize=5)
+        if (reached := inputs.results[name].metrics.get(f"iou_{HEADLINE}")) is not None:
+            frame.axhline(reached, color=INK, linewidth=0.8, linestyle="--")
         frame.set_title(name, fontsize=9, loc="left", color=INK)
         _calm(frame)
     for frame in frames[len(names):]:
         frame.set_visible(False)
-    figure.supxlabel("threshold on the attribution (filled: chosen on validation, hollow: oracle)", fontsize=9)
+    figure.supxlabel("one threshold for all maps (filled: chosen on validation, hollow: oracle; dashed: label-free)",
+                     fontsize=9)
     figure.supylabel("IoU", fontsize=9)
     return figure
 

@@ -16,6 +16,7 @@ from flipside.core.files import read_json
 from flipside.core.index_tables import read_index
 from flipside.core.params import SECTIONS, read_datasets, read_params, value_at
 from flipside.core.store import SliceStore
+from flipside.masks.extraction.thresholds import Cut, read_cuts
 from flipside.metrics import populations, subgroups
 from flipside.metrics.families.bounded_flips import SWEEP_COLUMNS
 from flipside.metrics.registry import recorded_reasons
@@ -49,7 +50,7 @@ class Result:
     is_control: bool
     explanations: Explanations
     masks: np.ndarray | None  # (N,H,W) uint8 under the shown threshold policy; None: the data set has no lesion masks
-    thresholds: dict[str, float]
+    thresholds: dict[str, Cut]  # by policy
     row_of: dict[str, int]
     cases: pd.DataFrame  # this method's rows of reports/cases.csv
     missing: dict[str, str]  # metric -> why the stage that measures it did not
@@ -196,11 +197,11 @@ def _read_result(name: str, metrics: dict[str, float], params: ReportParams, cas
     """One method's artifacts; masked: the data set has lesion masks; needs: what the method explains with."""
     explanations = Explanations.open(f"data/explanations/{name}")
     masks: np.ndarray | None = None
-    thresholds: dict[str, float] = {}
+    thresholds: dict[str, Cut] = {}
     if masked:
         file = f"data/masks/{name}/{params.policy}.npy"
         masks = np.load(needed(file, f"extract_masks@{name}"), mmap_mode="r")
-        thresholds = read_json(needed(f"data/masks/{name}/thresholds.json", f"extract_masks@{name}"))
+        thresholds = read_cuts(needed(f"data/masks/{name}/thresholds.json", f"extract_masks@{name}"))
         if len(masks) != len(explanations.index):
             raise ValueError(f"{file} has {len(masks)} masks for {len(explanations.index)} explained slices: "
                              f"run `dvc repro extract_masks@{name}`")

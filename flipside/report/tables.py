@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flipside.masks.extraction.thresholds import POLICIES
 from flipside.metrics.families.supervision import STRONG
 from flipside.metrics.registry import METRICS, count, higher_is_better, label, metrics_in
 from flipside.metrics.statistics import COVERAGE_OF_95
@@ -70,8 +71,10 @@ def markdown_table(metrics: Metrics, rank_by: str, controls: list[str], note: st
         lines.append(_row([str(place), name, first, *(number(values.get(metric)) for metric in names[1:]),
                            _counted(values, rank_by)]))
     lines += ["", f"Ranked by {label(rank_by)}, with its interval; n: test slices that it rests on. ↑ more is better, "
-              "↓ less is better. `oracle` picks the threshold on the test split itself: an upper bound. "
+              "↓ less is better. "
               f"{MISSING}: the method has no such number.", "", ONE_TRAINING, ""]
+    if told := policies(metrics):
+        lines += ["Masks: " + "; ".join(f"`{name}`: {text}" for name, text in told.items()) + ".", ""]
     for text in warnings(metrics):
         lines += [text, ""]
     return "\n".join(lines)
@@ -124,6 +127,17 @@ def few_patients(metrics: Metrics) -> list[str]:
     low, high = COVERAGE_OF_95[int(patients)]
     return [f"The intervals over patients rest on only {patients}, and are too narrow: in simulations with so few "
             f"patients a nominal 95 % interval held the true mean in {100 * low:.0f} to {100 * high:.0f} % of cases."]
+
+
+def policies(metrics: Metrics) -> dict[str, str]:
+    """The threshold policies, what each means and what it costs; none without lesion masks."""
+    values = next(iter(metrics.values()), {})
+    if "n_cases" not in values:
+        return {}
+    told: dict[str, str] = {str(name): text for name, text in POLICIES.items()}
+    if used := values.get("n_val_lesions"):
+        told["val"] = told["val"].replace("the lesion masks", f"{used} lesion masks")
+    return told
 
 
 def _row(cells: list[str]) -> str:

@@ -20,8 +20,9 @@ from flipside.generators.coin import Coin
 from tests.parameters import project_parameters, write_parameters
 
 METHODS = ("coin", "gradient", "intensity")
-CARRIED = {f"{policy}{suffix}": threshold for suffix in ("", "_raw")
-           for policy, threshold in {"fixed": 0.25, "otsu": 0.3141, "val": 0.2718, "oracle": 0.99}.items()}
+RULE = {"rule": "healthy_quantile", "background": "zero", "smooth_px": 1, "quantile": 0.9, "threshold": 0.6}
+CARRIED = {f"{policy}{suffix}": cut for suffix in ("", "_raw") for policy, cut in {
+    "label_free": RULE, "fixed": 0.25, "otsu": 0.3141, "val": 0.2718, "oracle": 0.99}.items()}
 TARGET = {
     "layout": "image_mask", "page": "https://example.org", "modality": "other", "anomalies": True,
     "lesion_threshold_px": 0, "image": "images/{case}.png", "organ": {"files": ["masks/{case}.png"], "values": [1, 2],
@@ -117,7 +118,10 @@ def test_frozen_models_and_carried_thresholds_are_scored_on_the_other_data(proje
         assert thresholds == {name: t for name, t in CARRIED.items() if not name.startswith("oracle")}
         assert own["oracle"] != 0.99
         maps = np.load(workspace / "data/explanations" / method / "attribution.npy").astype(np.float32)
-        np.testing.assert_array_equal(np.load(folder / "val_raw.npy"), maps > np.float32(0.2718))
+        shown = pd.read_csv(workspace / "data/explanations" / method / "index.csv")["f_x"].to_numpy() >= 0.5
+        for name, threshold in (("val_raw", 0.2718), ("label_free_raw", 0.6)):
+            np.testing.assert_array_equal(np.load(folder / f"{name}.npy"),
+                                          (maps > np.float32(threshold)) & shown[:, None, None])
 
     results = project / "reports/applied/target"
     assert {file.name for file in results.iterdir()} == {
@@ -130,7 +134,7 @@ def test_frozen_models_and_carried_thresholds_are_scored_on_the_other_data(proje
     text = (results / "metrics.md").read_text()
     assert "trained on `phantom` with synthetic anomalies, applied unchanged to `target`: 8 slices of 4 pati" in text
     assert "4 lesion cases of 4 patients, 4 healthy slices; window 20 to 230." in text
-    assert "| intensity | 0.250 | 0.314 | 0.272 |" in text
+    assert "| intensity | healthy quantile = 0.6 (quantile 0.9, background zero) | 0.250 | 0.314 | 0.272 |" in text
     assert "| intensity *(control)* † |" in text and "rest on only 4" in text
     assert metrics["gradient"]["sanity_randomisation_passed"] == 1  # checked on the other data too
     assert "sanity_randomisation_passed" not in metrics["coin"]

@@ -84,7 +84,6 @@ def test_a_table_that_names_studies_instead_of_paths(project, tmp_path):
     for text in ("guess: the DICOM headers say CT", "1 without a label, which are left out", "6 x 8 x 4",
                  "0.75 x 0.5 x 3 mm", "no column names the patients"):
         assert text in output
-    assert "otsu" in Path("profiles/mine.yaml").read_text()  # no masks to choose a threshold with
     assert "Doe" not in output and "HOSP" not in output
 
 

@@ -19,7 +19,7 @@ from flipside.metrics.families.bounded_flips import flips_by_bound
 from tests.parameters import write_parameters
 
 METHODS = {"coin": 0.8, "rise": 0.3, "random": 0.05}  # how much of the lesion each fake method finds
-REPORT = {"title": "Flipside <b>& co</b>", "policy": "val", "rank_by": "iou_val",
+REPORT = {"title": "Flipside <b>& co</b>", "policy": "label_free", "rank_by": "iou_label_free",
           "rank_by_without_masks": "bounded_flip_rate", "controls": ["random"], "gallery_cases": 3, "healthy_cases": 2}
 REALISM = {"metrics": {}, "missing": {name: f"weights {name[:3]}.pth not found" for name in
                                       ("fid_64", "fid_768", "fid_64_coin", "lpips")},
@@ -43,7 +43,7 @@ def size_groups(method: str, cases: pd.DataFrame) -> list[tuple]:
     lesion = cases[cases["label"] == 1].sort_values("lesion_px")
     half, rows = len(lesion) // 2, []
     for name, part in (("small", lesion.iloc[:half]), ("large", lesion.iloc[half:])):
-        mean = part["iou_val"].mean()
+        mean = part["iou_label_free"].mean()
         rows.append((method, name, part["lesion_px"].min(), part["lesion_px"].max(), len(part),
                      part["patient_id"].nunique(), mean, 0.9 * mean, 1.1 * mean, mean))
     return [*rows, (method, "giant", 900.0, 900.0, 0, 0, *[np.nan] * 4)]
@@ -85,14 +85,17 @@ def build_project(root: Path, images: np.ndarray, methods: dict[str, float], cou
         masks = (maps > 0.2).astype(np.uint8)
         folder = root / f"data/masks/{name}"
         folder.mkdir(parents=True)
-        np.save(folder / "val.npy", masks)
-        (folder / "thresholds.json").write_text(json.dumps({"fixed": 0.25, "otsu": 0.3, "val": 0.2, "oracle": 0.22}))
+        np.save(folder / "label_free.npy", masks)
+        (folder / "thresholds.json").write_text(json.dumps({
+            "label_free": {"rule": "share_of_maximum", "background": "median", "smooth_px": 1, "share": 0.5},
+            "fixed": 0.25, "otsu": 0.3, "val": 0.2, "oracle": 0.22}))
         index[["slice_id", "split"]].to_csv(folder / "index.csv", index=False)
         union = np.maximum((masks | lesion).sum((1, 2)), 1)
         iou = np.where(labels, (masks & lesion).sum((1, 2)) / union, np.nan)
         cases.append(pd.DataFrame({
             "method": name, **{key: index[key] for key in ("slice_id", "scan_id", "patient_id", "label")},
-            "organ_px": 900, "lesion_px": lesion.sum((1, 2)), "iou_val": iou, "dice_val": 2 * iou / (1 + iou),
+            "organ_px": 900, "lesion_px": lesion.sum((1, 2)),
+            "iou_label_free": iou, "dice_label_free": 2 * iou / (1 + iou),
             "fp_area": np.where(labels, np.nan, masks.mean((1, 2))), "f_x": f_x,
             "f_x_cf": 0.1 if makes else np.nan, "judge_x": np.where(labels, 0.8, 0.2) if makes else np.nan,
             "judge_x_cf": 0.25 if makes else np.nan,
@@ -100,8 +103,9 @@ def build_project(root: Path, images: np.ndarray, methods: dict[str, float], cou
         }))
         mean = float(np.nanmean(iou))
         metrics[name] = {
-            "iou_val": mean, "iou_val_ci_low": mean * 0.9, "iou_val_ci_high": mean * 1.1, "iou_fixed": mean * 0.8,
-            "iou_otsu": mean * 0.7, "iou_oracle": mean * 1.05, "dice_val": mean * 1.2, "pixel_ap": mean,
+            "iou_label_free": mean, "iou_label_free_ci_low": mean * 0.9, "iou_label_free_ci_high": mean * 1.1,
+            "iou_val": mean, "iou_fixed": mean * 0.8, "iou_otsu": mean * 0.7, "iou_oracle": mean * 1.05,
+            "dice_label_free": mean * 1.2, "pixel_ap": mean,
             "per_fixed": 0.1, "fp_area_healthy": float(np.nanmean(cases[-1]["fp_area"])),
             "seconds_per_image": 2.0 / count, "n_cases": int(labels.sum()),
             "n_healthy": int((~labels).sum()), "n_patients": int(index["patient_id"][labels].nunique()),

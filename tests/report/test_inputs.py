@@ -27,12 +27,12 @@ def test_tables_of_another_form_are_refused(project):
 
 
 def test_artifacts_of_different_runs_are_refused(project):
-    masks = np.load("data/masks/rise/val.npy")
-    np.save("data/masks/rise/val.npy", masks[:-1])
-    with pytest.raises(ValueError, match="data/masks/rise/val.npy has 11 masks for 12.*extract_masks@rise"):
+    masks = np.load("data/masks/rise/label_free.npy")
+    np.save("data/masks/rise/label_free.npy", masks[:-1])
+    with pytest.raises(ValueError, match="data/masks/rise/label_free.npy has 11 masks for 12.*extract_masks@rise"):
         report.main()
-    Path("data/masks/rise/val.npy").unlink()
-    with pytest.raises(FileNotFoundError, match="rise/val.npy not found.*extract_masks@rise"):
+    Path("data/masks/rise/label_free.npy").unlink()
+    with pytest.raises(FileNotFoundError, match="rise/label_free.npy not found.*extract_masks@rise"):
         report.main()
 
 

@@ -6,26 +6,43 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from scipy import ndimage
 from skimage import measure
 
 from flipside.artifacts.truth import write_truth
 from flipside.metrics import registry
 from stages import evaluate, extract_masks
-from tests.stages.project_of_two import METHODS, POLICIES, SIZE, rewrite_index, run, run_all, slices, write_project
+from tests.stages.project_of_two import (
+    METHODS,
+    POLICIES,
+    SECTIONS,
+    SIZE,
+    rewrite_index,
+    run,
+    run_all,
+    slices,
+    write_project,
+)
 
 
 def test_masks_are_the_maps_above_the_chosen_thresholds(project_of_two):
     run(extract_masks, "--method", "good")
     maps = np.load("data/explanations/good/attribution.npy").astype(np.float32)
+    empty = pd.read_csv("data/explanations/good/index.csv")["f_x"].to_numpy() < 0.5  # what the classifier calls healthy
     chosen = json.loads(Path("data/masks/good/thresholds.json").read_text())
+    assert chosen["label_free"] == chosen["label_free_raw"] == {
+        "rule": "share_of_maximum", "background": "median", "smooth_px": 1, "share": 0.5}
+    base, top = np.median(maps, axis=(1, 2), keepdims=True), maps.max(axis=(1, 2), keepdims=True)
+    threshold = {**chosen, "label_free": base + (top - base) / 2, "label_free_raw": base + (top - base) / 2}
     index = pd.read_csv("data/masks/good/index.csv")
     assert list(index) == ["slice_id", "split"] and set(index["split"]) == {"val", "test"}
     for policy in POLICIES:
         masks, raw = (np.load(f"data/masks/good/{policy}{suffix}.npy") for suffix in ("", "_raw"))
         assert masks.dtype == raw.dtype == np.uint8 and masks.shape == raw.shape == maps.shape
-        np.testing.assert_array_equal(raw, maps > np.float32(chosen[f"{policy}_raw"]))
-        cut = maps > np.float32(chosen[policy])
+        assert empty.any() and not raw[empty].any()
+        np.testing.assert_array_equal(raw[~empty], (maps > np.float32(threshold[f"{policy}_raw"]))[~empty])
+        cut = (maps > np.float32(threshold[policy])) & ~empty[:, None, None]
         opened = ndimage.grey_opening(cut.astype(np.uint8), size=(1, 3, 3), mode="nearest")
         closed = ndimage.grey_closing(opened, size=(1, 3, 3), mode="nearest")
         for mask, candidate in zip(masks, closed, strict=True):
@@ -36,6 +53,18 @@ def test_masks_are_the_maps_above_the_chosen_thresholds(project_of_two):
     assert chosen["val"] == pytest.approx(sweep["threshold"][sweep["iou_val"].idxmax()])
 
 
+def test_masks_keep_to_the_organ_and_have_no_gate_where_the_parameters_say_so(project_of_two):
+    organ = np.load("data/slices/organ.npy")
+    organ[:, :, SIZE // 2:] = 0
+    np.save("data/slices/organ.npy", organ)
+    Path("params.yaml").write_text(yaml.safe_dump(
+        SECTIONS | {"masks": SECTIONS["masks"] | {"inside_organ": True, "gate": False}}))
+    run(extract_masks, "--method", "blind")
+    for policy in POLICIES:
+        masks = np.load(f"data/masks/blind/{policy}_raw.npy")
+        assert masks[:, :, : SIZE // 2].any(axis=(1, 2)).all() and not masks[:, :, SIZE // 2:].any(), policy
+
+
 def test_the_project_is_scored_from_maps_to_metrics(project_of_two):
     metrics = run_all()
     good, blind = (metrics[method] for method in METHODS)
@@ -44,7 +73,9 @@ def test_the_project_is_scored_from_maps_to_metrics(project_of_two):
         assert good[f"iou_{policy}"] > 0.8 > 0.3 > blind[f"iou_{policy}"]
         for name in (f"dice_{policy}", f"iou_{policy}_raw", f"iou_pooled_{policy}", f"iou_pooled_{policy}_raw"):
             assert good[name] > blind[name]
-        assert good[f"iou_{policy}"] <= good["iou_oracle"] and blind[f"iou_{policy}"] <= blind["iou_oracle"]
+        if policy != "label_free":  # the oracle has one threshold for all maps
+            assert good[f"iou_{policy}"] <= good["iou_oracle"] and blind[f"iou_{policy}"] <= blind["iou_oracle"]
+    assert good["n_val_lesions"] == 18
     assert good["pixel_ap"] > 0.95 and blind["pixel_ap"] < 0.2
     assert good["iou_val_ci_low"] <= good["iou_val"] <= good["iou_val_ci_high"]
     assert (good["success_rate"], good["n_success_rate"], good["cv"]) == (1, 24, 1)
@@ -58,7 +89,7 @@ def test_the_project_is_scored_from_maps_to_metrics(project_of_two):
     assert called["slice_id"].iloc[-1] == "scan8:7" and called["perceptual_clf"].iloc[-1] == 0.55
     assert good["perceptual_clf"] == pytest.approx(called["perceptual_clf"].mean())
     assert (good["fd_clf"], good["n_realism"]) == (1.25, 24)
-    assert blind["wilcoxon_p_holm"] < 0.001 and blind["iou_val_difference"] < -0.5
+    assert blind["wilcoxon_p_holm"] < 0.001 and blind["iou_label_free_difference"] < -0.5
     assert (blind["sanity_randomisation_passed"], blind["randomisation_similarity"]) == (0, 0.97)
     assert (blind["randomisation_ssim"], blind["n_randomisation"]) == (0.96, 16)
     assert good["seconds_training"] == 12.5
@@ -71,11 +102,12 @@ def test_the_project_is_scored_from_maps_to_metrics(project_of_two):
 
 def test_methods_are_compared_with_the_reference_on_the_same_cases(project_of_two):
     blind = run_all()["blind"]
-    cases = pd.read_csv("reports/cases.csv", dtype={"patient_id": str}).dropna(subset="iou_val")
-    ious = cases.pivot(index=["slice_id", "patient_id"], columns="method", values="iou_val")
+    cases = pd.read_csv("reports/cases.csv", dtype={"patient_id": str}).dropna(subset="iou_label_free")
+    ious = cases.pivot(index=["slice_id", "patient_id"], columns="method", values="iou_label_free")
     difference = ious["blind"] - ious["good"]
-    assert blind["iou_val_difference"] == pytest.approx(difference.mean(), abs=1e-5)
-    assert blind["iou_val_difference_ci_low"] <= blind["iou_val_difference"] <= blind["iou_val_difference_ci_high"]
+    assert blind["iou_label_free_difference"] == pytest.approx(difference.mean(), abs=1e-5)
+    assert (blind["iou_label_free_difference_ci_low"] <= blind["iou_label_free_difference"]
+            <= blind["iou_label_free_difference_ci_high"])
     assert blind["rank_biserial"] == pytest.approx(-1)  # worse in every case
     # Every one of 4 patients speaks for the reference: over patients that is no more than two sides of a coin, 4 times.
     assert blind["wilcoxon_patients_p_holm"] == pytest.approx(2 / 2**4)
@@ -112,12 +144,13 @@ def test_methods_that_heard_another_classifier_are_refused(project_of_two):
 def test_distances_detection_and_change_tell_the_good_method_from_the_blind_one(project_of_two):
     metrics = run_all()
     good, blind = (metrics[method] for method in METHODS)
-    for name in ("hd95_mm_val", "asd_mm_val", "per_fixed_raw", "lesion_fp_per_slice"):
+    for name in ("hd95_mm_label_free", "asd_mm_label_free", "hd95_mm_val", "asd_mm_val", "per_fixed_raw"):
         assert good[name] < blind[name], name
+    assert good["lesion_fp_per_slice"] == 0
     assert (good["lesion_sensitivity"], good["n_lesions"], good["n_missed_val"]) == (1, 24, 0)
     assert blind["lesion_sensitivity"] < 0.5 and good["n_lesion_fp_per_slice"] == 32
     # Every scan has the same number of lesion slices here, so patients and cases weigh the same.
-    for name in ("iou_val", "dice_val", "pixel_ap", "hd95_mm_val", "asd_mm_val"):
+    for name in ("iou_label_free", "dice_label_free", "pixel_ap", "hd95_mm_val", "asd_mm_label_free"):
         assert good[f"{name}_per_patient"] == pytest.approx(good[name])
     # The counterfactual takes 0.45 of 2 off the lesion and nothing else; the organ is the whole image.
     assert good["change_inside"] == pytest.approx(0.225, rel=1e-3)
@@ -136,7 +169,7 @@ def test_every_metric_is_explained(project_of_two):
     metrics = run_all()
     for values in metrics.values():
         unknown = {name for name in values if not name.startswith("n_") and "_ci_" not in name} - set(registry.METRICS)
-        assert unknown <= {"iou_val_difference", "wilcoxon_p_holm"}
+        assert unknown <= {"iou_label_free_difference", "wilcoxon_p_holm"}
         for name in set(values) & set(registry.METRICS) - {"seconds_per_image", "seconds_training"}:
             assert registry.count(values, name) == values[registry.METRICS[name].n] > 0
 
@@ -152,7 +185,7 @@ def test_the_published_ious_are_pooled_with_and_without_morphology_and_per_image
         truth = lesion[rows["row"]][chosen] > 0
         maps = np.load(f"data/explanations/{method}/attribution.npy").astype(np.float32)[chosen]
         cut = maps > 0.25
-        np.testing.assert_array_equal(cut, np.load(f"data/masks/{method}/fixed_raw.npy")[chosen] > 0)
+        np.testing.assert_array_equal(cut, np.load(f"data/masks/{method}/fixed_raw.npy")[chosen] > 0)  # none is gated
         cleaned = np.load(f"data/masks/{method}/fixed.npy")[chosen] > 0
         values = metrics[method]
         assert values["iou_pooled_fixed"] == pytest.approx((cleaned & truth).sum() / (cleaned | truth).sum())
@@ -215,7 +248,7 @@ def test_cases_hold_what_the_metrics_average(project_of_two):
     row_of = {slice_id: row for row, slice_id in enumerate(index["slice_id"])}
     for method in METHODS:
         own = cases[cases["method"] == method]
-        masks = np.load(f"data/masks/{method}/val.npy")
+        masks = np.load(f"data/masks/{method}/label_free.npy")
         order = pd.read_csv(f"data/masks/{method}/index.csv")["slice_id"]
         ious = []
         for case in own.itertuples():
@@ -225,15 +258,19 @@ def test_cases_hold_what_the_metrics_average(project_of_two):
             assert case.fp_area == pytest.approx((mask & (1 - true)).mean(), rel=1e-4)
             if case.label:
                 ious.append((mask & true).sum() / (mask | true).sum())
-                assert case.iou_val == pytest.approx(ious[-1], rel=1e-4)
+                assert case.iou_label_free == pytest.approx(ious[-1], rel=1e-4)
             else:
-                assert np.isnan(case.iou_val)
-        assert metrics[method]["iou_val"] == pytest.approx(np.mean(ious))
+                assert np.isnan(case.iou_label_free)
+        assert metrics[method]["iou_label_free"] == pytest.approx(np.mean(ious))
         lesion_cases, healthy = own[own["label"] == 1], own[own["label"] == 0]
         for name in ("hd95_mm_val", "asd_mm_val", "centre_distance_mm_p90", "hausdorff_mm_p75", "area_to_organ_p50"):
             assert metrics[method][name] == pytest.approx(lesion_cases[name].mean(), rel=1e-4)
             assert healthy[name].isna().all()
         assert metrics[method]["lesion_fp_per_slice"] == pytest.approx(own["fp_components"].mean(), rel=1e-4)
+    shares = pd.read_csv("reports/curves/shares.csv")
+    half = shares[np.isclose(shares["share"], 0.5)].set_index("method")["iou"]
+    for method in METHODS:
+        assert half[method] == pytest.approx(metrics[method]["iou_label_free"], abs=0.02)
     curves = pd.read_csv("reports/curves/thresholds.csv")
     assert list(curves) == ["method", "threshold", "iou", "iou_raw"] and set(curves["method"]) == set(METHODS)
     assert curves[curves["method"] == "good"]["iou"].max() == pytest.approx(metrics["good"]["iou_oracle"])
@@ -246,17 +283,17 @@ def test_subgroups_part_the_cases_by_the_lesions_area_in_mm2(project_of_two):
     assert groups["method"].tolist() == ["good"] * 3 + ["blind"] * 3
     cases = pd.read_csv("reports/cases.csv")
     for group in groups.itertuples():
-        own = cases[(cases["method"] == group.method) & cases["iou_val"].notna()]
+        own = cases[(cases["method"] == group.method) & cases["iou_label_free"].notna()]
         least = own["lesion_mm2"].min() - 1 if group.size_group == "small" else group.low_mm2
         own = own[(own["lesion_mm2"] > least) & (own["lesion_mm2"] <= group.high_mm2)]
         assert group.n_cases == len(own) > 0 and group.n_patients == 4
-        assert group.iou_val == pytest.approx(own["iou_val"].mean(), rel=1e-4)
-        assert group.iou_val_ci_low <= group.iou_val <= group.iou_val_ci_high
+        assert group.iou == pytest.approx(own["iou_label_free"].mean(), rel=1e-4)
+        assert group.iou_ci_low <= group.iou <= group.iou_ci_high
     assert groups.groupby("method")["n_cases"].sum().tolist() == [24, 24]
     areas = {z: 42 * 2 * (0.5 + z / 4) for z in range(8)}
     assert set(cases["lesion_mm2"]) == {0, *(areas[z] for z in (1, 2, 3, 5, 6, 7))}
-    np.testing.assert_allclose(np.average(groups["iou_val"][:3], weights=groups["n_cases"][:3]),
-                               metrics["good"]["iou_val"], rtol=1e-4)
+    np.testing.assert_allclose(np.average(groups["iou"][:3], weights=groups["n_cases"][:3]),
+                               metrics["good"]["iou_label_free"], rtol=1e-4)
 
 
 def test_the_same_seed_gives_the_same_bytes(project_of_two):
@@ -271,7 +308,7 @@ def test_a_data_set_without_lesion_masks_is_scored_on_its_counterfactuals(projec
     write_project(masks=False)
     metrics = run_all()
     assert sorted(file.name for file in Path("data/masks/good").glob("*.npy")) == [
-        "fixed.npy", "fixed_raw.npy", "otsu.npy", "otsu_raw.npy"]
+        "fixed.npy", "fixed_raw.npy", "label_free.npy", "label_free_raw.npy", "otsu.npy", "otsu_raw.npy"]
     assert metrics["good"]["success_rate"] == 1 and "iou_val" not in metrics["good"]
     assert "no segmentation metrics" in capsys.readouterr().out
     assert len(pd.read_csv("reports/subgroups.csv")) == 0

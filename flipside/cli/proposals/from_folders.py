@@ -89,7 +89,7 @@ def propose_masks(survey: Survey) -> Proposal | str:
             in_colours, told = _values(survey, files)
             lesion = {"files": [_pattern(files, affix)]} | ({"colours": NOT_BLACK} if in_colours else {})
             proposal = Proposal({"layout": "image_mask", "image": _pattern(images, ""), "lesion": lesion,
-                                 "ignored": "any"}, {"lesion": told}, has_masks=True)
+                                 "ignored": "any"}, {"lesion": told})
             lone = set(folders[folder]) - {name.removesuffix(affix) for name in folders[mask_folder]}
             if lone:
                 return (f"{len(lone)} of {len(folders[folder])} pictures of {folder} have no mask in {mask_folder}, "

@@ -53,7 +53,7 @@ def _propose(survey: Survey, path: PurePosixPath, rows: pd.DataFrame, healthy: l
     whole = [name for name in rest if paths.get(name) == "{path}"]  # labels 0 and 1 may also name 0.png and 1.png
     masks = [name for name in whole if MASKS.search(name)]
     if masks:
-        block["mask_column"], proposal.has_masks = masks[0], True
+        block["mask_column"] = masks[0]
         if masks[0] != "mask":
             proposal.guesses["mask_column"] = "it leads to files, and its name says so"
     _label_column(proposal, rows, [name for name in rest if name not in whole], healthy)

@@ -61,7 +61,7 @@ def _proposal(survey: Survey, images: list[str], labels: list[str], files: dict[
     images = sorted(images)
     block: dict = {"layout": "nifti_cases", "image": images[0] if len(images) == 1 else images,
                    "lesion": {"files": sorted(labels)[:1]}, "ignored": "any"}
-    proposal = Proposal(block, has_masks=True)
+    proposal = Proposal(block)
     if len(images) > 1:
         proposal.guesses["image"] = f"{len(images)} volumes of each case become channels"
     stripped = _zeros_around(survey, files[images[0]])

@@ -13,5 +13,4 @@ class Proposal:
     block: dict[str, Any]
     guesses: dict[str, str] = field(default_factory=dict)  # key -> what speaks for it
     notes: list[str] = field(default_factory=list)  # what else the user should know
-    has_masks: bool = False
     has_split: bool = False

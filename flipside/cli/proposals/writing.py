@@ -58,8 +58,6 @@ def profile_values(name: str, proposal: Proposal) -> dict[str, Any]:
     values: dict[str, Any] = {"dataset": name, "simulated.scans": []}
     if proposal.has_split:
         values["filter.use_given_split"] = True
-    if not proposal.has_masks:
-        values["segment_scans.policy"] = "otsu"
     return values
 
 

@@ -1,11 +1,13 @@
-"""Four ways to turn attribution maps into masks: a mask is where the map is strictly above one threshold per method.
+"""Ways to turn attribution maps into masks: a mask is where the map is strictly above a threshold.
 
-fixed   the same number for every method
-otsu    Otsu's threshold of the method's validation maps (Otsu, 1979): needs no labels
-val     best mean IoU on the validation split's lesion slices: a declared budget of pixel labels
-oracle  the same on the test split: no result, but the upper bound of what a threshold can reach
+label_free  a threshold per map, by a rule that needs no lesion mask (see label_free.py): what a reader sees
+fixed       the same number for every method
+otsu        Otsu's threshold of the method's validation maps (Otsu, 1979): needs no labels
+val         best mean IoU on the validation split's lesion slices: a declared budget of lesion masks
+oracle      the same on the test split: no result, but the upper bound of what one threshold for all maps can reach
 
-Where trained models are applied to another data set, all but the oracle are carried over from the models' own.
+With `gate`, a slice that the explained classifier calls healthy has an empty mask under all of them. Where trained
+models are applied to another data set, all but the oracle are carried over from the models' own.
 """
 
 from __future__ import annotations
@@ -18,30 +20,46 @@ import pandas as pd
 from pydantic import Field, field_validator
 from skimage.filters import threshold_otsu
 
-from flipside.core.files import read_json
+from flipside.core.files import read_json, write_json
 from flipside.core.params import Params
 from flipside.core.row_batches import row_batches
+from flipside.masks.extraction.label_free import (
+    FittedRule,
+    LabelFreeParams,
+    fit_rule,
+    mark,
+    needs_healthy_maps,
+    shares,
+)
 from flipside.masks.extraction.morphology import Step, clean
 
-Policy = Literal["fixed", "otsu", "val", "oracle"]
-# What a reader should know of each.
+Policy = Literal["label_free", "fixed", "otsu", "val", "oracle"]
+# What a reader should know of each, and what it costs.
 POLICIES: dict[Policy, str] = {
+    "label_free": "threshold of each map by a rule that takes no lesion mask",
     "fixed": "one threshold set beforehand",
-    "otsu": "Otsu's threshold, no labels",
-    "val": "best threshold on the validation split",
-    "oracle": "best threshold on the test split itself: an upper bound, not a result",
+    "otsu": "Otsu's threshold of the method's validation maps, no labels",
+    "val": "threshold chosen on the lesion masks of the validation split",
+    "oracle": "threshold chosen on the test split's own lesion masks: an upper bound, not a result",
 }
-LABEL_FREE: tuple[Policy, ...] = ("fixed", "otsu")
+HEADLINE: Policy = "label_free"  # what methods are ranked, compared and shown by
+Cut = float | FittedRule  # one threshold for all maps, or a rule for each
 OTSU_BINS = 256
 
 
 class MaskParams(Params):
     """Section `masks`: from maps to masks, the same for every method."""
 
+    label_free: LabelFreeParams
+    """The rule of the policy `label_free`."""
     fixed: float = Field(ge=0, le=1)
     """Threshold of the policy `fixed`."""
     sweep_step: float = Field(gt=0, le=0.5)
     """Distance between the thresholds from 0 to 1 that the policies `val` and `oracle` try; must divide 1."""
+    gate: bool
+    """Whether a slice that the explained classifier calls healthy gets an empty mask, under every policy."""
+    inside_organ: bool
+    """Whether the maps of all methods count as 0 outside of the organ (closing may still add a pixel at its edge)."""
     morphology: list[Step]
     """Steps that clean the masks, in their order; the masks without them are written as well."""
 
@@ -57,13 +75,20 @@ class MaskError(ValueError):
     """Maps, slices and truth from which no masks can be made."""
 
 
-def binarise(maps: np.ndarray, threshold: float, steps: list[Step]) -> np.ndarray:
+def binarise(maps: np.ndarray, cut: Cut, steps: list[Step]) -> np.ndarray:
     """Masks (N,H,W) bool of maps (N,H,W) in [0,1]: strictly above the threshold, then cleaned.
 
     A map of zeros gives an empty mask at every threshold.
     """
+    if isinstance(cut, FittedRule):
+        return clean(mark(maps, cut), steps)
     # float16 would round the threshold: compare in the precision that `iou_by_threshold` uses.
-    return clean(np.asarray(maps, np.float32) > np.float32(threshold), steps)
+    return clean(np.asarray(maps, np.float32) > np.float32(cut), steps)
+
+
+def gated(index: pd.DataFrame, params: MaskParams) -> np.ndarray:
+    """Which of the N slices get an empty mask (N,) bool; index: N rows with called_healthy."""
+    return index["called_healthy"].to_numpy(bool) & params.gate
 
 
 def otsu(maps: np.ndarray, rows: np.ndarray) -> float:
@@ -81,7 +106,7 @@ def otsu(maps: np.ndarray, rows: np.ndarray) -> float:
 
 def candidates(params: MaskParams, *others: float) -> np.ndarray:
     """Thresholds (K,) that val and oracle try, ascending: the sweep from 0 to 1, `fixed`, and the other policies' own,
-    so that no policy can beat the oracle."""
+    so that no other threshold for all maps can beat the oracle."""
     sweep = np.round(np.arange(round(1 / params.sweep_step) + 1) * params.sweep_step, 10)
     return np.unique(np.r_[sweep, params.fixed, others])
 
@@ -140,22 +165,39 @@ def lesion_rows(lesion: np.ndarray, index: pd.DataFrame, split: str) -> np.ndarr
     return rows[np.array([lesion[row].any() for row in rows], bool)]
 
 
-def read_carried(folder: Path | str, method: str) -> dict[str, float]:
-    """Thresholds {policy: t, policy_raw: t} of a method in another run's folder of masks, without its oracle's."""
+def describe(cut: Cut) -> str:
+    """A threshold in three digits, or a rule in words."""
+    return str(cut) if isinstance(cut, FittedRule) else f"{cut:.3f}"
+
+
+def write_cuts(file: Path, cuts: dict[str, Cut]) -> None:
+    """thresholds.json: a number or a rule by the name of its policy."""
+    write_json(file, {name: cut.model_dump(exclude_none=True) if isinstance(cut, FittedRule) else cut
+                      for name, cut in cuts.items()})
+
+
+def read_cuts(file: Path) -> dict[str, Cut]:
+    """What `write_cuts` wrote."""
+    return {name: FittedRule.model_validate(cut) if isinstance(cut, dict) else float(cut)
+            for name, cut in read_json(file).items()}
+
+
+def read_carried(folder: Path | str, method: str) -> dict[str, Cut]:
+    """Thresholds {policy: cut, policy_raw: cut} of a method in another run's folder of masks, without its oracle's."""
     file = Path(folder) / method / "thresholds.json"
     if not file.is_file():
         raise FileNotFoundError(f"{file} not found: finish the run that the thresholds are carried from (`dvc repro`)")
-    return {name: float(t) for name, t in read_json(file).items() if not name.startswith("oracle")}
+    return {name: cut for name, cut in read_cuts(file).items() if not name.startswith("oracle")}
 
 
 def choose(maps: np.ndarray, lesion: np.ndarray | None, index: pd.DataFrame, params: MaskParams,
-           carried: dict[str, float] | None = None) -> tuple[dict[str, float], pd.DataFrame | None]:
-    """Thresholds {policy: t, policy_raw: t} with and without morphology, and the curves that they come from.
+           carried: dict[str, Cut] | None = None) -> tuple[dict[str, Cut], pd.DataFrame | None]:
+    """Thresholds {policy: cut, policy_raw: cut} with and without morphology, and the curves that they come from.
 
-    maps (N,H,W) in [0,1]; lesion (N,H,W) 0/1; index: N rows with split and label. The curves have one row per
-    threshold: mean IoU over the lesion slices of val and of test, cleaned and raw. Without lesion masks (None) there
-    are no curves, and val and oracle are left out. `carried` (see `read_carried`) stands in for every choice but the
-    oracle's: then nothing is chosen on val.
+    maps (N,H,W) in [0,1]; lesion (N,H,W) 0/1; index: N rows with split, label and called_healthy. The curves have one
+    row per threshold: mean IoU over the lesion slices of val and of test, cleaned and raw. Without lesion masks (None)
+    there are no curves, and val and oracle are left out. `carried` (see `read_carried`) stands in for every choice but
+    the oracle's: then nothing is chosen on val.
     """
     if carried is not None:
         return _choose_oracle(maps, lesion, index, params, carried)
@@ -163,16 +205,41 @@ def choose(maps: np.ndarray, lesion: np.ndarray | None, index: pd.DataFrame, par
     if len(val) == 0:
         raise MaskError("no explained slice belongs to the split val, where thresholds are chosen: "
                         "add val to explain.splits, or give the data set more patients")
-    chosen = {"fixed": params.fixed, "otsu": otsu(maps, val)}
-    chosen |= {f"{policy}_raw": threshold for policy, threshold in chosen.items()}
+    chosen: dict[str, Cut] = {HEADLINE: choose_rule(maps, index, params.label_free), "fixed": params.fixed,
+                              "otsu": otsu(maps, val)}
+    chosen |= {f"{policy}_raw": cut for policy, cut in chosen.items()}
     if lesion is None:
         return chosen, None
 
     return _choose_best(maps, lesion, index, params, chosen, {"val": "val", "oracle": "test"})
 
 
+def choose_rule(maps: np.ndarray, index: pd.DataFrame, params: LabelFreeParams) -> FittedRule:
+    """The rule of the policy label_free, fitted to maps of validation slices labelled healthy where it needs them."""
+    if not needs_healthy_maps(params):
+        return fit_rule(params)
+    rows = np.flatnonzero((index["split"] == "val") & (index["label"] == 0))
+    if len(rows) == 0:
+        raise MaskError(f"no validation slice is labelled healthy, which `masks.label_free.rule` {params.rule} needs: "
+                        "take another rule, such as share_of_maximum")
+    return fit_rule(params, maps[rows])
+
+
+def share_curve(maps: np.ndarray, lesion: np.ndarray, index: pd.DataFrame, params: MaskParams) -> pd.DataFrame:
+    """Columns share, iou_val, iou_test: mean IoU of a split's lesion slices where maps are cut at that share of what
+    the rule takes a share of (see label_free.py) and cleaned; a split without lesion slices has no column."""
+    curve = pd.DataFrame({"share": candidates(params)[1:-1]})
+    for split in ("val", "test"):
+        if len(rows := lesion_rows(lesion, index, split)):
+            levels = shares(maps[rows], params.label_free)
+            ious = iou_by_threshold(levels, lesion[rows], curve["share"].to_numpy(), params.morphology)  # (n,K)
+            ious[gated(index, params)[rows]] = 0
+            curve[f"iou_{split}"] = ious.mean(axis=0)
+    return curve
+
+
 def _choose_oracle(maps: np.ndarray, lesion: np.ndarray | None, index: pd.DataFrame, params: MaskParams,
-                   carried: dict[str, float]) -> tuple[dict[str, float], pd.DataFrame | None]:
+                   carried: dict[str, Cut]) -> tuple[dict[str, Cut], pd.DataFrame | None]:
     if lesion is None:
         return carried, None
     lacking = [name for policy in [*POLICIES][:-1] for name in (policy, f"{policy}_raw") if name not in carried]
@@ -183,9 +250,10 @@ def _choose_oracle(maps: np.ndarray, lesion: np.ndarray | None, index: pd.DataFr
 
 
 def _choose_best(maps: np.ndarray, lesion: np.ndarray, index: pd.DataFrame, params: MaskParams,
-                 known: dict[str, float], split_of: dict[str, str]) -> tuple[dict[str, float], pd.DataFrame]:
+                 known: dict[str, Cut], split_of: dict[str, str]) -> tuple[dict[str, Cut], pd.DataFrame]:
     """The known thresholds and those of the policies in `split_of`, each best on its split; the splits' curves."""
-    chosen, curves = dict(known), pd.DataFrame({"threshold": candidates(params, *known.values())})
+    numbers = [cut for cut in known.values() if not isinstance(cut, FittedRule)]
+    chosen, curves = dict(known), pd.DataFrame({"threshold": candidates(params, *numbers)})
     for policy, split in split_of.items():
         rows = lesion_rows(lesion, index, split)
         if len(rows) == 0:
@@ -193,6 +261,7 @@ def _choose_best(maps: np.ndarray, lesion: np.ndarray, index: pd.DataFrame, para
                             "give the data set more patients with lesions or change how it is split")
         for suffix, steps in (("", params.morphology), ("_raw", [])):
             ious = iou_by_threshold(maps[rows], lesion[rows], curves["threshold"].to_numpy(), steps)  # (n,K)
+            ious[gated(index, params)[rows]] = 0
             mean = ious.mean(axis=0)
             curves[f"iou_{split}{suffix}"] = mean
             chosen[f"{policy}{suffix}"] = float(curves["threshold"][int(np.argmax(mean))])  # of equal ones the lowest

@@ -20,10 +20,13 @@ class Counts(Family):
         "n_patients": "patients of the lesion slices",
         "n_lesion_vanished": "slices labelled abnormal whose lesion has no pixel left after the resize; they are in no "
                              "metric of lesion slices",
+        "n_val_lesions": "lesion slices of the validation split, on whose masks the policy val chooses its threshold",
     }
 
     def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
-        return {"n_test": len(cases), **(count_lesion_cases(cases) if artifacts.test.annotated else {})}
+        test = artifacts.test
+        counted = {"n_val_lesions": test.val_lesions, **count_lesion_cases(cases)} if test.annotated else {}
+        return {"n_test": len(cases), **counted}
 
 
 def count_lesion_cases(cases: pd.DataFrame) -> dict[str, float]:

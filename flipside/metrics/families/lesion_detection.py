@@ -1,9 +1,10 @@
-"""Which single lesions are found, and how many marked components are false, under the policy val."""
+"""Which single lesions are found, and how many marked components are false, in the label-free masks."""
 
 from __future__ import annotations
 
 import pandas as pd
 
+from flipside.masks.extraction.thresholds import HEADLINE
 from flipside.metrics.components import detect
 from flipside.metrics.evaluation import EvaluateParams, is_lesion_case
 from flipside.metrics.family import Family, Metric
@@ -22,10 +23,10 @@ class LesionDetection(Family):
     metrics = {
         "lesion_sensitivity": Metric(
             "lesions found", "share of single lesions (not slices) that one marked component covers with an IoU of at "
-            "least 0.1, policy val; where masks are cleaned to their largest component, there is one per slice at "
-            "most", True, "n_lesions", tolerance=0.02),
+            f"least 0.1, policy {HEADLINE}; where masks are cleaned to their largest component, there is one per slice "
+            "at most", True, "n_lesions", tolerance=0.02),
         "lesion_fp_per_slice": Metric("false components", "marked components per lesion or healthy slice that touch no "
-                                      "lesion, policy val", False, "n_lesion_fp_per_slice"),
+                                      f"lesion, policy {HEADLINE}", False, "n_lesion_fp_per_slice"),
     }
     counts = {"n_lesions": "single lesions on the lesion slices",
               "n_lesion_fp_per_slice": "lesion slices and slices labelled healthy"}
@@ -34,7 +35,7 @@ class LesionDetection(Family):
 
     def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
         lesion_cases = is_lesion_case(cases).to_numpy()
-        lesions, detected, false = detect(artifacts.masks("val"), artifacts.test.lesion)
+        lesions, detected, false = detect(artifacts.masks(HEADLINE), artifacts.test.lesion)
         cases.loc[lesion_cases, "lesions"] = lesions[lesion_cases]
         cases.loc[lesion_cases, "lesions_detected"] = detected[lesion_cases]
         scored = lesion_cases | (cases["label"] == 0).to_numpy()

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from flipside.core.row_batches import row_batches
-from flipside.masks.extraction.thresholds import POLICIES
+from flipside.masks.extraction.thresholds import HEADLINE, POLICIES
 from flipside.metrics.evaluation import EvaluateParams, is_lesion_case
 from flipside.metrics.family import Family, Metric
 from flipside.metrics.method_artifacts import MethodArtifacts
@@ -21,13 +21,16 @@ PUBLISHED = {
     "iou_pooled_fixed_raw": "; at 0.25 the IoU of COIN as its code computes it without post-processing, which is all "
                             "that it has for dual-condition models",
 }
-PER_PATIENT = {"iou_val": "IoU val", "dice_val": "Dice val", "pixel_ap": "pixel AP"}
+JUDGED = (HEADLINE, "val")  # policies whose numbers `make compare` judges
+WORDS = {policy: policy.replace("_", "-") for policy in POLICIES}
+PER_PATIENT = {**{f"{name.lower()}_{HEADLINE}": f"{name} {WORDS[HEADLINE]}" for name in ("IoU", "Dice")},
+               "pixel_ap": "pixel AP"}
 
 
 def _iou_metrics(prefix: str, label: str, meaning: str, suffix: str = "") -> dict[str, Metric]:
     """One IoU under each threshold policy, `<prefix>_<policy><suffix>`."""
     names = {policy: f"{prefix}_{policy}{suffix}" for policy in POLICIES}
-    return {name: Metric(f"{label} {policy}{suffix.replace('_', ' ')}",
+    return {name: Metric(f"{label} {WORDS[policy]}{suffix.replace('_', ' ')}",
                          f"{meaning}; {POLICIES[policy]}{PUBLISHED.get(name, '')}", True)
             for policy, name in names.items()}
 
@@ -42,13 +45,13 @@ class Overlap(Family):
     theme = "Overlap with the lesion"
     needs = ("lesions",)
     metrics = {
-        **{f"iou_{policy}": Metric(f"IoU {policy}", f"IoU per image, mean; {text}", True, interval=True,
-                                   tolerance=0.02 if policy == "val" else None,
-                                   tables=("ranking",) if policy == "val" else ("ranking", "terminal"))
+        **{f"iou_{policy}": Metric(f"IoU {WORDS[policy]}", f"IoU per image, mean; {text}", True, interval=True,
+                                   tolerance=0.02 if policy in JUDGED else None,
+                                   tables=("ranking",) if policy == HEADLINE else ("ranking", "terminal"))
            for policy, text in POLICIES.items()},
-        **{f"dice_{policy}": Metric(f"Dice {policy}", f"Dice per image, mean; {text}", True,
-                                    tolerance=0.02 if policy == "val" else None,
-                                    tables=("ranking", "terminal") if policy == "val" else ())
+        **{f"dice_{policy}": Metric(f"Dice {WORDS[policy]}", f"Dice per image, mean; {text}", True,
+                                    tolerance=0.02 if policy in JUDGED else None,
+                                    tables=("ranking", "terminal") if policy == HEADLINE else ())
            for policy, text in POLICIES.items()},
         "pixel_ap": Metric("pixel AP", "pixel average precision, free of any threshold", True, interval=True,
                            tolerance=0.02, tables=("ranking", "terminal")),
@@ -64,7 +67,8 @@ class Overlap(Family):
                        "_raw"),
         **{f"{name}_per_patient": Metric(f"{label} per patient", f"{label}: mean over each patient's cases, then over "
                                          "patients", True, "n_patients") for name, label in PER_PATIENT.items()},
-        "fp_area_healthy": Metric("FP healthy", "share of a healthy slice that is marked, where nothing should be",
+        "fp_area_healthy": Metric("FP healthy", f"share of a healthy slice that is marked, where nothing should be, "
+                                  f"policy {HEADLINE}",
                                   False, "n_healthy", tolerance=0.01, tables=("ranking", "terminal"),
                                   absent="the test split has no healthy slice"),
     }
@@ -73,7 +77,7 @@ class Overlap(Family):
         *(f"iou_{policy}_raw" for policy in POLICIES),
         "pixel_ap", "ncc",  # map against lesion, no threshold
         "per", "per_raw",  # wrong pixels / all pixels, policy fixed
-        "fp_area",  # wrongly marked pixels / all pixels, policy val
+        "fp_area",  # wrongly marked pixels / all pixels, policy HEADLINE
     )
 
     def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
@@ -88,7 +92,7 @@ class Overlap(Family):
             cases.loc[lesion_cases, f"iou_{policy}_raw"] = iou(*raw)[lesion_cases]
             if policy == "fixed":
                 cases["per"], cases["per_raw"] = (fp + fn) / pixels, (raw[1] + raw[2]) / pixels
-            if policy == "val":
+            if policy == HEADLINE:
                 cases["fp_area"] = fp / pixels
             for suffix, counts in (("", (tp, fp, fn)), ("_raw", raw)):
                 pooled[f"iou_pooled_{policy}{suffix}"] = float(iou(*(count[lesion_cases].sum() for count in counts)))

@@ -5,22 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from flipside.masks.extraction.thresholds import HEADLINE
 from flipside.metrics.evaluation import EvaluateParams
 from flipside.metrics.family import Family, Metric
 from flipside.metrics.statistics import bootstrap_interval, cluster_means, holm, paired_p, rank_biserial
 
+IOU = f"iou_{HEADLINE}"
+
 
 class ReferenceComparison(Family):
-    """The IoU under the policy val of each method and of `evaluate.reference_method`."""
+    """The label-free IoU of each method and of `evaluate.reference_method`."""
 
     place = 110
     theme = "Against the reference method"
     needs = ("lesions",)
     absent = "this is the reference method, or all lesion slices are of one patient"
     metrics = {
-        "iou_val_difference": Metric("IoU val, difference", "mean difference to evaluate.reference_method on the same "
-                                     "slices, above 0 where this method is better; interval over patients", True,
-                                     interval=True),
+        f"{IOU}_difference": Metric(
+            "IoU label-free, difference", "mean difference to evaluate.reference_method on the same slices, above 0 "
+            "where this method is better; interval over patients", True, interval=True),
         "rank_biserial": Metric("rank-biserial", "effect size of the IoU's differences to the reference over slices: 1 "
                                 "where this method is better in every pair, -1 where it is worse", True),
         "wilcoxon_patients_p_holm": Metric(
@@ -33,11 +36,11 @@ class ReferenceComparison(Family):
     def compare(self, tables: dict[str, pd.DataFrame], params: EvaluateParams,
                 seed: int) -> dict[str, dict[str, float]]:
         """With a single patient there is no interval and no test over patients."""
-        base = tables[params.reference_method].dropna(subset="iou_val")
+        base = tables[params.reference_method].dropna(subset=IOU)
         patients = base["patient_id"].to_numpy()
-        differences = {method: (cases["iou_val"].dropna() - base["iou_val"]).to_numpy()
+        differences = {method: (cases[IOU].dropna() - base[IOU]).to_numpy()
                        for method, cases in tables.items() if method != params.reference_method}
-        results = {method: {"iou_val_difference": float(values.mean()), "rank_biserial": rank_biserial(values)}
+        results = {method: {f"{IOU}_difference": float(values.mean()), "rank_biserial": rank_biserial(values)}
                    for method, values in differences.items()}
         tests = {"wilcoxon_p_holm": differences}
         if len(np.unique(patients)) > 1:
@@ -45,7 +48,7 @@ class ReferenceComparison(Family):
                                                  for method, values in differences.items()}
             for method, values in differences.items():
                 low, high = bootstrap_interval(values, patients, params.bootstrap_samples, params.confidence, seed)
-                results[method] |= {"iou_val_difference_ci_low": low, "iou_val_difference_ci_high": high}
+                results[method] |= {f"{IOU}_difference_ci_low": low, f"{IOU}_difference_ci_high": high}
         for name, of_method in tests.items():
             p_values = holm(np.array([paired_p(values) for values in of_method.values()]))
             for method, p in zip(of_method, p_values, strict=True):

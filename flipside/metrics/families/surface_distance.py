@@ -1,17 +1,21 @@
-"""How far the borders of mask and lesion lie apart, in mm, under the policy val."""
+"""How far the borders of mask and lesion lie apart, in mm, label-free and under the policy val."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
+from flipside.masks.extraction.thresholds import HEADLINE
 from flipside.metrics.evaluation import EvaluateParams, is_lesion_case
 from flipside.metrics.family import Family, Metric
 from flipside.metrics.method_artifacts import MethodArtifacts
 from flipside.metrics.summary import mean_of_patients
 from flipside.metrics.surface import surface_distances
 
-DISTANCES = {"hd95_mm_val": "HD95 mm", "asd_mm_val": "ASD mm"}
+SHOWN = (HEADLINE, "val")  # policies
+KINDS = {"hd95_mm": ("HD95 mm", "95th percentile of the distance between the borders of mask and lesion"),
+         "asd_mm": ("ASD mm", "average symmetric distance between the borders of mask and lesion")}
+DISTANCES = [f"{kind}_{policy}" for policy in SHOWN for kind in KINDS]
 
 
 class SurfaceDistance(Family):
@@ -21,26 +25,26 @@ class SurfaceDistance(Family):
     theme = "Distance of borders"
     needs = ("lesions",)
     metrics = {
-        "hd95_mm_val": Metric("HD95 mm", "95th percentile of the distance between the borders of mask and lesion, "
-                              "policy val; an empty mask scores the image's diagonal", False, tolerance=1.0),
-        "asd_mm_val": Metric("ASD mm", "average symmetric distance between the borders of mask and lesion, policy "
-                             "val; an empty mask scores the image's diagonal", False),
-        **{f"{name}_per_patient": Metric(f"{label} per patient", f"{label}: mean over each patient's cases, then over "
-                                         "patients", False, "n_patients") for name, label in DISTANCES.items()},
-    }
-    counts = {"n_missed_val": "lesion slices whose mask is empty, policy val"}
-    columns = ("missed",  # 1: the mask is empty
+        f"{kind}_{policy}{suffix}": Metric(
+            f"{label} {policy.replace('_', '-')}{suffix.replace('_', ' ')}",
+            f"{meaning}, policy {policy}; an empty mask scores the image's diagonal"
+            + ("; mean over each patient's cases, then over patients" if suffix else ""), False,
+            "n_patients" if suffix else "", tolerance=1.0 if kind == "hd95_mm" and not suffix else None)
+        for policy in SHOWN for suffix in ("", "_per_patient") for kind, (label, meaning) in KINDS.items()}
+    counts = {f"n_missed_{policy}": f"lesion slices whose mask is empty, policy {policy}" for policy in SHOWN}
+    columns = (*(f"missed_{policy}" for policy in SHOWN),  # 1: the mask is empty
                *DISTANCES)
 
     def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
-        lesion_cases = is_lesion_case(cases).to_numpy()
-        masks, test = artifacts.masks("val")[lesion_cases], artifacts.test  # (n,H,W)
-        cases.loc[lesion_cases, "missed"] = 1.0 - masks.any(axis=(1, 2))
-        cases.loc[lesion_cases, list(DISTANCES)] = np.stack(surface_distances(
-            masks, test.lesion[lesion_cases], test.spacing[lesion_cases]), axis=1)
+        lesion_cases, test = is_lesion_case(cases).to_numpy(), artifacts.test
+        for policy in SHOWN:
+            masks = artifacts.masks(policy)[lesion_cases]  # (n,H,W)
+            cases.loc[lesion_cases, f"missed_{policy}"] = 1.0 - masks.any(axis=(1, 2))
+            cases.loc[lesion_cases, [f"{kind}_{policy}" for kind in KINDS]] = np.stack(surface_distances(
+                masks, test.lesion[lesion_cases], test.spacing[lesion_cases]), axis=1)
         return {}
 
     def summarise(self, cases: pd.DataFrame, params: EvaluateParams, seed: int) -> dict[str, float]:
         lesion = cases[is_lesion_case(cases)]
-        return {"n_missed_val": int(lesion["missed"].sum()), **{name: lesion[name].mean() for name in DISTANCES},
-                **mean_of_patients(lesion, DISTANCES)}
+        return {**{f"n_missed_{policy}": int(lesion[f"missed_{policy}"].sum()) for policy in SHOWN},
+                **{name: lesion[name].mean() for name in DISTANCES}, **mean_of_patients(lesion, DISTANCES)}

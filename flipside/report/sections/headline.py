@@ -137,11 +137,11 @@ def describe_failures(inputs: ReportInputs, result: Result) -> list[str]:
 def describe_worst_size(inputs: ReportInputs, result: Result) -> list[str]:
     """The lesion sizes with the lowest and the highest mean IoU, where there are at least two groups."""
     table = inputs.subgroups
-    table = table[(table["method"] == result.name) & (table["n_cases"] > 0)].sort_values("iou_val", kind="stable")
+    table = table[(table["method"] == result.name) & (table["n_cases"] > 0)].sort_values("iou", kind="stable")
     if len(table) < 2:
         return []
     groups = list(table.itertuples())
-    told = [f"{group.size_group} lesions ({describe_sizes(group.low_mm2, group.high_mm2)}): IoU {group.iou_val:.3f}, "
+    told = [f"{group.size_group} lesions ({describe_sizes(group.low_mm2, group.high_mm2)}): IoU {group.iou:.3f}, "
             f"n = {group.n_cases}" for group in (groups[0], groups[-1])]
     return [f"Worst on {told[0]}; best on {told[1]}."]
 

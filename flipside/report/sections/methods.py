@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from flipside.core.store import RGB
+from flipside.masks.extraction.thresholds import describe
 from flipside.report.cases import healthy_cases, lesion_cases
 from flipside.report.channels import shown_channel
 from flipside.report.charts import draw_strip
@@ -31,7 +32,7 @@ class MethodCases:
     has_counterfactual: bool
     n: int  # lesion slices with a score
     strip: Markup  # drawing of those scores; empty without any
-    threshold: float | None
+    threshold: str  # empty without lesion masks
     lesion: list[ShownCase]
     healthy: list[ShownCase]
     extras: list[Extra]
@@ -75,6 +76,6 @@ def show_method(inputs: ReportInputs, result: Result) -> MethodCases:
     return MethodCases(
         name=result.name, control=result.is_control, has_counterfactual=result.has_counterfactual, n=len(scores),
         strip=draw_strip(scores, f"IoU {inputs.params.policy}") if len(scores) else Markup(),
-        threshold=result.thresholds.get(inputs.params.policy),
+        threshold=describe(chosen) if (chosen := result.thresholds.get(inputs.params.policy)) is not None else "",
         lesion=[show_case(inputs, result, *case) for case in lesion_cases(inputs, result)],
         healthy=[show_case(inputs, result, *case) for case in healthy_cases(rows, HEALTHY_CASES)], extras=extras)

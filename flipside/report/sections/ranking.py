@@ -8,7 +8,6 @@ from typing import Self
 from markupsafe import Markup
 
 from flipside.core.params import value_at
-from flipside.masks.extraction.thresholds import POLICIES
 from flipside.metrics import registry
 from flipside.report import tables
 from flipside.report.cells import Cell, draw_ranked, metric_cell, ranked_scale
@@ -73,4 +72,4 @@ class Ranking(Section):
             columns=[Column(registry.label(name), registry.meaning(name), registry.higher_is_better(name),
                             name.endswith("oracle")) for name in names],
             rows=rows, warnings=tables.warnings(inputs.metrics),
-            policies={str(name): text for name, text in POLICIES.items()} if inputs.has_lesion_masks else {})
+            policies=tables.policies(inputs.metrics) if inputs.has_lesion_masks else {})

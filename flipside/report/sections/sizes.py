@@ -60,14 +60,14 @@ class LesionSizes(Section):
         table = inputs.subgroups[inputs.subgroups["n_cases"] > 0]
         if table.empty:
             return None
-        largest = float(table[["iou_val", "iou_val_ci_high"]].max().max())
+        largest = float(table[["iou", "iou_ci_high"]].max().max())
         rows = []
         for result in inputs.results.values():
             cells = []
             for group in table[table["method"] == result.name].itertuples():
-                bounds = None if pd.isna(group.iou_val_ci_low) else (group.iou_val_ci_low, group.iou_val_ci_high)
-                cells.append(SizeCell(number(group.iou_val), bounds_text(bounds), number(group.pixel_ap),
-                                      charts.draw_interval(group.iou_val, bounds, None, largest)))
+                bounds = None if pd.isna(group.iou_ci_low) else (group.iou_ci_low, group.iou_ci_high)
+                cells.append(SizeCell(number(group.iou), bounds_text(bounds), number(group.pixel_ap),
+                                      charts.draw_interval(group.iou, bounds, None, largest)))
             rows.append(SizeRow(result.name, result.is_control, cells))
         return cls([SizeGroup(group.size_group, describe_sizes(group.low_mm2, group.high_mm2), group.n_cases,
                               group.n_patients)  # the groups are the same for all methods

@@ -114,8 +114,8 @@ def test_a_missed_lesion_counts_in_every_mean():
 
 def test_patients_weigh_the_same_however_many_cases_they_have():
     found = overlap_metrics(segmentation_cases())  # p has two lesion cases, q one
-    assert found["iou_val_per_patient"] == pytest.approx((0.15 + 0.6) / 2)
-    assert found["dice_val_per_patient"] == pytest.approx((0.15 + 0.6) / 2)
+    assert found["iou_label_free_per_patient"] == pytest.approx((0.15 + 0.6) / 2)
+    assert found["dice_label_free_per_patient"] == pytest.approx((0.15 + 0.6) / 2)
     assert found["pixel_ap_per_patient"] == pytest.approx((0.3 + 0.6) / 2)
 
 

@@ -16,13 +16,13 @@ def test_the_first_screen_counts_what_goes_wrong(project):
     cases = pd.read_csv("reports/cases.csv")
     own = (cases["method"] == "coin") & (cases["label"] == 1)
     missed = cases.index[own][:2]
-    cases.loc[missed, "iou_val"] = 0.0
+    cases.loc[missed, "iou_label_free"] = 0.0
     cases.loc[missed[0], "f_x"] = 0.4  # the classifier sees nothing there either
     cases.to_csv("reports/cases.csv", index=False)
-    masks = np.load("data/masks/coin/val.npy")
+    masks = np.load("data/masks/coin/label_free.npy")
     masks[1::2] = 0
     masks[3, 0, 0] = 1  # one healthy slice is marked
-    np.save("data/masks/coin/val.npy", masks)
+    np.save("data/masks/coin/label_free.npy", masks)
     report.main()
     page = (project / "reports/report.html").read_text()
     assert "in 2 of 6 lesion slices; the classifier itself calls 1 of these healthy." in page
@@ -34,6 +34,6 @@ def test_the_first_screen_counts_what_goes_wrong(project):
 
 def test_the_worst_cases_are_misses_of_large_lesions_and_of_different_patients():
     cases = pd.DataFrame({"slice_id": list("abcde"), "patient_id": ["p", "p", "q", "r", "s"], "label": 1,
-                          "lesion_px": [9, 20, 5, 50, 1], "iou_val": [0.0, 0.0, 0.0, 0.3, 0.9]})
+                          "lesion_px": [9, 20, 5, 50, 1], "iou_label_free": [0.0, 0.0, 0.0, 0.3, 0.9]})
     result = Result("m", {}, False, None, None, {}, {}, cases, {}, {})
-    assert worst_cases(result, "iou_val") == [("b", 0.0), ("c", 0.0), ("d", 0.3)]
+    assert worst_cases(result, "iou_label_free") == [("b", 0.0), ("c", 0.0), ("d", 0.3)]

@@ -39,4 +39,4 @@ def test_a_run_whose_classifier_saw_lesion_masks_says_so_wherever_methods_are_ra
     page = Path("reports/report.html").read_text()
     assert "none is trained with lesion masks" not in page and page.count(tables.STRONG) >= 2  # header and ranking
     assert tables.STRONG in Path("reports/metrics.md").read_text()
-    assert tables.STRONG in tables.plain_table(metrics, "iou_val", [])
+    assert tables.STRONG in tables.plain_table(metrics, "iou_label_free", [])

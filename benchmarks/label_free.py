@@ -1,0 +1,141 @@
+"""Which rule of `masks.label_free` finds lesions best: every rule on the validation split of finished runs.
+
+`python -m benchmarks.label_free --runs . ../lgg ../curvas`. For each rule and method: mean IoU of the validation
+split's lesion slices (gated, cleaned) and the marked share of its healthy slices. A rule's score is the mean over
+methods (without the controls) of its IoU divided by that of the method's best single threshold on the same slices.
+
+The rule of choice: the highest score averaged over data sets, to two decimals; of equal ones the first in the list,
+which goes from simple to less simple. The test split is never read.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from flipside.artifacts.explanations import CALLED_ABNORMAL, Explanations
+from flipside.artifacts.truth import open_truth
+from flipside.core.params import PARAMS_FILE, read_params, value_at
+from flipside.core.progress import progress
+from flipside.core.store import SliceStore
+from flipside.masks.extraction.label_free import BACKGROUNDS, BASES, RULES, LabelFreeParams, fit_rule
+from flipside.masks.extraction.morphology import Step
+from flipside.masks.extraction.thresholds import Cut, binarise, iou_by_threshold, lesion_rows, otsu
+
+SHARES = (0.5, 0.4, 0.6, 0.3, 0.7)
+QUANTILES = {"healthy_quantile": (0.95, 0.99, 0.999), "healthy_maxima": (0.5, 0.9, 0.95)}
+THRESHOLDS = np.arange(101) / 100  # of which the best single one is taken
+FIXED = 0.25
+
+
+@dataclass(frozen=True)
+class ValidationMaps:
+    """One method's maps of the validation split."""
+
+    maps: np.ndarray  # (V,H,W) float32 in [0,1]
+    lesion: np.ndarray  # (V,H,W) uint8
+    scored: np.ndarray  # (V,) bool: labelled abnormal, with a lesion left
+    healthy: np.ndarray  # (V,) bool: labelled healthy
+    empty: np.ndarray  # (V,) bool: called healthy, so without a mask
+
+
+def candidates() -> list[LabelFreeParams]:
+    """The rules that are compared, from simple to less simple."""
+    found = [LabelFreeParams(rule=rule, background=background, share=share, quantile=0.99, smooth_px=px)
+             for rule in BASES for px in (1, 3) for background in BACKGROUNDS for share in SHARES]
+    for rule in RULES:
+        if rule not in BASES:
+            found += [LabelFreeParams(rule=rule, background="median", share=0.5, quantile=quantile, smooth_px=px)
+                      for px in (1, 3) for quantile in QUANTILES.get(rule, (0.99,))]
+    return found
+
+
+def name_of(params: LabelFreeParams) -> str:
+    """A rule in a table's first column."""
+    own = RULES[params.rule].parameter
+    return " ".join([params.rule, params.background, *([f"{getattr(params, own):g}"] if own else []),
+                     *(["smoothed"] if params.smooth_px > 1 else [])])
+
+
+def read_validation(run: Path, method: str) -> ValidationMaps:
+    """A method's validation maps; of the test split nothing is read, neither maps nor lesion masks."""
+    store = SliceStore.open(run / "data/slices")
+    explanations = Explanations.open(run / "data/explanations" / method)
+    rows = store.rows("val")
+    index = store.index.iloc[rows].reset_index(drop=True)
+    at = pd.Index(explanations.index["slice_id"]).get_indexer(index["slice_id"])
+    if len(rows) == 0 or (at < 0).any():
+        raise ValueError(f"{run}/data/explanations/{method}: {(at < 0).sum()} of {len(rows)} validation slices are not "
+                         f"explained: run `dvc repro explain@{method}` in {run}")
+    lesion = open_truth(run / "data/truth", store.organ.shape)[rows]
+    scored = np.zeros(len(rows), bool)
+    scored[lesion_rows(lesion, index, "val")] = True
+    if not scored.any():
+        raise ValueError(f"{run}: no validation slice has a lesion mask, so rules can't be compared there")
+    return ValidationMaps(np.asarray(explanations.attribution[at], np.float32), lesion, scored,
+                          (index["label"] == 0).to_numpy(), explanations.index["f_x"].to_numpy()[at] < CALLED_ABNORMAL)
+
+
+def score(data: ValidationMaps, cut: Cut, steps: list[Step]) -> tuple[float, float]:
+    """Mean IoU of the lesion slices and marked share of the healthy ones (NaN without any)."""
+    masks = binarise(data.maps, cut, steps) & ~data.empty.reshape(-1, 1, 1)
+    found, true = masks[data.scored], data.lesion[data.scored] > 0
+    ious = (found & true).sum(axis=(1, 2)) / (found | true).sum(axis=(1, 2))
+    return float(ious.mean()), float(masks[data.healthy].mean()) if data.healthy.any() else float("nan")
+
+
+def best_single(data: ValidationMaps, steps: list[Step]) -> float:
+    """Mean IoU of the lesion slices at the threshold that is best for them."""
+    ious = iou_by_threshold(data.maps[data.scored], data.lesion[data.scored], THRESHOLDS, steps)  # (n,K)
+    return float((ious * ~data.empty[data.scored][:, None]).mean(axis=0).max())
+
+
+def compare(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One run's IoU and marked share of healthy slices: rules down (`best single threshold` first), methods across."""
+    params = read_params(run / PARAMS_FILE)
+    steps = value_at(params, "masks.morphology")
+    ious: dict[str, dict[str, float]] = {}
+    areas: dict[str, dict[str, float]] = {}
+    for method in progress(list(value_at(params, "methods")), f"{run}"):
+        data = read_validation(run, method)
+        cuts: dict[str, Cut] = {name_of(rule): fit_rule(rule, data.maps[data.healthy]) for rule in candidates()
+                                if RULES[rule.rule].fit is None or data.healthy.any()}
+        cuts |= {f"fixed {FIXED:g}": FIXED, "otsu of all maps": otsu(data.maps, np.arange(len(data.maps)))}
+        scores = {name: score(data, cut, steps) for name, cut in cuts.items()}
+        ious[method] = {"best single threshold": best_single(data, steps), **{name: s[0] for name, s in scores.items()}}
+        areas[method] = {name: s[1] for name, s in scores.items()}
+    return pd.DataFrame(ious), pd.DataFrame(areas)
+
+
+def summarise(ious: pd.DataFrame, controls: list[str]) -> pd.Series:
+    """Each rule's score: mean over the methods of IoU / IoU of the best single threshold; methods that find nothing at
+    any threshold are left out."""
+    methods = ious.drop(columns=controls, errors="ignore")
+    best = methods.iloc[0]
+    return (methods.iloc[1:].loc[:, best > 0] / best[best > 0]).mean(axis=1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", nargs="+", type=Path, required=True, help="folders of finished runs")
+    summaries = {}
+    for run in parser.parse_args().runs:
+        controls = value_at(read_params(run / PARAMS_FILE), "report.controls")
+        ious, areas = compare(run)
+        summaries[str(run)] = summarise(ious, controls)
+        shown = ious.assign(**{"FP healthy": areas.drop(columns=controls, errors="ignore").mean(axis=1),
+                               "of best": summaries[str(run)]})
+        print(f"\n{run}: mean IoU of the validation split's lesion slices\n{shown.to_string(float_format='%.3f')}")
+    table = pd.DataFrame(summaries)
+    table["mean"] = table.mean(axis=1, skipna=False)  # a rule that a data set can't have is none for all
+    print(f"\nIoU over that of the best single threshold, mean over methods\n{table.to_string(float_format='%.3f')}")
+    choosable = table["mean"].loc[[name_of(rule) for rule in candidates()]].round(2)
+    print(f"\nchosen: {choosable.idxmax()} (first of the highest)")
+
+
+if __name__ == "__main__":
+    main()
