@@ -19,8 +19,8 @@ SINGLE = {"profile": "The file in profiles/ whose values params.yaml has.",
           "dataset": "The data set that is run: the name of a block.",
           "seed": "Seed of every random number; each training adds its own `seed_offset`.",
           "image_size": "Slices become images of this many pixels a side: one number, or `[rows, columns]`.",
-          "lesion_fraction": "About the share of a slice that a lesion covers, which the weights of L1 losses are stated "
-                             "for: a guess from what is known of the disease, no mask is needed."}
+          "lesion_fraction": "About the share of a slice that a lesion covers, which the weights of L1 losses are "
+                             "stated for: a guess from what is known of the disease, no mask is needed."}
 
 
 def page() -> str:

@@ -22,7 +22,7 @@ from flipside.generators.nn.patch_networks import InstanceUNet, PatchDiscriminat
 from flipside.generators.training.adversarial import AdversarialGenerator
 from flipside.generators.training.unpaired import UnpairedBatch, UnpairedParams, draw_unpaired
 
-# Share of the image that the effect covers in the synthetic data of the paper: two boxes of 20 x 20 in 112 x 112 pixels.
+# Share of the image that the effect covers in the paper's synthetic data: two boxes of 20 x 20 in 112 x 112 pixels.
 PUBLISHED_LESION = 2 * 20**2 / 112**2
 
 

@@ -24,8 +24,8 @@ class SinglaParams(MethodParams):
     needs: Literal["models/generators/singla"]
     """Folder of the trained generator."""
     attribution: Literal["conditions", "scan"]
-    """What the attribution is. conditions: the change from E(x, abnormal) to E(x, healthy), in which the generator's own
-    error cancels. scan: the change from x to E(x, healthy), as published."""
+    """What the attribution is. conditions: the change from E(x, abnormal) to E(x, healthy), in which the generator's
+    own error cancels. scan: the change from x to E(x, healthy), as published."""
 
 
 class Singla(GeneratorPass):
@@ -40,7 +40,7 @@ class Singla(GeneratorPass):
         self.bins: int = read_description(params.needs)["architecture"]["bins"]
 
     def explain(self, images: Tensor) -> ExplanationBatch:
-        """E(x, first bin) and E(x, last bin) of images (B,C,H,W) in [-1,1]; attribution: half the change to the first."""
+        """E(x, first bin) and E(x, last bin) of images (B,C,H,W) in [-1,1]; attribution: half the change."""
         last = torch.full((len(images),), self.bins - 1, device=images.device)
         healthy, abnormal = self.generate(images), self.generate(images, last)
         before = abnormal if self.params.attribution == "conditions" else images
