@@ -70,12 +70,12 @@ def test_what_is_printed_is_what_dvc_makes_of_params_yaml(tmp_path, capsys, para
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_rows_change_their_own_method_or_the_classifier_and_have_names_of_their_own(params, name):
+def test_rows_change_their_own_method_the_classifier_or_the_gate_and_have_names_of_their_own(params, name):
     ablation = read_ablation(name)
     for row, spec in ablation.rows.items():
         for key in edits(ablation, row, True, 1, params):
             assert key.startswith((f"generators.{spec.method}.", f"methods.{spec.method}.",
-                                   "classifiers.classifier.augmentation"))
+                                   "classifiers.classifier.augmentation", "masks.gate"))
     names = [experiment_name(name, row, published, seed) for row in ablation.rows for published in (False, True)
              for seed in (0, 1)]
     assert len(set(names)) == len(names)
@@ -316,7 +316,7 @@ def test_a_step_of_the_publication_is_compared_each_row_by_its_own_metric():
         "COIN": row(after="between", published_after="G", set={"x": 2}, published={"cv": 0.95},
                     measured_as={"cv": "cv"})})
     found = pd.DataFrame({"row": ["G", "between", "COIN"], "cv_both_directions": [0.8, 0.1, 0.99],
-                          "cv": [0.1, 0.2, 0.7], "iou_val": 0.5, "pixel_ap": 0.5, "fd_clf": 1.0,
+                          "cv": [0.1, 0.2, 0.7], "iou_label_free": 0.5, "iou_val": 0.5, "pixel_ap": 0.5, "fd_clf": 1.0,
                           "seconds_training": 1.0})
     assert disagreements(ablation, found) == [
         "G to COIN: CV gets worse here (0.800 to 0.700), the other way round in the publication (0.900 to 0.950), "

@@ -43,6 +43,7 @@ POLICIES: dict[Policy, str] = {
     "oracle": "threshold chosen on the test split's own lesion masks: an upper bound, not a result",
 }
 HEADLINE: Policy = "label_free"  # what methods are ranked, compared and shown by
+COMPARED: tuple[Policy, ...] = (HEADLINE, "val")  # what else than overlap is measured of: distances, differences
 Cut = float | FittedRule  # one threshold for all maps, or a rule for each
 OTSU_BINS = 256
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from flipside.core.row_batches import row_batches
-from flipside.masks.extraction.thresholds import HEADLINE, POLICIES
+from flipside.masks.extraction.thresholds import COMPARED, HEADLINE, POLICIES
 from flipside.metrics.evaluation import EvaluateParams, is_lesion_case
 from flipside.metrics.family import Family, Metric
 from flipside.metrics.method_artifacts import MethodArtifacts
@@ -21,9 +21,9 @@ PUBLISHED = {
     "iou_pooled_fixed_raw": "; at 0.25 the IoU of COIN as its code computes it without post-processing, which is all "
                             "that it has for dual-condition models",
 }
-JUDGED = (HEADLINE, "val")  # policies whose numbers `make compare` judges
 WORDS = {policy: policy.replace("_", "-") for policy in POLICIES}
-PER_PATIENT = {**{f"{name.lower()}_{HEADLINE}": f"{name} {WORDS[HEADLINE]}" for name in ("IoU", "Dice")},
+PER_PATIENT = {**{f"{name.lower()}_{policy}": f"{name} {WORDS[policy]}" for policy in COMPARED
+                  for name in ("IoU", "Dice")},
                "pixel_ap": "pixel AP"}
 
 
@@ -46,11 +46,11 @@ class Overlap(Family):
     needs = ("lesions",)
     metrics = {
         **{f"iou_{policy}": Metric(f"IoU {WORDS[policy]}", f"IoU per image, mean; {text}", True, interval=True,
-                                   tolerance=0.02 if policy in JUDGED else None,
+                                   tolerance=0.02 if policy in COMPARED else None,
                                    tables=("ranking",) if policy == HEADLINE else ("ranking", "terminal"))
            for policy, text in POLICIES.items()},
         **{f"dice_{policy}": Metric(f"Dice {WORDS[policy]}", f"Dice per image, mean; {text}", True,
-                                    tolerance=0.02 if policy in JUDGED else None,
+                                    tolerance=0.02 if policy in COMPARED else None,
                                     tables=("ranking", "terminal") if policy == HEADLINE else ())
            for policy, text in POLICIES.items()},
         "pixel_ap": Metric("pixel AP", "pixel average precision, free of any threshold", True, interval=True,
