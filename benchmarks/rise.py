@@ -44,8 +44,8 @@ def rise_rates(runtime: Runtime, architecture: str, width: int, size: int, image
     """Masked images per second: `bare` forward passes, and `rise` with all that it does beside them."""
     classifier = runtime.place(build_classifier(architecture, width, pretrained=False))
     classifier.eval().requires_grad_(False)
-    params = RiseParams(needs=CLASSIFIER, masks=masks, grid=8, keep=0.1, batch_size=batch_size,
-                        baseline="mid_grey")
+    params = RiseParams(needs=CLASSIFIER, masks=masks, grid=16, keep=0.5, normalisation="coverage",
+                        batch_size=batch_size, baseline="mid_grey")
     method = Rise(params, Context(classifier, runtime, 0))
     explained = torch.rand(images, 1, size, size, device=runtime.device) * 2 - 1
     forwards = explained[:1].expand(batch_size, -1, -1, -1).contiguous()

@@ -1,24 +1,16 @@
-"""LayerCAM (Jiang et al. 2021) on the last feature maps A: relu(sum_c relu(d logit / d A_c) * A_c), eq. 5-7."""
+"""LayerCAM (Jiang et al. 2021): feature maps A give relu(sum_c relu(d logit / d A_c) * A_c), eq. 5-7."""
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flipside.methods.base.maps import MapMethod, upsample
+from flipside.methods.base.feature_maps import FeatureMapMethod
 
 
-class LayerCAM(MapMethod):
+class LayerCAM(FeatureMapMethod):
     """Feature maps, weighted position by position by the positive part of their gradient."""
 
-    def maps(self, images: Tensor, rows: Tensor) -> Tensor:
-        classifier = self.context.classifier
-        with torch.no_grad():
-            features = classifier.features(images)  # (B,C,h,w)
-        # The features are the leaf: only the head needs a gradient. Images don't mix, so one sum serves them all.
-        with torch.enable_grad():
-            features.requires_grad_()
-            gradient = torch.autograd.grad(classifier.head(features).sum(), features)[0]  # (B,C,h,w)
-        maps = F.relu((F.relu(gradient) * features.detach()).sum(dim=1))  # (B,C,h,w) -> (B,h,w)
-        return upsample(maps, images)
+    def coarse_maps(self, images: Tensor) -> list[Tensor]:
+        return [F.relu((F.relu(gradient) * features).sum(dim=1))  # (B,C,h,w) -> (B,h,w)
+                for features, gradient in self.features_and_gradients(images)]

@@ -1,11 +1,14 @@
 """RISE (Petsiuk, Das, Saenko 2018): the mean of random masks, each weighted by the probability for what it shows.
 
-Eq. 6: S = 1 / (N E[M]) * sum_i f(I * M_i) M_i. One set of masks serves all images, as in the published code.
+Eq. 6: S = 1 / (N E[M]) * sum_i f(I * M_i) M_i. One set of masks serves all images, as in the published code. N E[M]
+stands for how often a pixel was shown, which `normalisation: coverage` counts instead: sum_i M_i at that pixel. Then
+what f says on average no longer matters: f - c gives S - c, the same map once it is min-max scaled.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +29,8 @@ class RiseParams(MapParams):
     """Cells per side of a coarse mask, before it is upsampled."""
     keep: float = Field(gt=0, le=1)
     """p, the probability that a cell of a mask is shown."""
+    normalisation: Literal["coverage", "expectation"]
+    """Divide at each pixel by how much of it the masks have shown, or everywhere by N p, as published."""
     batch_size: PositiveInt
     """Masked images per forward pass of the classifier."""
     baseline: Baseline
@@ -60,11 +65,15 @@ class Rise(MapMethod):
     def maps(self, images: Tensor, rows: Tensor) -> Tensor:
         baseline = BASELINES[self.params.baseline]
         saliency = torch.zeros_like(images[:, 0])  # (B,H,W)
+        coverage = torch.zeros_like(saliency[0])  # (H,W)
         # Masks outside, images inside: each mask is made once for all images of the batch, and every forward pass is
         # full of masks of one image, so that an image's map doesn't depend on its neighbours in the batch.
         for start in range(0, self.params.masks, self.params.batch_size):
             masks = self.masks(slice(start, start + self.params.batch_size), *images.shape[-2:])  # (M,H,W)
+            coverage += masks.sum(dim=0)
             for image, total in zip(images, saliency, strict=True):
                 weights = masked_probabilities(self.context, image, masks, baseline)  # (M,)
                 total += (weights @ masks.flatten(1)).view_as(total)  # (M,) @ (M,H*W) -> (H,W)
-        return saliency / (self.params.masks * self.params.keep)
+        if self.params.normalisation == "expectation":
+            return saliency / (self.params.masks * self.params.keep)
+        return saliency / coverage.masked_fill(coverage == 0, 1.0)  # a pixel that was never shown keeps its 0

@@ -1,4 +1,4 @@
-"""Score-CAM (Wang et al. 2020): the last feature maps, each weighted by the classifier's probability for what it shows.
+"""Score-CAM (Wang et al. 2020): feature maps, each weighted by the classifier's probability for what it shows.
 
 As in COIN's comparison: the weight is the plain probability of the masked image (no softmax, no baseline's score
 subtracted), and the maps are summed as they are, not min-max scaled.
@@ -11,18 +11,12 @@ import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import Tensor
 
-from flipside.methods.base.maps import (
-    BASELINES,
-    Baseline,
-    MapMethod,
-    MapParams,
-    masked_probabilities,
-    min_max_scale,
-    upsample,
-)
+from flipside.classifiers.networks.perceptual import maps_by_size
+from flipside.methods.base.feature_maps import FeatureMapMethod, FeatureMapParams
+from flipside.methods.base.maps import BASELINES, Baseline, masked_probabilities, min_max_scale, upsample
 
 
-class ScoreCAMParams(MapParams):
+class ScoreCAMParams(FeatureMapParams):
     """Section `methods.score_cam`."""
 
     batch_size: PositiveInt
@@ -31,23 +25,21 @@ class ScoreCAMParams(MapParams):
     """What a hidden pixel becomes: mid_grey (0) as published, or air (-1)."""
 
 
-class ScoreCAM(MapMethod):
+class ScoreCAM(FeatureMapMethod):
     """Feature maps, weighted by the probability of the image that they mask."""
 
     Params = ScoreCAMParams
     params: ScoreCAMParams
 
     @torch.no_grad()
-    def maps(self, images: Tensor, rows: Tensor) -> Tensor:
-        features = self.context.classifier.features(images).float()  # (B,C,h,w)
-        return torch.stack([self.map_of(image, maps) for image, maps in zip(images, features, strict=True)])
+    def coarse_maps(self, images: Tensor) -> list[Tensor]:
+        chosen = self.choose(maps_by_size(self.context.classifier.trunk, images), images)  # (B,C,h,w) each
+        return [torch.stack([self.coarse_map(*pair) for pair in zip(images, features.float(), strict=True)])
+                for features in chosen]
 
-    def map_of(self, image: Tensor, features: Tensor) -> Tensor:
-        """Map (H,W) of one image (C,H,W) with its features (C,h,w)."""
-        total = torch.zeros_like(image[0])  # (H,W)
-        for part in features.split(self.params.batch_size):
-            large = upsample(part, image)  # (M,h,w) -> (M,H,W)
-            weights = masked_probabilities(self.context, image, min_max_scale(large),
-                                           BASELINES[self.params.baseline])  # (M,)
-            total += (weights @ large.flatten(1)).view_as(total)  # (M,) @ (M,H*W) -> (H,W)
-        return F.relu(total)
+    def coarse_map(self, image: Tensor, features: Tensor) -> Tensor:
+        """Map (h,w) of one image (C,H,W) with its features (F,h,w)."""
+        baseline = BASELINES[self.params.baseline]
+        weights = torch.cat([masked_probabilities(self.context, image, min_max_scale(upsample(part, image)), baseline)
+                             for part in features.split(self.params.batch_size)])  # (F,)
+        return F.relu(torch.einsum("f,fhw->hw", weights, features))

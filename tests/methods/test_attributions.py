@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 from flipside.core.paths import CLASSIFIER
 from flipside.methods.base.maps import MapParams
@@ -14,21 +13,10 @@ from flipside.methods.cam import CAM
 from flipside.methods.centre import Centre, CentreParams
 from flipside.methods.gradient import Gradient
 from flipside.methods.intensity import Intensity
-from flipside.methods.layer_cam import LayerCAM
 from flipside.methods.rise import Rise, RiseParams
-from flipside.methods.score_cam import ScoreCAM, ScoreCAMParams
+from tests.methods.slow import interpolated
 
 ROWS = torch.arange(4)
-
-
-def interpolated(maps, size):
-    """Maps (B,h,w) -> (B,size,size), pixel by pixel with numpy."""
-    result = np.empty((len(maps), size, size))
-    for index, small in enumerate(maps.numpy()):
-        places = (np.arange(size) + 0.5) * len(small) / size - 0.5
-        across = np.stack([np.interp(places, np.arange(small.shape[1]), line) for line in small])
-        result[index] = np.stack([np.interp(places, np.arange(len(small)), column) for column in across.T], axis=1)
-    return torch.tensor(result).float()
 
 
 def test_cam_is_the_weighted_sum_of_the_features(context, classifier, planted):
@@ -46,36 +34,6 @@ def test_cam_explains_the_whole_logit(context, classifier, planted):
     torch.testing.assert_close(maps.mean(dim=(1, 2)) + classifier.bias, classifier(images), atol=0.05, rtol=0.02)
 
 
-class QuadraticHead(torch.nn.Module):
-    """Two feature maps whose gradient differs from place to place, so that LayerCAM differs from CAM."""
-
-    def features(self, images):
-        return F.avg_pool2d(torch.cat([images, images**2 - 0.2], dim=1), 4)
-
-    def head(self, features):
-        return (features[:, 0] ** 3 - 0.5 * features[:, 1] ** 2).sum(dim=(1, 2))
-
-    def forward(self, images):
-        return self.head(self.features(images))
-
-
-def test_layer_cam_against_autograd_one_image_at_a_time(runtime, planted):
-    images, _ = planted
-    classifier = QuadraticHead()
-    expected = []
-    for image in images:
-        features = classifier.features(image[None]).clone().requires_grad_()
-        classifier.head(features)[0].backward()
-        total = torch.zeros(features.shape[-2:])
-        for channel in range(features.shape[1]):
-            total += features.grad[0, channel].clamp(min=0) * features[0, channel].detach()
-        expected.append(total.clamp(min=0))
-    method = LayerCAM(MapParams(needs=CLASSIFIER), Context(classifier, runtime, 0))
-    maps = method.maps(images, ROWS)
-    torch.testing.assert_close(maps, interpolated(torch.stack(expected), 32), atol=1e-6, rtol=1e-4)
-    assert maps.max() > 0
-
-
 def test_gradient_is_the_slope_of_the_logit(context, classifier, planted):
     images, _ = planted
     maps = Gradient(MapParams(needs=CLASSIFIER), context).maps(images, ROWS)
@@ -88,23 +46,6 @@ def test_gradient_is_the_slope_of_the_logit(context, classifier, planted):
         slope = (classifier.double()(image + step) - classifier(image - step)) / 2e-5
         classifier.float()
         assert float(maps[0, row, column]) == pytest.approx(abs(float(slope)), abs=1e-5)
-
-
-@pytest.mark.parametrize(("baseline", "value"), [("mid_grey", 0.0), ("air", -1.0)])
-def test_score_cam_against_one_channel_at_a_time(baseline, value, context, classifier, planted):
-    images, _ = planted
-    features = classifier.features(images)
-    expected = torch.zeros(4, 32, 32)
-    for index, image in enumerate(images):
-        for channel in range(features.shape[1]):
-            large = interpolated(features[index, channel][None], 32)[0]
-            spread = large.max() - large.min()
-            mask = (large - large.min()) / spread if spread > 0 else torch.zeros_like(large)
-            weight = torch.sigmoid(classifier((image * mask + value * (1 - mask))[None]))
-            expected[index] += weight * large
-    params = ScoreCAMParams(needs=CLASSIFIER, batch_size=2, baseline=baseline)
-    maps = ScoreCAM(params, context).maps(images, ROWS)
-    torch.testing.assert_close(maps, expected.clamp(min=0), atol=1e-5, rtol=1e-4)
 
 
 def test_intensity_is_the_image(context):
@@ -133,11 +74,13 @@ class LinearProbability(torch.nn.Module):
 
 
 def rise_params(**changes):
-    defaults = {"needs": CLASSIFIER, "masks": 500, "grid": 2, "keep": 0.3, "batch_size": 128, "baseline": "mid_grey"}
+    defaults = {"needs": CLASSIFIER, "masks": 500, "grid": 2, "keep": 0.3, "normalisation": "expectation",
+                "batch_size": 128, "baseline": "mid_grey"}
     return RiseParams(**(defaults | changes))
 
 
-def test_rise_approaches_its_expectation(runtime):
+@pytest.mark.parametrize("normalisation", ["expectation", "coverage"])
+def test_rise_approaches_its_expectation(normalisation, runtime):
     size, grid, keep = 6, 2, 0.3
     shares = torch.zeros(size, size)
     shares[1, 1], shares[4, 3] = 0.6, 0.3
@@ -159,7 +102,7 @@ def test_rise_approaches_its_expectation(runtime):
     amounts = (shares * image[0, 0]).numpy()
     expected = np.einsum("ac,abcd->bd", amounts, keep + (1 - keep) * overlap)
 
-    params = rise_params(masks=40_000, grid=grid, keep=keep, batch_size=4_000)
+    params = rise_params(masks=40_000, grid=grid, keep=keep, batch_size=4_000, normalisation=normalisation)
     maps = Rise(params, Context(LinearProbability(shares), runtime, 5)).maps(image, ROWS[:1])
     np.testing.assert_allclose(maps[0].numpy(), expected, atol=0.02)
 
@@ -174,6 +117,33 @@ def test_rise_against_one_mask_at_a_time(baseline, value, context, classifier, p
         for index, image in enumerate(images):
             expected[index] += torch.sigmoid(classifier((image * mask + value * (1 - mask))[None])) * mask
     torch.testing.assert_close(method.maps(images, ROWS), expected / (50 * 0.3), atol=1e-5, rtol=1e-4)
+    method = Rise(rise_params(masks=50, grid=5, batch_size=16, baseline=baseline, normalisation="coverage"), context)
+    shown = torch.zeros(32, 32)
+    for mask in masks:
+        shown += mask
+    torch.testing.assert_close(method.maps(images, ROWS), expected / shown, atol=1e-5, rtol=1e-4)
+
+
+class Indifferent(torch.nn.Module):
+    """Says the same of every image."""
+
+    def forward(self, images):
+        return torch.ones(len(images))
+
+
+def test_rise_by_coverage_draws_nothing_where_the_classifier_sees_nothing(runtime, planted):
+    found = {}
+    for normalisation in ("expectation", "coverage"):
+        method = Rise(rise_params(masks=50, grid=5, normalisation=normalisation), Context(Indifferent(), runtime, 0))
+        found[normalisation] = method.maps(planted[0], ROWS)
+    torch.testing.assert_close(found["coverage"], torch.full((4, 32, 32), float(torch.sigmoid(torch.tensor(1.0)))))
+    assert found["expectation"].std() > 0.05  # nothing but the chance of the masks
+
+
+def test_rise_by_coverage_survives_pixels_that_are_never_shown(context, planted):
+    method = Rise(rise_params(masks=2, grid=8, keep=0.01, normalisation="coverage"), context)
+    assert float(method.masks(slice(0, 2), 32, 32).sum(dim=0).min()) == 0
+    assert torch.isfinite(method.maps(planted[0], ROWS)).all()
 
 
 def test_rise_masks_fit_any_size_and_differ(context):
