@@ -30,7 +30,7 @@ def ablations(
     content, params = read_ablation(ablation), read_params()
     done = [] if print_only else run(*DVC, "exp", "list", "--name-only").split()
     for row in rows or content.rows:
-        for seed in range(seeds):
+        for seed in range(seeds if content.rows[row].method in params["generators"] else 1):
             name = experiment_name(ablation, row, as_published, seed)
             changed = edits(content, row, as_published, seed, params)
             if not changed:

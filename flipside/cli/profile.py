@@ -69,12 +69,17 @@ def apply_profile(name: str, path: Path = PARAMS_FILE) -> None:
     as it is.
     """
     from ruamel.yaml import YAML
-    from ruamel.yaml.comments import CommentedSeq
+    from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
     def in_style(value: Any) -> Any:
-        if isinstance(value, list):
-            value = CommentedSeq(value)
+        if isinstance(value, dict):
+            value = CommentedMap(value)
             value.fa.set_flow_style()
+        elif isinstance(value, list):
+            of_mappings = any(isinstance(each, dict) for each in value)  # such as augmentations, one in each line
+            value = CommentedSeq(map(in_style, value))
+            if not of_mappings:
+                value.fa.set_flow_style()
         return value
 
     editor = YAML()

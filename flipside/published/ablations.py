@@ -78,10 +78,13 @@ def resolved(ablation: Ablation, row: str, as_published: bool) -> dict[str, Any]
 def edits(ablation: Ablation, row: str, as_published: bool, seed: int, params: dict[str, Any]) -> dict[str, Any]:
     """The values of a row, with those of its profile, that differ from params.yaml; seed 0 is that of params.yaml.
 
-    A further seed changes the random numbers of the row's own generator; data and classifier stay.
+    A further seed changes the random numbers of the row's own generator; data and classifier stay, and so does a row
+    of a method that has none.
     """
     generator = ablation.rows[row].method
-    common = ablation.by_profile.get(params["profile"], {}).get(generator, {}) | ({"seed_offset": seed} if seed else {})
+    common = ablation.by_profile.get(params["profile"], {}).get(generator, {})
+    if seed and generator in params["generators"]:
+        common = common | {"seed_offset": seed}
     wanted = {f"generators.{generator}.{key}": value for key, value in common.items()}
     wanted |= resolved(ablation, row, as_published)
     return {key: value for key, value in wanted.items()

@@ -45,8 +45,9 @@ def params():
 def test_what_is_printed_is_what_dvc_makes_of_params_yaml(tmp_path, capsys, params, name, as_published):
     ablations(name, seeds=2, as_published=as_published, print_only=True)
     ablation, lines = read_ablation(name), capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 * len(ablation.rows)
-    for line, (row, seed) in zip(lines, ((row, seed) for row in ablation.rows for seed in (0, 1)), strict=True):
+    trainings = [(row, seed) for row, spec in ablation.rows.items() for seed in (0, 1)
+                 if seed == 0 or spec.method in params["generators"]]  # RISE and the CAMs are the same in every seed
+    for line, (row, seed) in zip(lines, trainings, strict=True):
         wanted = edits(ablation, row, as_published, seed, params)
         if line.startswith("#"):
             assert wanted == {} and seed == 0
@@ -86,7 +87,7 @@ def test_published_columns_stand_beside_metrics_that_exist(name):
     ablation = read_ablation(name)
     for row, spec in ablation.rows.items():
         assert spec.published.keys() <= ablation.measured_as.keys()
-        assert spec.method in {"coin", "singla", "coin_aligned", "impact"}
+        assert spec.method in {"coin", "singla", "coin_aligned", "impact", "rise", "score_cam", "layer_cam"}
         assert {ablation.metric(row, column) for column in ablation.measured_as} <= METRICS.keys()
 
 
@@ -107,6 +108,7 @@ FLIPPED = {
         "tanh_classifier": ("augmentation", ""),
         "black_hole_classifier": ("augmentation", "")},
     "impact": {"no_shape": ("lambda_total_variation lambda_area", "")},
+    "table_1": {},
 }
 
 

@@ -126,7 +126,7 @@ def test_a_block_needs_few_keys_and_the_others_have_defaults(content, needed):
 def test_table_of_birads(tmp_path):
     params = block(tmp_path, TABLE)
     (tmp_path / "labels.csv").write_text("File Name;Bi-Rads\n22_L; 1\n22_R;4a \n33;3\n44;1\n")
-    assert params.labels_in(params.read_tables()) == {"22": (1, ""), "33": (None, ""), "44": (0, "")}
+    assert params.labels_in(params.read_tables()) == {"22": (1, "", ()), "33": (None, "", ()), "44": (0, "", ())}
     for text, message in (("File;Bi-Rads\n", "no column 'File Name'.*'File'"),
                           ("File Name;Bi-Rads\n1;7\n", "line 2.*'7'"),
                           ("File Name;Bi-Rads\nx;1\n", "line 2.*file_pattern")):

@@ -33,8 +33,9 @@ class ClassFolders(PictureLayout):
     layout: Literal["class_folders"]
     image: str
     """Pattern of the images, with {class} and {case}, and with {split} where `splits` lists any."""
-    classes: dict[ClassName, Label] = pydantic.Field(min_length=2)
-    """Name of each class -> 0 healthy, 1 abnormal; images of other classes are left out."""
+    classes: dict[ClassName, Label] = pydantic.Field(min_length=1)
+    """Name of each class -> 0 healthy, 1 abnormal; images of other classes are left out. Both kinds are needed, but in
+    a part of a joined data set."""
     splits: dict[str, Part] = {}
     """Name of each part -> train, val or test, where the data set brings its own split; {}: it brings none."""
     patient: Regex | None = None
@@ -44,8 +45,8 @@ class ClassFolders(PictureLayout):
     pixels."""
 
     @pydantic.model_validator(mode="after")
-    def _placeholders(self) -> ClassFolders:
-        if set(self.classes.values()) != {0, 1}:
+    def _placeholders(self, info: pydantic.ValidationInfo) -> ClassFolders:
+        if set(self.classes.values()) != {0, 1} and not (info.context or {}).get("part"):
             raise ValueError("`classes` must name a healthy (0) and an abnormal (1) class")
         if "{class}" not in self.image or ("{split}" in self.image) != bool(self.splits):
             raise ValueError("`image` must contain {class}, and {split} where and only where `splits` lists folders")

@@ -6,14 +6,16 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pydantic
 from pydicom.misc import is_dicom
 
 from flipside.core.files import file_digest
 from flipside.scans.dicom import read_dicom_image, words_in_header
+from flipside.scans.labels import Mask, find_label_files
 from flipside.scans.layout import (
     ClassName,
     DatasetError,
@@ -30,9 +32,24 @@ from flipside.scans.patterns import readable
 from flipside.scans.picture_layout import PictureLayout
 from flipside.scans.pictures import read_image_channels
 from flipside.scans.privacy import ScanNames, anonymous_names, salted_hash
-from flipside.scans.readers import ReadError
+from flipside.scans.readers import ReadError, Volume
 from flipside.scans.scan import UNLABELLED, Scan
 from flipside.scans.tables import need_columns, read_table
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mammogram(FoundScan):
+    """An image with the names under which its table lists its masks."""
+
+    mask_cases: tuple[str, ...] = ()
+
+
+class Listed(NamedTuple):
+    """What the tables say of one image."""
+
+    label: int | None  # None: left out
+    patient: str
+    mask_cases: tuple[str, ...]
 
 
 class DicomBirads(PictureLayout):
@@ -52,6 +69,11 @@ class DicomBirads(PictureLayout):
     """Column with the BI-RADS category or the pathology."""
     classes: dict[ClassName, Label | None]
     """Its values -> 0 healthy, 1 abnormal, null left out."""
+    mask_column: str | None = None
+    """Column with the path of the lesion's mask, of which `file_pattern` takes the mask's {case}; null: no masks."""
+    masks: str | None = None
+    """Pattern of the mask files, with {case}. Of the files that match, those of the image's size are masks; crops of it
+    may lie beside them. Only images that `classes` calls abnormal have a mask; all their rows' masks are joined."""
     patient_column: str | None = None
     """Column with the patient's id; null: the id comes from `patient`."""
     patient: Regex | None = None
@@ -59,23 +81,33 @@ class DicomBirads(PictureLayout):
     spacing_mm: Spacing | None = None
     """Height and width of a pixel in mm for images that have no spacing of their own; null: those are refused."""
 
+    @pydantic.model_validator(mode="after")
+    def _masks_named(self) -> DicomBirads:
+        if (self.mask_column is None) != (self.masks is None):
+            raise ValueError("`mask_column` and `masks` need each other: set both, or neither")
+        if self.masks is not None and "{case}" not in self.masks:
+            raise ValueError("`masks` must contain {case}")
+        return self
+
     def find_scans(self, dataset: str) -> list[FoundScan]:
         return self.find_scans_and_others(dataset)[0]
 
     def find_scans_and_others(self, dataset: str) -> tuple[list[FoundScan], list[LeftOut]]:
         found, rows = self.find_by_pattern(dataset, self.image), self.read_tables()
         table, parts = self.labels_in(rows), self._named_elsewhere(rows)
-        scans, others = [], []
+        scans: list[FoundScan] = []
+        others: list[LeftOut] = []
         for scan in found:
             case = readable(scan.case)
             if case not in table and case in parts:
                 others.append(LeftOut(scan, ReadError(scan.path, "is no image of its own: the tables name it under "
                                                       f"{parts[case]!r}", "Nothing needs be done")))
                 continue
-            label, patient = table.get(case, (UNLABELLED, ""))
-            scans.append(dataclasses.replace(scan, class_label=label, patient=patient))
+            label, patient, masks = table.get(case, Listed(UNLABELLED, "", ()))
+            scans.append(Mammogram(scan.name, scan.path, scan.case, label, patient=patient,
+                                   mask_cases=masks if label == 1 else ()))
         if self.patient_column:
-            check_patients(dataset, "patient_column", [patient for _, patient in table.values()])
+            check_patients(dataset, "patient_column", [listed.patient for listed in table.values()])
         elif self.patient:
             check_patients(dataset, "patient", patients_in([self.relative(scan.path) for scan in scans], self.patient))
         return scans, others
@@ -99,14 +131,15 @@ class DicomBirads(PictureLayout):
             found[file] = read_table(file, self.separator)
         return found
 
-    def labels_in(self, tables: Mapping[Path, pd.DataFrame]) -> dict[str, tuple[int | None, str]]:
-        """{case: (class label, None: left out; the patient as the table names it)}.
+    def labels_in(self, tables: Mapping[Path, pd.DataFrame]) -> dict[str, Listed]:
+        """{case: its label, its patient as the table names it, and its masks' {case}}.
 
         Raises TableError for a missing column, DatasetError for a value that `classes` doesn't list.
         """
-        table: dict[str, tuple[int | None, str]] = {}
+        table: dict[str, Listed] = {}
         for file, rows in tables.items():
-            wanted = [column for column in (self.file_column, self.label_column, self.patient_column) if column]
+            wanted = [column for column in (self.file_column, self.label_column, self.mask_column, self.patient_column)
+                      if column]
             need_columns(file, rows, wanted)
             for number, row in enumerate(rows[wanted].to_dict("records"), start=2):
                 value = row[self.label_column]
@@ -117,9 +150,11 @@ class DicomBirads(PictureLayout):
                     raise DatasetError(f"{file}, line {number}: {self.label_column} is {value!r}, which `classes` "
                                        f"doesn't list: {list(self.classes)}")
                 patient = row[self.patient_column] if self.patient_column else ""
-                before, patient = table.get(match.group(1), (None, patient))
-                labels = [label for label in (before, self.classes[value]) if label is not None]
-                table[match.group(1)] = (max(labels, default=None), patient)
+                mask = re.search(self.file_pattern, row[self.mask_column]) if self.mask_column else None
+                before = table.get(match.group(1), Listed(None, patient, ()))
+                labels = [label for label in (before.label, self.classes[value]) if label is not None]
+                masks = dict.fromkeys([*before.mask_cases, *([mask.group(1)] if mask else [])])
+                table[match.group(1)] = Listed(max(labels, default=None), before.patient, tuple(masks))
         return table
 
     def read_scan(self, found: FoundScan, salt: str) -> Scan:
@@ -143,7 +178,32 @@ class DicomBirads(PictureLayout):
         elif self.patient:
             patient_id = salted_hash(patient_in(path, self.patient, found.path), salt)
         return Scan(scan_id=names.scan_id, patient_id=patient_id, source_file=names.source_file, channels=channels,
-                    spacing_mm=(*spacing, 1.0), class_label=found.class_label, image_digest=file_digest(found.path))
+                    spacing_mm=(*spacing, 1.0), lesion=self._read_masks(found, channels[0]),
+                    class_label=found.class_label, image_digest=file_digest(found.path))
+
+    def _read_masks(self, found: FoundScan, image: Volume) -> Mask | None:
+        """The union of an image's masks; None where it has none. Raises ReadError for one that isn't there.
+
+        The files beside a mask are told from it by their size: CBIS-DDSM's tables exchange mask and crop in some rows.
+        """
+        layers: list[tuple[np.ndarray, None]] = []
+        for case in found.mask_cases if isinstance(found, Mammogram) else ():
+            assert self.masks is not None
+            paths = find_label_files(found.path, case, Path(self.root), [self.masks], several=True)
+            read = [_read_labels(path) for path in paths]
+            fitting = [labels for labels in read if labels.shape == image.stored.shape]
+            if not fitting:
+                own, *sizes = ("x".join(map(str, each.shape[1:])) for each in (image.stored, *read))
+                raise ReadError(found.path, f"has {own} pixels, the files of its mask {case} {', '.join(sizes)}",
+                                "Get the mask of the image's size, or move the image away")
+            layers += [(labels, None) for labels in fitting]
+        return Mask(tuple(layers)) if layers else None
 
     def identifying_words(self, found: FoundScan) -> Sequence[str]:
         return sorted(set(words_in_header(found.path)))
+
+
+def _read_labels(path: Path) -> np.ndarray:
+    """(1,R,C) of a mask file or of a crop beside it, DICOM or a picture; 0 is no lesion."""
+    volume = read_dicom_image(path)[0] if is_dicom(path) else read_image_channels(path, "grey")[0]
+    return volume.stored

@@ -48,7 +48,8 @@ class Joined(Layout):
         for name, block in self.parts.items():
             try:
                 found[name] = DatasetParams.model_validate(
-                    {"page": self.page, **block, **shared, "root": f"{self.root}/{name}"}).root
+                    {"page": self.page, **block, **shared, "root": f"{self.root}/{name}"},
+                    context={"part": True}).root
             except pydantic.ValidationError as error:
                 first = error.errors()[0]
                 key = ".".join(map(str, first["loc"]))

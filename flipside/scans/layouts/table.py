@@ -132,6 +132,8 @@ class Table(Layout):
     def _read(self, dataset: str) -> pd.DataFrame:
         """The table as text. Raises DatasetError where it, a column that the block names, or every row is missing."""
         file = self.file
+        if file.parent == LISTS:  # the list comes with Flipside, the scans don't
+            self.existing_root(dataset)
         if not file.is_file():
             raise DatasetError(f"{file} not found: put the data set there, or correct `root` and `table` of "
                                f"datasets.{dataset}{self.source and '. It is available' + self.source}")
