@@ -22,6 +22,7 @@ from flipside.core.files import content_digest, file_digest
 DVC = (sys.executable, "-m", "dvc")
 COPIED = (".dvc", ".dvcignore", "datasets.yaml", "dvc.lock", "dvc.yaml", "flipside", "params.yaml", "reports", "stages")
 IGNORED = ("reports/trainings.json",)  # no stage before `report` reads it
+SETTINGS = "[core]\n    no_scm = true\n    analytics = false\n[cache]\n    dir = {cache}\n"
 MADE_OF = ".made_of"  # in a copy, written last: the fingerprint of the files that it was made of
 
 
@@ -58,9 +59,7 @@ def open_copy(folder: Path, target: str) -> None:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, folder / file)
     cache = subprocess.run([*DVC, "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
-    settings = {"core.no_scm": "true", "core.analytics": "false", "cache.dir": str(Path(cache).resolve())}
-    for name, value in settings.items():
-        subprocess.run([*DVC, "config", "--local", name, value], cwd=folder, check=True, capture_output=True)
+    (folder / ".dvc/config.local").write_text(SETTINGS.format(cache=Path(cache).resolve()))
     result = subprocess.run([*DVC, "checkout", "--quiet", "--with-deps", target], cwd=folder, capture_output=True,
                             text=True, check=False)
     if result.returncode:

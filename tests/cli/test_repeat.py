@@ -24,8 +24,6 @@ STAGE = '''
 import json, os, shutil, sys, time
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import yaml
 
 kind, name = sys.argv[1:]
@@ -55,6 +53,9 @@ elif kind in ("classifiers", "generators", "encoders"):
     if kind == "classifiers":
         write(f"reports/{name}.json", {"auc": 1.0})
 else:
+    import numpy as np
+    import pandas as pd
+
     log.open("a").write("evaluate\\n")
     classifier = offset("models/classifiers/classifier.json")
     coin = 0.6 + 0.02 * offset("models/generators/coin.json") - 0.2 * classifier
@@ -89,11 +90,10 @@ DVC_YAML = {"stages": {
 GENERATORS = [f"{name} {{seed}}" for name in ("blobgan", "blobgan", "coin")]  # the generator and its encoder
 
 
-@pytest.fixture
-def root(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
     """After `dvc repro` and a commit; its raw scans are no output of DVC's."""
-    root = tmp_path / "project"
-    root.mkdir()
+    root = tmp_path_factory.mktemp("finished")
     for name in ("params.yaml", "datasets.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, root / name)
     shutil.copytree(ROOT / "flipside", root / "flipside", ignore=shutil.ignore_patterns("__pycache__"))
@@ -105,14 +105,21 @@ def root(tmp_path, monkeypatch):
     (root / "reports").mkdir()
     shutil.copy(ROOT / "reports/trainings.json", root / "reports")
     edit(root, lambda values: values["report"].update(rank_by="iou_val"))
-    monkeypatch.setitem(ENVIRONMENT, "LOG", str(tmp_path / "log"))
+    ENVIRONMENT["LOG"] = os.devnull
     run(root, "git", "init", "-q", "-b", "main")
     dvc(root, "init", "-q")
     dvc(root, "repro", "-q")
     run(root, "git", "add", "-A")
     run(root, "git", "commit", "-qm", "start")
-    ran(root)
     return root
+
+
+@pytest.fixture
+def root(finished, tmp_path, monkeypatch):
+    """A copy of the finished project, whose stages write a log of their own."""
+    shutil.copytree(finished, tmp_path / "project", symlinks=True)
+    monkeypatch.setitem(ENVIRONMENT, "LOG", str(tmp_path / "log"))
+    return tmp_path / "project"
 
 
 def edit(root, change):
@@ -148,7 +155,7 @@ def test_trained_rows_are_trained_again_and_nothing_else_of_the_project_changes(
     assert trainings.count("generators") == 2 and trainings.count("classifier") == 0
     spread = trainings.spread("generators", "coin", "iou_val")
     assert (spread.low, spread.high, spread.mean) == pytest.approx((0.6, 0.62, 0.61))
-    assert trainings.spread("generators", "octet", "pixel_ap").high == pytest.approx(0.411 / 2)  # its encoder's seed too
+    assert trainings.spread("generators", "octet", "pixel_ap").high == pytest.approx(0.411 / 2)  # of its encoder, too
     assert trainings.spread("generators", "cam", "iou_val") is None  # rests on no generator
     assert [(pair.first, pair.second) for pair in trainings.pairs] == [
         ("coin", "octet"), ("octet", "cam"), ("cam", "random")]
