@@ -13,9 +13,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from flipside.cli.repeat import Rows, repeat
+from flipside.core.params import read_datasets, read_params
+from flipside.core.paths import METRICS
 from flipside.core.store import write_store
-from flipside.report.trainings import EMPTY, counting, read_trainings
+from flipside.experiments.project_copy import BusyError
+from flipside.report.trainings import EMPTY, read_trainings
 from tests.cli.test_experiments import ENVIRONMENT, dvc, run
+from tests.report.trainings_fixture import repeated, write
 from tests.stages.project_of_two import slices
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +85,7 @@ DVC_YAML = {"stages": {
            ("classifiers", ["classifier", "judge"], [],
             {"metrics": [{"reports/${item}.json": {"cache": False}}]}),
            ("generators", ["coin", "blobgan"], ["models/classifiers/classifier.json"], {}),
-           ("encoders", ["blobgan"], ["models/generators/blobgan.json"], {}))},
+           ("encoders", ["blobgan"], ["models/classifiers/classifier.json", "models/generators/blobgan.json"], {}))},
     "evaluate": {"cmd": "python -m stages.toy evaluate all", "params": ["evaluate"],
                  "deps": ["models", "data/slices", "stages/toy.py"], "outs": ["reports/cases.csv"],
                  "metrics": [{"reports/metrics.json": {"cache": False}}]},
@@ -116,10 +121,13 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def root(finished, tmp_path, monkeypatch):
-    """A copy of the finished project, whose stages write a log of their own."""
-    shutil.copytree(finished, tmp_path / "project", symlinks=True)
-    monkeypatch.setitem(ENVIRONMENT, "LOG", str(tmp_path / "log"))
-    return tmp_path / "project"
+    """A copy of the finished project, whose stages write a log of their own; the test has gone into it."""
+    root = tmp_path / "project"
+    shutil.copytree(finished, root, symlinks=True)
+    monkeypatch.chdir(root)
+    for environment in (ENVIRONMENT, os.environ):
+        monkeypatch.setitem(environment, "LOG", str(tmp_path / "log"))
+    return root
 
 
 def edit(root, change):
@@ -136,22 +144,14 @@ def ran(root):
     return sorted(lines)
 
 
-def repeat(root, *options, check=True):
-    return run(root, sys.executable, "-m", "flipside", "repeat", *options, check=check)
-
-
-def found(root):
-    return read_trainings(root / "reports/trainings.json")
-
-
 def with_seed(seed):
     return [line.format(seed=seed) for line in GENERATORS]
 
 
-def test_trained_rows_are_trained_again_and_nothing_else_of_the_project_changes(root):
-    result = repeat(root, "--seeds", "2", "--rows", "generators")
+def test_a_run_is_trained_again_and_nothing_else_of_the_project_changes(root, capsys):
+    repeat(2, Rows.GENERATORS)
     assert ran(root) == sorted(["evaluate", *with_seed(1)])  # not the data, the classifier or the judge
-    trainings = found(root)
+    trainings = read_trainings()
     assert trainings.count("generators") == 2 and trainings.count("classifier") == 0
     spread = trainings.spread("generators", "coin", "iou_val")
     assert (spread.low, spread.high, spread.mean) == pytest.approx((0.6, 0.62, 0.61))
@@ -162,81 +162,62 @@ def test_trained_rows_are_trained_again_and_nothing_else_of_the_project_changes(
     assert trainings.pairs[0].low < 0.2 < trainings.pairs[0].high
     assert run(root, "git", "status", "--porcelain").stdout.split() == ["M", "reports/trainings.json"]
     assert list(json.loads(dvc(root, "status", "--json").stdout)) == ["report"]
-    assert not (root / ".scratch/repeat").exists() and "`dvc repro` draws the report" in result.stdout
+    assert not (root / ".scratch/repeat").exists() and "`dvc repro` draws the report" in capsys.readouterr().out
 
-
-def test_the_second_series_trains_the_classifier_too_and_the_judge_never(root):
-    repeat(root, "--seeds", "2", "--rows", "generators")
-    ran(root)
-    assert "2 repetitions, 1 of them have been run" in repeat(root, "--seeds", "2").stdout
+    # The second series trains the classifier too, the judge never.
+    repeat(2)
+    assert "2 repetitions, 1 of them have been run" in capsys.readouterr().out
     assert ran(root) == sorted(["classifier 1", "evaluate", *with_seed(1)])
-    trainings = found(root)
+    trainings = read_trainings()
     assert trainings.spread("classifier", "coin", "iou_val").low == pytest.approx(0.42)
     assert trainings.spread("classifier", "cam", "iou_val").high == pytest.approx(0.55)
     assert trainings.spread("classifier", "random", "iou_val") is None
-    repeat(root, "--seeds", "2")
-    assert ran(root) == [] and found(root) == trainings
+
+    # What has been run is not run again: not at another commit, nor where another metric ranks.
     dvc(root, "repro", "-q")
+    edit(root, lambda values: values["report"].update(rank_by="pixel_ap", title="Another"))
     run(root, "git", "commit", "-qam", "trainings")
-    assert "2 of them have been run" in repeat(root, "--seeds", "2").stdout  # another commit, the same run
-    assert ran(root) == []
+    repeat(2)
+    assert "2 of them have been run" in capsys.readouterr().out and ran(root) == []
+    assert read_trainings().series == trainings.series and read_trainings().ranked_by == "pixel_ap"
 
 
 def test_a_killed_run_goes_on_where_it_was(root):
-    words = [sys.executable, "-m", "flipside", "repeat", "--seeds", "3", "--rows", "generators"]
+    words = (sys.executable, "-m", "flipside", "repeat", "--seeds", "3", "--rows", "generators")
     process = subprocess.Popen(words, cwd=root, env=ENVIRONMENT | {"HANG": "coin:2"}, start_new_session=True,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     hangs = root.parent / "log.hangs"
-    for _ in range(600):
-        if hangs.exists() or process.poll() is not None:
-            break
+    while not hangs.exists() and process.poll() is None:
         time.sleep(0.1)
-    busy = repeat(root, check=False)
-    assert busy.returncode == 1 and "another process is at work in .scratch/repeat" in busy.stderr
+    with pytest.raises(BusyError, match="another process is at work in .scratch/repeat"):
+        repeat(3)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     before = ran(root)
     assert set(with_seed(1)) <= set(before) and "coin 2" not in before
-    assert found(root).count("generators") == 2  # what was finished has been written down
-    result = repeat(root, "--seeds", "3", "--rows", "generators")
-    assert "goes on in .scratch/repeat" in result.stdout
+    assert read_trainings().count("generators") == 2  # what was finished has been written down
+    assert "goes on in .scratch/repeat" in run(root, *words).stdout
     assert sorted([*before, *ran(root)]) == sorted(["evaluate"] * 2 + with_seed(1) + with_seed(2))
-    assert found(root).count("generators") == 3
+    assert read_trainings().count("generators") == 3
 
 
-def test_a_run_that_is_out_of_date_is_not_repeated(root):
+def test_only_a_finished_run_is_repeated_and_repetitions_of_another_one_do_not_count(root, capsys):
+    metrics, parameters = json.loads(Path(METRICS).read_text()), read_params() | read_datasets()
     edit(root, lambda values: values["generators"]["coin"].update(steps=7))
-    result = repeat(root, check=False)
-    assert result.returncode == 1 and "the run is out of date: train_generators@coin" in result.stderr
-    assert "`dvc repro` first" in result.stderr and ran(root) == []
-
-
-def test_repetitions_of_other_parameters_are_begun_anew(root):
-    repeat(root, "--seeds", "2", "--rows", "generators")
-    edit(root, lambda values: values["generators"]["coin"].update(steps=7))
+    write(repeated(metrics, "iou_val", {"generators": {1: {"coin": 0.2}}}, parameters))
+    with pytest.raises(RuntimeError, match="the run is out of date: train_generators@coin.*`dvc repro` first"):
+        repeat(2)
+    assert ran(root) == []
     dvc(root, "repro", "-q", "evaluate")
     ran(root)
-    result = repeat(root, "--seeds", "2", "--rows", "generators")
-    assert "is ignored: it was made with other parameters" in result.stdout
-    assert ran(root) == ["coin 1", "evaluate"]  # DVC still has the others
-    assert found(root).count("generators") == 2
-
-
-def test_another_metric_that_ranks_needs_no_training(root):
-    repeat(root, "--seeds", "2", "--rows", "generators")
-    edit(root, lambda values: values["report"].update(rank_by="pixel_ap", title="Another"))
-    ran(root)
-    repeat(root, "--seeds", "2", "--rows", "generators")
-    assert ran(root) == [] and found(root).ranked_by == "pixel_ap" and found(root).count("generators") == 2
-
-
-def test_without_the_runs_outputs_the_reader_is_told_what_to_do(root):
+    repeat(2, Rows.GENERATORS)
+    assert "trainings.json is ignored: it was made with other parameters" in capsys.readouterr().out
+    assert ran(root) == sorted(["evaluate", *with_seed(1)]) and read_trainings().count("generators") == 2
     shutil.rmtree(root / ".dvc/cache")
-    result = repeat(root, check=False)
-    assert result.returncode == 1 and "Run `dvc repro`" in result.stderr
+    with pytest.raises(RuntimeError, match="cache lacks outputs of the run.*\n?.*Run `dvc repro`"):
+        repeat(3)
 
 
 def test_the_committed_file_is_empty_or_that_of_a_run():
     recorded = read_trainings(ROOT / "reports/trainings.json")
     assert recorded == EMPTY or recorded.series
-    assert counting(EMPTY, {}, {}, "iou_val") == (EMPTY, "")
