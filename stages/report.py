@@ -6,12 +6,13 @@ import argparse
 from pathlib import Path
 
 from flipside.core.files import atomic_file
-from flipside.core.params import announce, load_section, stage_main
+from flipside.core.params import announce, load_section, stage_main, value_at
 from flipside.report.figures import write_figures
 from flipside.report.html import render_page
 from flipside.report.inputs import read_inputs
 from flipside.report.params import ReportParams
 from flipside.report.run import describe_run
+from flipside.report.sureness import sureness_table
 from flipside.report.tables import markdown_table, plain_table
 
 REPORTS = Path("reports")
@@ -27,8 +28,12 @@ def main() -> None:
 
     # The page and the tables.
     page = render_page(inputs)
-    markdown = markdown_table(inputs.metrics, inputs.rank_by, params.controls, describe_run(inputs))
-    plain = plain_table(inputs.metrics, inputs.rank_by, params.controls)
+    markdown = markdown_table(inputs.metrics, inputs.rank_by, params.controls, describe_run(inputs), inputs.trainings,
+                              inputs.ignored_trainings)
+    confidence = value_at(inputs.parameters, "evaluate.confidence")
+    if sure := sureness_table(inputs.metrics, inputs.rank_by, inputs.trainings, confidence):
+        markdown += f"\n## Which differences stand\n\n{sure}"
+    plain = plain_table(inputs.metrics, inputs.rank_by, params.controls, inputs.trainings)
 
     # Outputs.
     write_figures(REPORTS / "figures", inputs)

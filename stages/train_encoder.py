@@ -25,7 +25,7 @@ def main() -> None:
 
     # Parameters, slices, frozen networks.
     params = load_section(f"encoders.{name}", EncoderParams)
-    seed = load_value("seed", int)
+    seed = load_value("seed", int) + params.seed_offset
     announce(f"train_encoder {name}", seed=seed, **{name: params})
     runtime = runtimes.start(seed)
     store = SliceStore.open(paths.SLICES)

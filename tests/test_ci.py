@@ -205,7 +205,8 @@ def test_this_projects_own_lock_needs_no_data(tmp_path, monkeypatch):
     for name in ("stages", "flipside"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "reports").mkdir()
-    for name in ("metrics.json", "metrics.md", "classifier.json", "judge.json", "impact.md", "inpainter.json"):
+    for name in ("metrics.json", "metrics.md", "classifier.json", "judge.json", "impact.md", "inpainter.json",
+                 "trainings.json"):
         shutil.copy(ROOT / "reports" / name, tmp_path / "reports" / name)
     run(tmp_path, "git", "init", "-q")
     dvc(tmp_path, "init", "-q")

@@ -249,6 +249,8 @@ def repository(tmp_path_factory):
         shutil.copy(ROOT / name, root / name)
     for folder in ("stages", "flipside"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "reports").mkdir()
+    shutil.copy(ROOT / "reports/trainings.json", root / "reports")
     dvc(root, "init", "--no-scm", "-q")
     for stage in STAGES.values():
         for out in paths(stage.get("outs", [])) + paths(stage.get("metrics", [])) + paths(stage.get("plots", [])):

@@ -28,6 +28,8 @@ def project(tmp_path_factory):
         shutil.copy(ROOT / name, root / name)
     for name in ("stages", "flipside", "profiles"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "reports").mkdir()
+    shutil.copy(ROOT / "reports/trainings.json", root / "reports")
     here = os.getcwd()
     os.chdir(root)
     try:

@@ -1,4 +1,4 @@
-"""Pages of runs, from results/<run>/{params.yaml,metrics.json,run.json}."""
+"""Pages of runs, from results/<run>/{params.yaml,metrics.json,run.json} and, where it was repeated, trainings.json."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from docs.generate.tables import cell, code, table
 from flipside.core.files import read_json
 from flipside.core.image_size import image_shape
 from flipside.metrics.registry import higher_is_better, label
-from flipside.report.tables import ONE_TRAINING, interval, mark, number, ranking, warnings
+from flipside.report.sureness import sureness_table
+from flipside.report.tables import mark, markdown_cell, one_or_several, ranking, warnings
+from flipside.report.trainings import Trainings, read_trainings
 
 RESULTS = Path("results")
 FACTS, RANKING = "<!-- facts of the run -->", "<!-- ranked table -->"  # where a page has them
@@ -29,6 +31,7 @@ class Run:
     params: dict[str, Any]
     metrics: dict[str, dict[str, float]]
     about: dict[str, Any]  # run.json
+    trainings: Trainings  # its repetitions; EMPTY where there are none
 
 
 def read_runs(folder: Path = RESULTS) -> list[Run]:
@@ -40,12 +43,16 @@ def read_runs(folder: Path = RESULTS) -> list[Run]:
 
 
 def read_run(folder: Path) -> Run:
-    """One run; ValueError where run.json lacks a key."""
+    """One run; ValueError where run.json lacks a key, or trainings.json is of another run."""
     about = read_json(folder / "run.json")
     if missing := sorted(REQUIRED - set(about)):
         raise ValueError(f"{folder / 'run.json'}: missing key `{missing[0]}`; expected {', '.join(sorted(REQUIRED))}")
-    return Run(folder.name, yaml.safe_load((folder / "params.yaml").read_text()), read_json(folder / "metrics.json"),
-               about)
+    params, metrics = yaml.safe_load((folder / "params.yaml").read_text()), read_json(folder / "metrics.json")
+    trainings = read_trainings(folder / "trainings.json")
+    if trainings.series and (reason := trainings.misfit(params, metrics, trainings.ranked_by)):
+        raise ValueError(f"{folder / 'trainings.json'} is not of this run: {reason}. Copy params.yaml, metrics.json "
+                         "and trainings.json of one run")
+    return Run(folder.name, params, metrics, about, trainings)
 
 
 def filled(markdown: str, run: Run) -> str:
@@ -75,29 +82,31 @@ def duration(seconds: float | None) -> str:
 
 def ranked(run: Run) -> str:
     """All methods, best first by the first of the run's columns, with what a reader must know of them."""
-    names, controls = run.about["columns"], run.params["report"]["controls"]
+    names = run.about["columns"]
     first = names[0]
     notes = [f"Ranked by {label(first)}. ↑ more is better, ↓ less is better, –: no such number. What a column means "
-             "stands in [Metrics](../../reference/metrics.md).", ONE_TRAINING, *warnings(run.metrics)]
-    return "\n\n".join([metrics_table(run.metrics, ranking(run.metrics, first), names, controls), *notes])
+             "stands in [Metrics](../../reference/metrics.md).", one_or_several(run.trainings), *warnings(run.metrics)]
+    return "\n\n".join([metrics_table(run, ranking(run.metrics, first), names), *notes, *sureness(run, first)])
 
 
-def metrics_table(metrics: dict[str, dict[str, float]], methods: list[str], names: list[str],
-                  controls: list[str]) -> str:
-    """A row per method, a column per metric; the first has its interval beside it."""
+def sureness(run: Run, rank_by: str) -> list[str]:
+    """Which differences stand with other patients and trainings; nothing where the run was not repeated, or was ranked
+    by another metric then."""
+    if run.trainings.ranked_by != rank_by:
+        return []
+    return [sureness_table(run.metrics, rank_by, run.trainings, run.params["evaluate"]["confidence"])]
+
+
+def metrics_table(run: Run, methods: list[str], names: list[str]) -> str:
+    """A row per method, a column per metric, with intervals as in reports/metrics.md."""
+    controls = run.params["report"]["controls"]
     header = ["method", *(f"{label(name)} {'↑' if higher_is_better(name) else '↓'}" for name in names)]
     return table(header, [
-        [marked(method, metrics[method], controls), with_interval(metrics[method], names[0]),
-         *(number(metrics[method].get(name)) for name in names[1:])]
+        [marked(method, run.metrics[method], controls),
+         *(markdown_cell(run.metrics, method, name, run.trainings, name == names[0]) for name in names)]
         for method in methods], numbers_from=1)
 
 
 def marked(method: str, values: dict[str, float], controls: list[str]) -> str:
     """A method's name with what sets it apart."""
     return code(method) + (" *(control)*" if method in controls else "") + mark(values)
-
-
-def with_interval(values: dict[str, float], name: str) -> str:
-    """A number, and the interval beside it where there is one."""
-    bounds = interval(values, name)
-    return number(values.get(name)) + (f" ({bounds[0]:.3f} to {bounds[1]:.3f})" if bounds else "")

@@ -19,14 +19,17 @@ LOCK = Path("dvc.lock")
 DVC = (sys.executable, "-m", "dvc")
 
 
-def stale_stages() -> dict[str, list[str]]:
+def stale_stages(target: str | None = None) -> dict[str, list[str]]:
     """{stage: what changed since it ran}, for the project in the working folder; empty when dvc.lock is fresh.
+
+    With a target, of it and the stages that it rests on.
 
     A folder that holds several stages' outputs (data/masks) has a hash of its own, which dvc.lock can't confirm
     without the data; an output that another stage reads under its own path can.
     """
     stale: dict[str, list[str]] = {}
-    changes = list(_changes(json.loads(run(*DVC, "status", "--json"))))
+    options = [] if target is None else ["--with-deps", target]
+    changes = list(_changes(json.loads(run(*DVC, "status", "--json", *options))))
     ignored = _ignored_by_git({path for _, path, state in changes if state == "deleted"})
     for stage, path, state in changes:
         if state != "not in cache" and not (state == "deleted" and path in ignored):

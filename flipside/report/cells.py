@@ -9,7 +9,8 @@ from markupsafe import Markup
 from flipside.metrics import registry
 from flipside.report import charts
 from flipside.report.inputs import ReportInputs, Result
-from flipside.report.tables import MISSING, interval, number
+from flipside.report.tables import MISSING, interval, number, spread_text
+from flipside.report.trainings import EMPTY, Trainings
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,11 @@ class Cell:
     value: float | None  # what the table is sorted by
     bounds: str
     title: str
+    trainings: str = ""
+    """Mean and range over trainings of the generators, where there are several."""
 
 
-def metric_cell(result: Result, metric: str) -> Cell:
+def metric_cell(result: Result, metric: str, trainings: Trainings = EMPTY) -> Cell:
     """A method's metric; with a star where the stage that measured it has a caution."""
     value = result.metrics.get(metric)
     if value is None:
@@ -34,9 +37,11 @@ def metric_cell(result: Result, metric: str) -> Cell:
         title += f", n = {n}"
     if bounds := interval(result.metrics, metric):
         title += f", interval {number(bounds[0])} to {number(bounds[1])}"
+    if spread := spread_text(trainings, "generators", result.name, metric):
+        title += f", over {trainings.count('generators')} trainings mean {spread}"
     caution = result.cautions.get(metric)
     return Cell(number(value) + ("*" if caution else ""), value, bounds_text(bounds),
-                f"{title}. {caution}" if caution else title)
+                f"{title}. {caution}" if caution else title, spread)
 
 
 def bounds_text(bounds: tuple[float, float] | None) -> str:

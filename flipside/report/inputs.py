@@ -23,6 +23,7 @@ from flipside.metrics.registry import recorded_reasons
 from flipside.report.channels import shown_channels
 from flipside.report.params import ReportParams
 from flipside.report.tables import Metrics, ranking
+from flipside.report.trainings import Trainings, counting, read_trainings
 
 MANIFESTS = ("data/extracted", "data/filtered", "data/slices")
 ROLES = ("classifier", "judge")
@@ -96,6 +97,8 @@ class ReportInputs:
     made_with: dict[str, dict[str, Any]]  # `models` and `methods` -> name -> the parameters that it was made with
     # What check_inpainter wrote: its metrics, and the curves (arm, draw, fpr, tpr). None where there are no curves.
     inpainter: tuple[dict[str, float], pd.DataFrame] | None
+    trainings: Trainings  # the repetitions of this run
+    ignored_trainings: str  # why those that were found don't count; empty where they do, and where there are none
 
     @property
     def channel_names(self) -> list[str]:
@@ -148,6 +151,9 @@ def read_inputs(params: ReportParams) -> ReportInputs:
     results = {name: _read_result(name, metrics[name], params, cases, masked, methods[name]["needs"])
                for name in ranking(metrics, rank_by)}
     models = {name: read_json(file) for name, file in _models(methods).items()}
+    recorded = read_trainings()
+    data = store.fingerprint if recorded.series else None
+    trainings, ignored = counting(recorded, parameters, metrics, rank_by, data)
     return ReportInputs(
         params=params, metrics=metrics, rank_by=rank_by, cases=cases, results=results, store=store,
         lesion=open_truth("data/truth", store.organ.shape), curves=curves,
@@ -161,7 +167,7 @@ def read_inputs(params: ReportParams) -> ReportInputs:
         manifests={folder: read_json(needed(f"{folder}/manifest.json", "the prepare stages")) for folder in MANIFESTS},
         training={name: _read_training(Path(paths.training_report(name))) for name in models},
         parameters=shown_parameters(parameters), made_with={"models": models, "methods": methods},
-        inpainter=_read_inpainter(),
+        inpainter=_read_inpainter(), trainings=trainings, ignored_trainings=ignored,
     )
 
 

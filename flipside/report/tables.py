@@ -6,6 +6,7 @@ from flipside.masks.extraction.thresholds import POLICIES
 from flipside.metrics.families.supervision import STRONG
 from flipside.metrics.registry import METRICS, count, higher_is_better, label, metrics_in
 from flipside.metrics.statistics import COVERAGE_OF_95
+from flipside.report.trainings import EMPTY, Series, Trainings
 
 Metrics = dict[str, dict[str, float]]  # {method: {metric: value}}, the content of reports/metrics.json
 MISSING = "–"
@@ -57,22 +58,49 @@ def interval(values: dict[str, float], metric: str) -> tuple[float, float] | Non
     return None if low is None or high is None else (low, high)
 
 
-def markdown_table(metrics: Metrics, rank_by: str, controls: list[str], note: str) -> str:
-    """reports/metrics.md: one line on what was run, the ranked table, its legend. The same input, the same bytes."""
+def spread_text(trainings: Trainings, series: Series, method: str, metric: str) -> str:
+    """Mean, least and greatest value over the trainings of a series; empty where no training reaches the method."""
+    spread = trainings.spread(series, method, metric)
+    return "" if spread is None else f"{number(spread.mean)} [{number(spread.low)} to {number(spread.high)}]"
+
+
+def markdown_cell(metrics: Metrics, method: str, metric: str, trainings: Trainings, first: bool) -> str:
+    """A number with its intervals: over patients in the first column, over patients and trainings in all of them where
+    there are repetitions."""
+    text, bounds = number(metrics[method].get(metric)), interval(metrics[method], metric)
+    if bounds and (first or trainings.series):
+        text += f" ({number(bounds[0])} to {number(bounds[1])})"
+    further = spread_text(trainings, "generators", method, metric)
+    return f"{text}<br>mean {further}" if further else text
+
+
+def one_or_several(trainings: Trainings, ignored: str = "") -> str:
+    """What the intervals of a table are over; `ignored`: why repetitions that were found don't count."""
+    if not (n := trainings.count("generators")):
+        return f"{ONE_TRAINING} {ignored}".rstrip()
+    return (f"In round brackets: intervals over patients. Below them: the mean, and in square brackets the least and "
+            f"the greatest value, of {n} trainings of the generators with other seeds, the run's own among them; a "
+            f"method without these has no generator. The range of {n} trainings is no interval of confidence: further "
+            "ones may well lie outside.")
+
+
+def markdown_table(metrics: Metrics, rank_by: str, controls: list[str], note: str, trainings: Trainings = EMPTY,
+                   ignored: str = "") -> str:
+    """reports/metrics.md: one line on what was run, the ranked table, its legend. The same input, the same bytes.
+
+    `ignored`: why repetitions that were found don't count.
+    """
     names = columns(rank_by, TABLE)
     header = ["#", "method", *(f"{label(name)} {'↑' if higher_is_better(name) else '↓'}" for name in names), "n"]
     lines = ["# Ranking", "", note, "", _row(header), _row(["---:", "---", *["---:"] * (len(names) + 1)])]
     for place, method in enumerate(ranking(metrics, rank_by), start=1):
         values = metrics[method]
-        first = number(values.get(rank_by))
-        if bounds := interval(values, rank_by):
-            first += f" ({bounds[0]:.3f} to {bounds[1]:.3f})"
         name = method.replace("|", "\\|") + (" *(control)*" if method in controls else "") + mark(values)
-        lines.append(_row([str(place), name, first, *(number(values.get(metric)) for metric in names[1:]),
-                           _counted(values, rank_by)]))
+        lines.append(_row([str(place), name, *(markdown_cell(metrics, method, metric, trainings, metric == rank_by)
+                                               for metric in names), _counted(values, rank_by)]))
     lines += ["", f"Ranked by {label(rank_by)}, with its interval; n: test slices that it rests on. ↑ more is better, "
-              "↓ less is better. "
-              f"{MISSING}: the method has no such number.", "", ONE_TRAINING, ""]
+              f"↓ less is better. {MISSING}: the method has no such number.", "",
+              one_or_several(trainings, ignored), ""]
     if told := policies(metrics):
         lines += ["Masks: " + "; ".join(f"`{name}`: {text}" for name, text in told.items()) + ".", ""]
     for text in warnings(metrics):
@@ -149,17 +177,21 @@ def _counted(values: dict[str, float], rank_by: str) -> str:
     return MISSING if n is None else str(n)
 
 
-def plain_table(metrics: Metrics, rank_by: str, controls: list[str]) -> str:
-    """The ranked table for a terminal, fixed width."""
+def plain_table(metrics: Metrics, rank_by: str, controls: list[str], trainings: Trainings = EMPTY) -> str:
+    """The ranked table for a terminal, fixed width; over trainings only the ranking metric's range."""
     names = [name for name in columns(rank_by, TERMINAL) if any(name in values for values in metrics.values())]
-    rows = [["#", "method", label(names[0]), "interval", *map(label, names[1:]), "n"]]
+    n = trainings.count("generators")
+    repeated = [f"{n} trainings"] if n else []
+    rows = [["#", "method", label(names[0]), "interval", *repeated, *map(label, names[1:]), "n"]]
     for place, method in enumerate(ranking(metrics, rank_by), start=1):
         values = metrics[method]
         bounds = interval(values, rank_by)
         name = method + (" (control)" if method in controls else "") + mark(values)
+        spread = trainings.spread("generators", method, rank_by)
         rows.append([
             str(place), name, number(values.get(rank_by)),
             f"{bounds[0]:.3f}..{bounds[1]:.3f}" if bounds else MISSING,
+            *([f"{spread.low:.3f}..{spread.high:.3f}" if spread else MISSING] if repeated else []),
             *(number(values.get(name)) for name in names[1:]), _counted(values, rank_by),
         ])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from flipside.cli import app
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("init", "check", "ranking", "profile", "apply", "compare", "experiments", "sweep", "ablations",
+COMMANDS = ("init", "check", "ranking", "profile", "apply", "compare", "experiments", "sweep", "ablations", "repeat",
             "ablation-tables", "generator-table", "tace-tables")
 HEAVY = ("torch", "pandas", "matplotlib", "scipy", "dvc", "ruamel.yaml")
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import typer
 from docs.generate import readme
 from docs.generate.cli import make_targets
 from flipside.cli import app
+from flipside.report.tables import ranking
+from tests.report.trainings_fixture import pair, repeated, write
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -26,7 +29,8 @@ def test_its_table_is_that_of_the_default_run():
     shown = text[text.index(readme.START) + len(readme.START) : text.index(readme.END)].strip()
     assert shown == readme.readme_table(), "run `python -m docs.generate`"
     found = json.loads((ROOT / "results/default/metrics.json").read_text())
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in shown.splitlines()[2:]]
+    lines = [line for line in shown.splitlines() if line.startswith("|")][2:]
+    rows = [[cell.split("<br>")[0].strip() for cell in line.strip("|").split("|")] for line in lines]
     assert 1 < len(rows) <= 8
     for row in rows:
         values = found[re.match(r"`(\w+)`", row[0])[1]]
@@ -35,6 +39,27 @@ def test_its_table_is_that_of_the_default_run():
         assert row[1] == f"{values[first]:.3f} ({low:.3f} to {high:.3f})"
     scores = [float(row[1].split()[0]) for row in rows]
     assert scores == sorted(scores, reverse=True)
+
+
+def test_after_repetitions_each_number_has_two_intervals_and_the_reader_learns_which_differences_stand(tmp_path,
+                                                                                                       monkeypatch):
+    shutil.copytree(ROOT / "results/default", tmp_path / "default")
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    rank_by, run = readme.COLUMNS[0], readme.read_run(tmp_path / "default")
+    (tmp_path / "default/trainings.json").unlink(missing_ok=True)
+    plain = readme.readme_table()
+    assert "[" not in plain and "stand" not in plain
+    first, second = ranking(run.metrics, rank_by)[:2]
+    pairs = [pair(first, second, 0.2, 0.1, 0.3)]
+    shifts = {"generators": {1: {first: 0.01}, 2: {first: -0.001}}}
+    write(repeated(run.metrics, rank_by, shifts, run.params, pairs=pairs), tmp_path / "default/trainings.json")
+    shown = readme.readme_table()
+    value = run.metrics[first][rank_by]
+    rows = [line for line in shown.splitlines() if line.startswith("| `")]
+    assert f"<br>mean {value + 0.003:.3f} [{value - 0.001:.3f} to {value + 0.01:.3f}]" in rows[0].split("|")[2]
+    assert rows[0].count("mean ") == len(readme.COLUMNS) and "mean " not in rows[1]  # nothing of it was trained again
+    assert f"differences between neighbours in the ranking 1 stands with other patients and other trainings: {first} " in (
+        shown)
 
 
 @pytest.mark.parametrize("file", ["README.md", "docs/getting-started.md"])

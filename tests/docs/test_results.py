@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from docs.generate.results import BARE, filled, read_run, read_runs
+from tests.report.trainings_fixture import pair, repeated, write
 
 ROOT = Path(__file__).parents[2]
 RUNS = read_runs(ROOT / "results")
@@ -18,7 +19,8 @@ def folder(tmp_path):
     made = tmp_path / "toy"
     made.mkdir()
     (made / "params.yaml").write_text(yaml.safe_dump(
-        {"dataset": "phantom", "image_size": 64, "seed": 5, "report": {"controls": ["random"]}}))
+        {"dataset": "phantom", "datasets": {}, "image_size": 64, "seed": 5, "report": {"controls": ["random"]},
+         "evaluate": {"confidence": 0.95}}))
     (made / "metrics.json").write_text(json.dumps({
         "rise": {"iou_val": 0.25}, "coin": {"iou_val": 0.5, "iou_val_ci_low": 0.4, "iou_val_ci_high": 0.6},
         "random": {"iou_val": 0.01}}))
@@ -37,6 +39,20 @@ def test_a_run_without_a_written_page_has_its_facts_and_its_table(folder):
     rows = [line for line in page.splitlines() if line.startswith(("| `coin", "| `rise", "| `random"))]
     assert rows == ["| `coin` | 0.500 (0.400 to 0.600) | – |", "| `rise` | 0.250 | – |",
                     "| `random` *(control)* | 0.010 | – |"]
+
+
+def test_a_run_that_was_trained_again_has_means_beside_its_values_and_says_what_stands(folder):
+    run = read_run(folder)
+    trainings = repeated(run.metrics, "iou_val", {"generators": {1: {"coin": 0.1}, 2: {"coin": 0.2}}}, run.params,
+                         pairs=[pair("coin", "rise", 0.25, 0.1, 0.4)])
+    write(trainings, folder / "trainings.json")
+    page = filled(BARE, read_run(folder))
+    assert "| `coin` | 0.500 (0.400 to 0.600)<br>mean 0.600 [0.500 to 0.700] | – |" in page
+    assert "| `rise` | 0.250 | – |" in page and "3 trainings of the generators" in page
+    assert "| +0.250 (+0.100 to +0.400), p 0.010 | yes |" in page and "A difference to the next method stands" in page
+    (folder / "params.yaml").write_text((folder / "params.yaml").read_text().replace("seed: 5", "seed: 6"))
+    with pytest.raises(ValueError, match="trainings.json is not of this run: it was made with other parameters"):
+        read_run(folder)
 
 
 def test_a_key_that_is_missing_is_named(folder):

@@ -51,7 +51,7 @@ ENCODER = {
     "finetune": {"steps": 6, "learning_rate": 1e-3, "halve_every": 4, "batch_size": 4},
     "real": {"perceptual": 1.0, "pixel": 5.0, "decision": 0.1},
     "generated": {"perceptual": 0.5, "pixel": 1.0, "decision": 0.2}, "lambda_latent": 2.0, "pixel_loss": "l2",
-    "truncation": 0.0,
+    "truncation": 0.0, "seed_offset": 0,
 }
 ALIGNED = COIN | {
     "fuse": "tanh", "alignment": "tanh", "classifier_sees": "input_range", "data": "paired", "height_bins": 4,

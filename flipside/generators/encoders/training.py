@@ -59,6 +59,8 @@ class EncoderParams(Params):
     """Difference in pixels: absolute (l1, OCTET's released script) or squared (l2, TACE)."""
     truncation: float = Field(ge=0, lt=1)
     """Share of the way from each h to their mean, in generated images: less variety, better images."""
+    seed_offset: int = Field(ge=0)
+    """Added to `seed`: repeats the training with other random numbers."""
 
 
 class EncodersParams(RootModel[dict[str, EncoderParams]]):

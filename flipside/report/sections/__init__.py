@@ -13,6 +13,7 @@ from flipside.report.sections.origin import Origin
 from flipside.report.sections.patients import Patients
 from flipside.report.sections.ranking import Ranking
 from flipside.report.sections.realism import Realism
+from flipside.report.sections.repetitions import Repetitions
 from flipside.report.sections.section import Section
 from flipside.report.sections.sizes import LesionSizes
 from flipside.report.sections.thresholds import Thresholds
@@ -20,5 +21,6 @@ from flipside.report.sections.times import Times
 from flipside.report.sections.training import Training
 
 # In the order of the page.
-PAGE_SECTIONS: tuple[type[Section], ...] = (Ranking, Patients, LesionSizes, AllMetrics, Comparison, Flips, Methods,
-                                            Realism, Classifiers, Thresholds, Training, Inpainter, Times, Data, Origin)
+PAGE_SECTIONS: tuple[type[Section], ...] = (
+    Ranking, Repetitions, Patients, LesionSizes, AllMetrics, Comparison, Flips, Methods, Realism, Classifiers,
+    Thresholds, Training, Inpainter, Times, Data, Origin)

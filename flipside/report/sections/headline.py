@@ -9,8 +9,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from flipside.artifacts.explanations import CALLED_ABNORMAL
+from flipside.core.params import value_at
 from flipside.metrics import registry
-from flipside.report import tables
+from flipside.report import sureness, tables
 from flipside.report.cells import bounds_text, draw_ranked, ranked_scale
 from flipside.report.inputs import CaseCounts, ReportInputs, Result
 from flipside.report.pictures import data_uri, result_picture
@@ -71,7 +72,8 @@ class Headline:
             counts=inputs.count_cases(), rank_label=registry.label(rank_by), rank_meaning=registry.meaning(rank_by),
             supervision=tables.STRONG if tables.is_strongly_supervised(metrics) else None, controls_lead=controls_lead,
             which=tables.leader(metrics, rank_by, controls)[1 if controls_lead else 0:],  # the first is the heading
-            sure=sure + (describe_spread(inputs, methods[0]) if methods else []), rows=interval_rows(inputs, ranked),
+            sure=sure + (describe_spread(inputs, methods[0]) if methods else []) + describe_trainings(inputs),
+            rows=interval_rows(inputs, ranked),
             best=describe_best(inputs, methods[0]) if methods else None)
 
 
@@ -108,14 +110,22 @@ def worst_cases(result: Result, column: str) -> list[tuple[str, float]]:
 
 
 def describe_spread(inputs: ReportInputs, result: Result) -> list[str]:
-    """How far the patients lie apart, whether they are too few for the interval, and what it leaves out."""
+    """How far the patients lie apart, and whether they are too few for the interval."""
     if not inputs.has_lesion_masks:
         return []
     means = patient_means(result, inputs.iou_column)
     if len(means) == 1:
         return ["All lesion slices are of one patient: nothing here says how another would come out."]
     sentence = f"Between the {len(means)} patients the mean IoU ranges from {means.min():.3f} to {means.max():.3f}."
-    return [sentence, *tables.few_patients(inputs.metrics), tables.ONE_TRAINING]
+    return [sentence, *tables.few_patients(inputs.metrics)]
+
+
+def describe_trainings(inputs: ReportInputs) -> list[str]:
+    """How far other trainings come out, and which differences stand; that there was one training, where that is so."""
+    if inputs.trainings.series:
+        return sureness.sentences(inputs.metrics, inputs.rank_by, inputs.params.controls, inputs.trainings,
+                                  value_at(inputs.parameters, "evaluate.confidence"))
+    return [tables.one_or_several(inputs.trainings, inputs.ignored_trainings)]
 
 
 def describe_failures(inputs: ReportInputs, result: Result) -> list[str]:

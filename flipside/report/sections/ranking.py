@@ -52,6 +52,7 @@ class Ranking(Section):
     columns: list[Column]
     rows: list[RankedRow]
     warnings: list[str]
+    trainings: str  # what the second interval is over; empty where nothing was repeated
     policies: dict[str, str]  # threshold policies and what they mean; empty without lesion masks
 
     @classmethod
@@ -64,7 +65,8 @@ class Ranking(Section):
             rows.append(RankedRow(
                 place, result.name, result.is_control, tables.mark(result.metrics),
                 draw_ranked(result.metrics, inputs.rank_by, largest),
-                [metric_cell(result, name) for name in names], tables.MISSING if n is None else str(n)))
+                [metric_cell(result, name, inputs.trainings) for name in names],
+                tables.MISSING if n is None else str(n)))
         return cls(
             rank_label=registry.label(inputs.rank_by),
             confidence=100 * value_at(inputs.parameters, "evaluate.confidence"),
@@ -72,4 +74,5 @@ class Ranking(Section):
             columns=[Column(registry.label(name), registry.meaning(name), registry.higher_is_better(name),
                             name.endswith("oracle")) for name in names],
             rows=rows, warnings=tables.warnings(inputs.metrics),
+            trainings=tables.one_or_several(inputs.trainings) if inputs.trainings.series else "",
             policies=tables.policies(inputs.metrics) if inputs.has_lesion_masks else {})
