@@ -95,8 +95,8 @@ class BlobGAN(LogisticGenerator[BlobGANParams, LatentBatch]):
 
     @staticmethod
     def architecture_of(params: BlobGANParams, classifier: Classifier) -> dict[str, Any]:
-        names = ("blobs", "blob_area", "latent", "layout_width", "layout_layers", "feat", "style", "size_in", "channels",
-                 "encoder_channels")
+        names = ("blobs", "blob_area", "latent", "layout_width", "layout_layers", "feat", "style", "size_in",
+                 "channels", "encoder_channels")
         return {name: getattr(params, name) for name in names} | {
             "joint": params.training == "joint", "image_channels": classifier.image_channels}
 

@@ -1,9 +1,9 @@
 """OCTET (Zemni et al. 2023): blobs of the inverted slice are changed until the classifier calls its image healthy.
 
-The released code's behaviour: `mode: style, steps: 100, learning_rate: 0.08, stop: none, composite: none`. Its target is
-the opposite of the decision; here every slice goes toward healthy, as with all methods, so that a slice called healthy
-stays as it is. The search flips the decision on what is scored: with `composite: residual` on the scan with the
-generator's change.
+The released code's behaviour: `mode: style, steps: 100, learning_rate: 0.08, stop: none, composite: none`. Its target
+is the opposite of the decision; here every slice goes toward healthy, as with all methods, so that a slice called
+healthy stays as it is. The search flips the decision on what is scored: with `composite: residual` that is the scan
+plus the generator's change.
 """
 
 from __future__ import annotations

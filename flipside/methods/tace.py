@@ -44,7 +44,6 @@ from flipside.methods.latent.search import (
     search_all_blobs,
 )
 
-
 RENDERED_AT_ONCE = 128  # images with one blob put back
 
 
@@ -116,8 +115,8 @@ class Tace(BlobMethod):
         with torch.no_grad():
             shares = self.generator.shares(start)
             reconstruction = self.generator.render(start, shares=shares)
-        # Where the reconstruction is called healthy already, nothing would change in it and any blob could be k*: so the
-        # decision on the scan is the one to flip, unless nothing of the scan is in what is scored.
+        # Where the reconstruction is called healthy already, nothing would change in it and any blob could be k*: so
+        # the decision on the scan is the one to flip, unless nothing of the scan is in what is scored.
         first_composite: Composite = "none" if self.params.composite == "none" else "residual"
 
         def show(layout: Layout, chosen: Tensor) -> Tensor:
