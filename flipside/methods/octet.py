@@ -2,8 +2,8 @@
 
 The released code's behaviour: `mode: style, steps: 100, learning_rate: 0.08, stop: none, composite: none`. Its target
 is the opposite of the decision; here every slice goes toward healthy, as with all methods, so that a slice called
-healthy stays as it is. The search flips the decision on what is scored: with `composite: residual` on the scan with the
-generator's change.
+healthy stays as it is. The search flips the decision on what is scored: with `composite: residual` that is the scan
+plus the generator's change.
 """
 
 from __future__ import annotations

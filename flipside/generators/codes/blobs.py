@@ -32,7 +32,7 @@ class Layout:
     area: float = AREA  # of all blobs: their variance along either axis when they are round, in squares of the side
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Layout:
-        return replace(self, **{name: function(value) for name, value in self.groups().items()})
+        return Layout(**{name: function(value) for name, value in self.groups().items()}, area=self.area)
 
     def groups(self) -> dict[str, Tensor]:
         """What differs between images, by name: all but `area`."""
@@ -52,7 +52,7 @@ class Layout:
                 mask = mask[:, 1:]  # these have no row for the background
             return torch.where(mask.view(*mask.shape, *[1] * (own.dim() - mask.dim())), own, getattr(other, name))
 
-        return replace(self, **{name: pick(name, own) for name, own in self.groups().items()})
+        return Layout(**{name: pick(name, own) for name, own in self.groups().items()}, area=self.area)
 
     @property
     def blobs(self) -> int:
