@@ -8,7 +8,7 @@ of them are.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -32,7 +32,7 @@ class FeatureMapParams(MapParams):
 class FeatureMapMethod(MapMethod):
     """Base of these methods: they define `coarse_maps`."""
 
-    Params = FeatureMapParams
+    Params: ClassVar[type[FeatureMapParams]] = FeatureMapParams
     params: FeatureMapParams
 
     @abstractmethod
