@@ -22,7 +22,8 @@ SECTIONS = {
     "seed": 3, "strong_supervision": [],
     "methods": {"good": {"needs": "models/generators/good"}, "blind": {"needs": "models/classifiers/classifier"}},
     "masks": {"fixed": 0.25, "sweep_step": 0.01, "morphology": ["open", "close", "largest_component"]},
-    "evaluate": {"cv_tau": 0.8, "change_bound": 0.4, "bootstrap_samples": 300, "confidence": 0.95, "reference_method": "good"},
+    "evaluate": {"cv_tau": 0.8, "change_bound": 0.4, "bootstrap_samples": 300, "confidence": 0.95,
+                 "reference_method": "good"},
 }
 
 
