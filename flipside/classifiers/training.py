@@ -23,7 +23,8 @@ class ClassifierParams(Params):
     """One of the section `classifiers`."""
 
     architecture: Literal["small_resnet", "resnet18", "densenet121", "efficientnet_v2_s", "mobilenet_v2"]
-    """The network: a small residual net for 64 x 64 pixels, or one of torchvision's."""
+    """The network: a small residual net for 64 x 64 pixels, or one of torchvision's. A judge of another architecture
+    than the classifier is the stronger evidence; the report says where both share one."""
     width: int
     """Channels of small_resnet's first stage; the other architectures have their own widths."""
     pretrained: bool

@@ -1,4 +1,4 @@
-"""Control of counterfactual metrics: the image smoothed by a Gaussian, so that no lesion is left, nor other detail."""
+"""Control of counterfactual metrics: the image smoothed by a Gaussian, so that neither lesion nor detail is left."""
 
 from __future__ import annotations
 

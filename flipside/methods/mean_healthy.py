@@ -1,4 +1,4 @@
-"""Control of counterfactual metrics: one image for all slices, the mean of the training slices labelled healthy."""
+"""Control of counterfactual metrics: one image for every slice, the mean of the training slices labelled healthy."""
 
 from __future__ import annotations
 

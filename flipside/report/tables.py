@@ -140,8 +140,8 @@ def warnings(metrics: Metrics) -> list[str]:
     destroying = [f"{method} ({round(values['flips_beyond_bound'] * values['n_flips_beyond_bound'])} of "
                   f"{values['n_flips_beyond_bound']})" for method, values in metrics.items() if destroys_image(values)]
     if destroying:
-        lines.append(f"{DESTROYS}: flips, but by destroying the image: most changes of its flips exceed the bound. "
-                     f"Such changes: {', '.join(destroying)}.")
+        lines.append(f"{DESTROYS}: flips, but by destroying the image; so many changes of its flips exceed the bound: "
+                     f"{', '.join(destroying)}.")
     if checked and unchecked:
         lines.append(f"Not put to that test: {', '.join(unchecked)}, whose generator would have to be trained again.")
     return lines + few_patients(metrics)

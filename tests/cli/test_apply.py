@@ -20,6 +20,7 @@ from flipside.generators.coin import Coin
 from tests.parameters import project_parameters, write_parameters
 
 METHODS = ("coin", "gradient", "intensity")
+LEFT_OUT = "mean_healthy"  # of training slices, of which there are none
 RULE = {"rule": "healthy_quantile", "background": "zero", "smooth_px": 1, "quantile": 0.9, "threshold": 0.6}
 CARRIED = {f"{policy}{suffix}": cut for suffix in ("", "_raw") for policy, cut in {
     "label_free": RULE, "fixed": 0.25, "otsu": 0.3141, "val": 0.2718, "oracle": 0.99}.items()}
@@ -56,7 +57,7 @@ def project(tmp_path, monkeypatch):
     params = project_parameters()
     params |= {"image_size": 32, "datasets": params["datasets"] | {"target": TARGET | {"root": "elsewhere"}},
                "runtime": {"device": "cpu", "precision": "float32", "threads": 1}}
-    params["methods"] = {name: params["methods"][name] for name in METHODS}
+    params["methods"] = {name: params["methods"][name] for name in (*METHODS, LEFT_OUT)}
     params["filter"] |= {"window": "fingerprint", "min_organ_px": 8}
     params["evaluate"]["bootstrap_samples"] = 100
     write_parameters(root, params)
@@ -125,7 +126,8 @@ def test_frozen_models_and_carried_thresholds_are_scored_on_the_other_data(proje
 
     results = project / "reports/applied/target"
     assert {file.name for file in results.iterdir()} == {
-        "metrics.json", "cases.csv", "populations.csv", "subgroups.csv", "metrics.md", "comparison.png"}
+        "metrics.json", "cases.csv", "flips_by_bound.csv", "populations.csv", "subgroups.csv",
+        "metrics.md", "comparison.png"}
     metrics = json.loads((results / "metrics.json").read_text())
     for values in metrics.values():
         assert (values["n_cases"], values["n_healthy"], values["n_patients"]) == (4, 4, 4)

@@ -113,9 +113,8 @@ def build_project(root: Path, images: np.ndarray, methods: dict[str, float], cou
         if makes:
             metrics[name] |= {"n_success_rate": 5, "success_rate": 0.8, "n_cv": 5, "cv": 0.8, "n_judge_flip_rate": 4,
                               "judge_flip_rate": 0.75, "bounded_flip_rate": 0.5, "n_bounded_flip_rate": 6,
-                              "flips_beyond_bound": 0.5, "n_flips_beyond_bound": 6,
-                              "l1": 0.02, "ssim": 0.95, "perceptual_clf": 0.125, "fd_clf": 1.5,
-                              "fd_clf_unchanged": 44.25, "n_realism": 5}
+                              "flips_beyond_bound": 0.5, "n_flips_beyond_bound": 6, "l1": 0.02, "ssim": 0.95,
+                              "perceptual_clf": 0.125, "fd_clf": 1.5, "fd_clf_unchanged": 44.25, "n_realism": 5}
             (root / "data/realism").mkdir(exist_ok=True)
             (root / f"data/realism/{name}.json").write_text(json.dumps(REALISM))
         subgroups += size_groups(name, cases[-1])

@@ -83,6 +83,12 @@ def test_the_project_is_scored_from_maps_to_metrics(project_of_two):
     judged = judged[(judged["split"] == "test") & (judged["judge_x"] > 0.5)]
     assert good["n_judge_flip_rate"] == len(judged) == 24
     assert good["judge_flip_rate"] == pytest.approx((judged["judge_x_cf"] < 0.5).mean())
+    assert good["n_bounded_flip_rate"] == 24
+    assert good["bounded_flip_rate"] == pytest.approx((judged["judge_x_cf"] < 0.5).mean())  # 42 pixels of 1024 change
+    assert good["flips_beyond_bound"] == 0
+    sweep = pd.read_csv("reports/flips_by_bound.csv")
+    assert set(sweep["method"]) == {"good"} and sweep["bounded_flip_rate"].iloc[-1] == pytest.approx(
+        good["bounded_flip_rate"])
     assert 0 < good["l1"] < 0.1 and 0 < good["ssim"] < 1
     cases = pd.read_csv("reports/cases.csv")
     called = cases[(cases["method"] == "good") & (cases["f_x"] > 0.5)]
@@ -299,7 +305,7 @@ def test_subgroups_part_the_cases_by_the_lesions_area_in_mm2(project_of_two):
 def test_the_same_seed_gives_the_same_bytes(project_of_two):
     run_all()
     first = {file: Path(file).read_bytes() for file in (
-        "reports/metrics.json", "reports/cases.csv", "reports/subgroups.csv")}
+        "reports/metrics.json", "reports/cases.csv", "reports/subgroups.csv", "reports/flips_by_bound.csv")}
     run_all()
     assert first == {file: Path(file).read_bytes() for file in first}
 

@@ -55,8 +55,8 @@ class Classifiers(Section):
         metrics = list(dict.fromkeys(key for values in inputs.quality.values() for key in values))
         quality = [QualityRow(role, [number(values.get(key)) for key in metrics])
                    for role, values in inputs.quality.items()]
-        return cls(describe_architectures(inputs), metrics, quality,
-                   [count_confusion(role, calls) for role, calls in inputs.confusion.items()])
+        confusion = [count_confusion(role, calls) for role, calls in inputs.confusion.items()]
+        return cls(describe_architectures(inputs), metrics, quality, confusion)
 
 
 def describe_architectures(inputs: ReportInputs) -> str:

@@ -113,9 +113,9 @@ def show_slices(inputs: ReportInputs, shown: list[Result], bound: float) -> list
             pictures = case_pictures(inputs, result, slice_id)
             case = result.cases.set_index("slice_id").loc[slice_id]
             panels += [] if panels else [Panel("scan", data_uri(pictures["scan"]), _said(case, ""))]
-            panels += [Panel(f"{result.name}: counterfactual", data_uri(pictures["counterfactual"]),
-                             _said(case, "_cf")),
-                       Panel(f"{result.name}: change", data_uri(pictures[DIFFERENCE]), _judged(case, bound))]
+            made, change = data_uri(pictures["counterfactual"]), data_uri(pictures[DIFFERENCE])
+            panels += [Panel(f"{result.name}: counterfactual", made, _said(case, "_cf")),
+                       Panel(f"{result.name}: change", change, _judged(case, bound))]
         slices.append(FlippedSlice(PLACES.get(place, place), slice_id, panels))
     return slices
 

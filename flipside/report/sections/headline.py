@@ -141,7 +141,7 @@ def describe_failures(inputs: ReportInputs, result: Result) -> list[str]:
         sentences.append(sentence + ".")
         sentences += describe_worst_size(inputs, result)
         sentences += count_false_alarms(result)
-    return sentences + count_unflipped(result)
+    return sentences + count_unflipped(result) + count_destroyed(result)
 
 
 def describe_worst_size(inputs: ReportInputs, result: Result) -> list[str]:
@@ -174,3 +174,10 @@ def count_unflipped(result: Result) -> list[str]:
         if rate in result.metrics and n is not None:
             told.append(f"{n - round(result.metrics[rate] * n)} of {n} by the {role}")
     return [f"Counterfactuals still called abnormal: {', '.join(told)}."] if told else []
+
+
+def count_destroyed(result: Result) -> list[str]:
+    """How many of its flips change more than the bound allows."""
+    share, flips = result.metrics.get("flips_beyond_bound", 0), registry.count(result.metrics, "flips_beyond_bound")
+    return [f"Changes more than evaluate.change_bound in {round(share * flips)} of {flips} flips."] if (
+        share and flips) else []
