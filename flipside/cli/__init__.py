@@ -17,6 +17,7 @@ from flipside.cli import (
     profile,
     ranking,
     repeat,
+    review,
     sweep,
     tace_tables,
 )
@@ -26,7 +27,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
                   help="Commands beside the pipeline, which `dvc repro` runs. Run them in the project's folder.")
 for command in (init.init, check.check, ranking.ranking, profile.profile, apply.apply, compare.compare, sweep.sweep,
                 ablations.ablations, ablation_tables.ablation_tables, repeat.repeat, generator_table.generator_table,
-                tace_tables.tace_tables):
+                tace_tables.tace_tables, review.review):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(experiments.experiments)
 

@@ -112,10 +112,10 @@ def truth_picture(inputs: ReportInputs, slice_id: str) -> np.ndarray:
     return mask_overlay(inputs.shown_channels(inputs.store.images[row]), inputs.lesion[row], inputs.lesion[row])
 
 
-def data_uri(pixels: np.ndarray) -> str:
-    """Picture (H,W,3) uint8 as a PNG in a data: address; larger ones are shrunk to `MAX_SIDE`."""
+def data_uri(pixels: np.ndarray, max_side: int = MAX_SIDE) -> str:
+    """Picture (H,W,3) uint8 as a PNG in a data: address; larger ones are shrunk to `max_side`."""
     image = Image.fromarray(pixels)
-    image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     if (pixels == pixels[..., :1]).all():
         image = image.convert("L")
     buffer = io.BytesIO()

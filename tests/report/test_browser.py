@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from urllib.parse import urlparse
 
 import numpy as np
 import pytest
@@ -12,7 +13,13 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 
+from flipside.cli.review_sheet.grades import read_grades
+from flipside.cli.review_sheet.sheet import KEY, PAGE, choose_cases, sheet_name, write_review
+from flipside.core.params import read_params, value_at
+from flipside.report.inputs import read_inputs
+from flipside.report.params import ReportParams
 from stages import report
 from tests.report.report_fixture import build_project
 
@@ -57,6 +64,32 @@ def chromium(tmp_path_factory):
     driver = webdriver.Chrome(options=options, service=Service(executable_path=str(DRIVER)))
     yield driver
     driver.quit()
+
+
+def test_grades_of_a_review_sheet_are_saved_kept_and_counted(chromium, page, tmp_path):
+    root = Path(urlparse(page).path).parents[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        inputs = read_inputs(ReportParams(**value_at(read_params(), "report")))
+        key = choose_cases(inputs, ["coin"], 3, seed=1)
+        write_review(inputs, key, PAGE, KEY)
+    chromium.get((root / PAGE).as_uri())
+    for question, number in (("healthy", 0), ("place", 1), ("artefacts", 2), ("lesion", 0)):
+        chromium.find_elements(By.CSS_SELECTOR, f"[name='2-{question}']")[number].click()
+    chromium.find_element(By.ID, "reader").send_keys("Ann B.")
+    chromium.find_element(By.CSS_SELECTOR, "[data-case='2'] [data-question=remark]").send_keys('dark, "rim"')
+    chromium.refresh()  # what was graded is still there
+    assert chromium.find_element(By.ID, "progress").text == "1 of 3 graded"
+    file = tmp_path / "grades.csv"
+    file.write_text(chromium.execute_script("return gradesAsCsv()"), newline="")
+    grades = read_grades([file], key)
+    assert grades[["reader", "case", "healthy", "place", "artefacts", "lesion", "remark"]].to_numpy().tolist() == [
+        ["Ann B.", 2, "yes", "partly", "many", "tissue", 'dark, "rim"']]
+    chromium.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    chromium.find_element(By.ID, "save").click()
+    saved = tmp_path / f"review_{sheet_name(key)}_Ann_B_.csv"
+    WebDriverWait(chromium, 20).until(lambda _: saved.is_file())
+    assert saved.read_bytes() == file.read_bytes()
 
 
 @pytest.fixture
