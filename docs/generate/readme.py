@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from docs.generate.results import RESULTS, metrics_table, read_run
-from flipside.report.tables import ranking
+from flipside.report.tables import is_upper_bound, ranking
 
 COLUMNS = ["iou_val", "dice_val", "pixel_ap", "judge_flip_rate", "seconds_per_image"]
 ROWS = 8
@@ -19,7 +19,8 @@ def readme_table() -> str:
     controls = run.params["report"]["controls"]
     order = ranking(run.metrics, COLUMNS[0])
     control = next(method for method in order if method in controls)
-    methods = [method for method in order if method not in controls][: ROWS - 1]
+    methods = [method for method in order if method not in controls and not is_upper_bound(run.metrics[method])]
+    methods = methods[: ROWS - 1]
     return metrics_table(run.metrics, [method for method in order if method in (*methods, control)], COLUMNS, controls)
 
 

@@ -12,7 +12,16 @@ from docs.generate.tables import cell, code, table
 from flipside.core.files import read_json
 from flipside.core.image_size import image_shape
 from flipside.metrics.registry import higher_is_better, label
-from flipside.report.tables import ONE_TRAINING, UNCHANGED, interval, is_unchanged, number, ranking, warnings
+from flipside.report.tables import (
+    ONE_TRAINING,
+    UNCHANGED,
+    interval,
+    is_unchanged,
+    is_upper_bound,
+    number,
+    ranking,
+    warnings,
+)
 
 RESULTS = Path("results")
 FACTS, RANKING = "<!-- facts of the run -->", "<!-- ranked table -->"  # where a page has them
@@ -94,8 +103,8 @@ def metrics_table(metrics: dict[str, dict[str, float]], methods: list[str], name
 
 def marked(method: str, values: dict[str, float], controls: list[str]) -> str:
     """A method's name with what sets it apart."""
-    return code(method) + (" *(control)*" if method in controls else "") + (f" {UNCHANGED}" if is_unchanged(values)
-                                                                            else "")
+    badge = " *(control)*" if method in controls else " *(upper bound)*" if is_upper_bound(values) else ""
+    return code(method) + badge + (f" {UNCHANGED}" if is_unchanged(values) else "")
 
 
 def with_interval(values: dict[str, float], name: str) -> str:

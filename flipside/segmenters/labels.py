@@ -85,7 +85,7 @@ def pseudo_labels(data: TrainingSlices, teacher: MaskTeacher, probability: Calla
     """Labels of the training slices: healthy ones are empty, of abnormal ones the cut `probability`.
 
     probability: images (B,C,H,W) -> (B,1,H,W) in [0,1]. A slice labelled abnormal whose mask is empty or not verified
-    doesn't teach. Raises ValueError where none is left.
+    doesn't teach.
     """
     device, count, sides = data.runtime.device, len(data.images), data.images.shape[-2:]
     lesion, ignored = (torch.zeros(count, *sides, dtype=torch.bool, device=device) for _ in range(2))
@@ -101,16 +101,16 @@ def pseudo_labels(data: TrainingSlices, teacher: MaskTeacher, probability: Calla
             kept &= verified(data.classifier, images, masks.unsqueeze(1).float(), content)
         lesion[on_device], ignored[on_device], teaches[rows] = masks, unsure, kept.cpu()
         change[on_device] = ((images - content) * found * (masks | unsure).unsqueeze(1)).half()
-    if not teaches[data.labels].any():
-        raise ValueError(f"none of the {int(data.labels.sum())} abnormal training slices has a pseudo-mask to learn "
-                         "from: lower `pseudo_masks.cuts`, set `pseudo_masks.verify` to false, or train "
-                         "generators.flip_mask for longer")
     return Labels(lesion, ignored, teaches, change)
 
 
 def describe(labels: Labels, data: TrainingSlices) -> str:
     """How many pseudo-masks there are, and how large they are, in words."""
     taught = labels.teaches & data.labels
+    if not taught.any():
+        return (f"WARNING: none of the {int(data.labels.sum())} abnormal training slices has a pseudo-mask, so the "
+                "student learns to mark nothing: lower `pseudo_masks.cuts`, set `pseudo_masks.verify` to false, or "
+                "train generators.flip_mask for longer")
     share = labels.lesion[taught.to(labels.lesion.device)].float().mean()
     return (f"{int(taught.sum())} of {int(data.labels.sum())} abnormal training slices have a pseudo-mask, of "
             f"{100 * float(share):.2f} % of their pixels")

@@ -30,9 +30,10 @@ class Column:
 class RankedRow:
     """One method."""
 
-    place: int
+    place: str
     name: str
     control: bool
+    upper_bound: bool  # trained with lesion masks, in no rank
     unchanged: bool  # the map stays the same when the classifier's weights are shuffled
     drawing: Markup  # of the first cell
     cells: list[Cell]
@@ -60,11 +61,12 @@ class Ranking(Section):
         names = tables.columns(inputs.rank_by, tables.TABLE)
         largest = ranked_scale(inputs)
         rows = []
-        for place, result in enumerate(inputs.results.values(), start=1):
+        places = tables.placed(inputs.metrics, inputs.rank_by)
+        for result in inputs.results.values():
             n = registry.count(result.metrics, inputs.rank_by)
             rows.append(RankedRow(
-                place, result.name, result.is_control, tables.is_unchanged(result.metrics),
-                draw_ranked(result.metrics, inputs.rank_by, largest),
+                places[result.name], result.name, result.is_control, result.is_upper_bound,
+                tables.is_unchanged(result.metrics), draw_ranked(result.metrics, inputs.rank_by, largest),
                 [metric_cell(result, name) for name in names], tables.MISSING if n is None else str(n)))
         return cls(
             rank_label=registry.label(inputs.rank_by),
