@@ -25,7 +25,7 @@ from flipside.generators.nn.patch_networks import PatchDiscriminator
 from flipside.generators.nn.unet import UNet
 from flipside.generators.training.adversarial import AdversarialGenerator, TrainingParams
 
-UNSURE_AT_FIRST = -2.0  # the mask's logit of an untrained network: it begins small, not at one half
+FIRST_LOGIT = -4.0  # the mask's, of an untrained network: it begins next to empty, as it should be nearly everywhere
 
 
 class FlipMaskParams(TrainingParams):
@@ -79,7 +79,7 @@ class MaskNetwork(nn.Module):
         self.network = UNet(image_channels, channels, 1 + image_channels)
         nn.init.zeros_(self.network.head.weight)
         nn.init.zeros_(self.network.head.bias)
-        nn.init.constant_(self.network.head.bias[:1], UNSURE_AT_FIRST)
+        nn.init.constant_(self.network.head.bias[:1], FIRST_LOGIT)
 
     def parts(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """M (B,1,H,W) in [0,1] and the content C (B,C,H,W) in [-1,1]."""
