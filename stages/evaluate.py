@@ -31,9 +31,10 @@ def main() -> None:
     seed = load_value("seed", int)
     needs = {name: block["needs"] for name, block in value_at(read_params(), "methods").items()}
     methods = list(needs)
-    if params.reference_method not in methods:
-        raise ParamsError(f"params.yaml: `evaluate.reference_method` is {params.reference_method!r}, which has no "
-                          f"block under `methods`; there are: {', '.join(methods)}")
+    for key in ("reference_method", "upper_bound"):
+        if (chosen := getattr(params, key)) is not None and chosen not in methods:
+            raise ParamsError(f"params.yaml: `evaluate.{key}` is {chosen!r}, which has no block under `methods`; there "
+                              f"are: {', '.join(methods)}")
     strongly_supervised = bool(value_at(read_params(), "strong_supervision"))
     announce("evaluate", seed=seed, methods=methods, strongly_supervised=strongly_supervised, evaluate=params)
     test = TestSplit.open()

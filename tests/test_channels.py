@@ -21,7 +21,8 @@ from tests.test_dvc_yaml import PARAMS, STAGES
 
 NAMES = {3: ["red", "green", "blue"], 4: ["t1", "t1c", "t2", "flair"]}
 GENERATORS = {"coin": toys.COIN, "singla": toys.SINGLA, "coin_aligned": toys.ALIGNED, "impact": toys.IMPACT,
-              "cx_gan": toys.CX_GAN, "va_gan": toys.VA_GAN, "blobgan": toys.BLOBGAN, "stylegan": toys.STYLEGAN}
+              "cx_gan": toys.CX_GAN, "flip_mask": toys.FLIP_MASK, "va_gan": toys.VA_GAN, "blobgan": toys.BLOBGAN,
+              "stylegan": toys.STYLEGAN}
 
 
 def several(images, count):

@@ -77,8 +77,8 @@ def test_every_method_has_every_metric_on_the_same_cases(project):
     assert len({found[method]["n_cases"] for method in METHODS}) == 1
     of_counterfactuals = {"success_rate", "cv", "judge_flip_rate", "l1", "ssim", "perceptual_clf", "n_change_inside"}
     of_counterfactuals |= {"n_bounded_flip_rate", "ncc_signed"}
-    trained_here = {"coin", "singla", "coin_aligned", "impact", "cx_gan", "va_gan", "octet", "tace", "stylex"}
-    for method in (*trained_here, "blur", "grey", "mean_healthy"):
+    explained = {"coin", "singla", "coin_aligned", "impact", "cx_gan", "va_gan", "flip_mask", "octet", "tace", "stylex"}
+    for method in (*explained, "blur", "grey", "mean_healthy"):
         assert of_counterfactuals <= set(found[method]), method
     assert "success_rate" not in found["rise"]
     assert "cycle_l1" in found["cx_gan"] and "cycle_l1" not in found["coin"]
@@ -86,7 +86,8 @@ def test_every_method_has_every_metric_on_the_same_cases(project):
                    "n_realism_both_directions", "n_added_in_organ"}
     assert to_abnormal <= set(found["singla"]) and not to_abnormal & set(found["coin"])
     trained = {method for method in METHODS if "seconds_training" in found[method]}
-    assert trained == trained_here
+    assert trained == explained | {"supervised"}
+    assert [method for method in METHODS if found[method].get("upper_bound")] == ["supervised"]
 
 
 def test_cases_table_has_one_row_per_case_and_method(project):

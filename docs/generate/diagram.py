@@ -99,5 +99,5 @@ def legend() -> str:
     """What the two kinds of arrows carry."""
     y = SIZE[1] - 16
     return (f'<path d="M24 {y - 4}H64" stroke="{TRUTH}" stroke-width="1.8" stroke-dasharray="6 4"/>'
-            f'<text x="72" y="{y}" font-size="14" fill="{INK}">lesion masks: no stage that trains or explains sees '
-            "them (cut_patches is off by default)</text>")
+            f'<text x="72" y="{y}" font-size="14" fill="{INK}">lesion masks: nothing that trains or explains sees '
+            "them but cut_patches (off by default) and train_supervised (the upper bound)</text>")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from docs.generate.results import RESULTS, metrics_table, read_run
 from flipside.report.sureness import sentences
-from flipside.report.tables import one_or_several, ranking
+from flipside.report.tables import is_upper_bound, one_or_several, ranking
 
 COLUMNS = ["iou_label_free", "iou_val", "dice_label_free", "pixel_ap", "judge_flip_rate", "seconds_per_image"]
 ROWS = 8
@@ -21,7 +21,8 @@ def readme_table() -> str:
     columns = [name for name in COLUMNS if any(name in values for values in run.metrics.values())]  # a run may be older
     order = ranking(run.metrics, columns[0])
     control = next(method for method in order if method in controls)
-    methods = [method for method in order if method not in controls][: ROWS - 1]
+    methods = [method for method in order if method not in controls and not is_upper_bound(run.metrics[method])]
+    methods = methods[: ROWS - 1]
     table = metrics_table(run, [method for method in order if method in (*methods, control)], columns)
     if not run.trainings.series:
         return table

@@ -13,7 +13,7 @@ from flipside.core.files import read_json
 from flipside.core.image_size import image_shape
 from flipside.metrics.registry import higher_is_better, label
 from flipside.report.sureness import sureness_table
-from flipside.report.tables import mark, markdown_cell, one_or_several, ranking, warnings
+from flipside.report.tables import is_upper_bound, mark, markdown_cell, one_or_several, ranking, warnings
 from flipside.report.trainings import Trainings, read_trainings
 
 RESULTS = Path("results")
@@ -109,4 +109,5 @@ def metrics_table(run: Run, methods: list[str], names: list[str]) -> str:
 
 def marked(method: str, values: dict[str, float], controls: list[str]) -> str:
     """A method's name with what sets it apart."""
-    return code(method) + (" *(control)*" if method in controls else "") + mark(values)
+    badge = " *(control)*" if method in controls else " *(upper bound)*" if is_upper_bound(values) else ""
+    return code(method) + badge + mark(values)

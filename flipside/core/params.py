@@ -49,6 +49,8 @@ SECTIONS: dict[str, Any] = {
     "mass_patches": "flipside.cohort.patches:PatchParams",
     "classifiers": "flipside.classifiers.training:ClassifiersParams",
     "generators": "flipside.generators.base.loading:find_generator:{key}",
+    "pseudo_masks": "flipside.segmenters.labels:PseudoMaskParams",
+    "segmenter": "flipside.segmenters.training:SegmenterParams",
     "encoders": "flipside.generators.encoders.training:EncodersParams",
     "inversions": "flipside.methods.latent.inversion:InversionsParams",
     "attributes": "flipside.methods.latent.attributes:AttributesParams",

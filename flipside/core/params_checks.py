@@ -12,6 +12,7 @@ def contradictions(values: dict[str, Any]) -> Iterator[str]:
     """A sentence for each contradiction; `values` are all sections, each of them valid."""
     yield from _dataset(values)
     yield from _supervision(values)
+    yield from _upper_bound(values)
 
 
 def _dataset(values: dict[str, Any]) -> Iterator[str]:
@@ -31,3 +32,12 @@ def _supervision(values: dict[str, Any]) -> Iterator[str]:
         yield (f"`strong_supervision` is {values['strong_supervision']!r}, but {found}: for a classifier that is "
                f"pre-trained with lesion masks set both (strong_supervision: [mass_patches]), else neither ([] and "
                f"{paths.SLICES})")
+
+
+def _upper_bound(values: dict[str, Any]) -> Iterator[str]:
+    """A method that learned from lesion masks must be marked as such, and no other."""
+    bound, model = values["evaluate"].get("upper_bound"), paths.segmenter("supervised")
+    taught = [name for name, block in values["methods"].items() if block["needs"] == model]
+    if taught != [bound] and (taught or bound is not None):
+        yield (f"`evaluate.upper_bound` is {bound!r}, but the methods that explain with {model} are {taught}: name "
+               "there the one that does, or null where none does")

@@ -35,6 +35,11 @@ def encoder(name: str) -> str:
     return f"models/encoders/{name}"
 
 
+def segmenter(name: str) -> str:
+    """A trained segmenter: `flip_mask`'s student, or `supervised`."""
+    return f"models/segmenters/{name}"
+
+
 def latents(name: str) -> str:
     """The slices inverted to a generator's latent codes."""
     return f"data/latents/{name}"
@@ -56,8 +61,8 @@ def masks(method: str) -> str:
 
 
 def training_report(name: str) -> str:
-    """Parameters, learning curves and timing of a training, by a classifier's role, a generator's name
-    or `<generator>_encoder`."""
+    """Parameters, learning curves and timing of a training, by a classifier's role, a generator's name,
+    `<generator>_encoder` or `<segmenter>_segmenter`."""
     return f"{TRAINING}/{name}"
 
 

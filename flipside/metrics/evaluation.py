@@ -23,6 +23,9 @@ class EvaluateParams(Params):
     """Confidence level of all intervals, such as 0.95."""
     reference_method: str
     """Method that the paired tests and the overlap of maps compare every other one with."""
+    upper_bound: str | None = None
+    """Method that was trained with lesion masks: it is shown apart, ranked nowhere, and every other one's IoU is also
+    given as a share of its IoU. null: there is none."""
 
 
 class EvaluationError(ValueError):

@@ -21,14 +21,21 @@ def bootstrap_interval(values: np.ndarray, clusters: np.ndarray, samples: int, c
     seed draws the same patients, whatever the values.
     Raises ValueError for a single cluster, whose spread nobody can know.
     """
+    return bootstrap_ratio(values, np.ones(len(values)), clusters, samples, confidence, seed)
+
+
+def bootstrap_ratio(values: np.ndarray, others: np.ndarray, clusters: np.ndarray, samples: int, confidence: float,
+                    seed: int) -> tuple[float, float]:
+    """As `bootstrap_interval`, of sum(values) / sum(others), both (N,) and of the same cases: a drawn sample has its
+    cases in both. Not finite where samples are drawn whose others sum to 0."""
     names, member = np.unique(clusters, return_inverse=True)
     count = len(names)
     if count < 2:
         raise ValueError(f"a patient-clustered interval needs cases of at least 2 patients, found {count}")
-    sums = np.bincount(member, weights=values)  # (P,)
-    sizes = np.bincount(member)
+    sums, sizes = (np.bincount(member, weights=of_case) for of_case in (values, others))  # (P,) each
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=samples)
-    means = (drawn @ sums) / (drawn @ sizes)  # (samples,P) @ (P,) -> (samples,)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = (drawn @ sums) / (drawn @ sizes)  # (samples,P) @ (P,) -> (samples,)
     tail = stats.norm.cdf(np.sqrt(count / (count - 1)) * stats.t.ppf((1 - confidence) / 2, count - 1))
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)

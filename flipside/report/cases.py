@@ -70,6 +70,8 @@ def healthy_cases(cases: pd.DataFrame, count: int) -> list[tuple[str, str]]:
 
 
 def _without_controls(inputs: ReportInputs, cases: pd.DataFrame) -> pd.DataFrame:
-    """The rows of cases.csv of methods that are no controls; all rows where there are only controls."""
-    rows = cases[~cases["method"].isin(inputs.params.controls)]
+    """The rows of cases.csv of methods that are neither controls nor an upper bound; all rows where there are no
+    others."""
+    bounds = [result.name for result in inputs.results.values() if result.is_upper_bound]
+    rows = cases[~cases["method"].isin([*inputs.params.controls, *bounds])]
     return rows if len(rows) else cases

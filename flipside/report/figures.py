@@ -49,7 +49,7 @@ def draw_ranking(inputs: ReportInputs) -> Figure:
     axes = figure.subplots()
     for place, result in enumerate(ranked):
         values = result.metrics
-        colour = MUTED if result.is_control else ACCENT
+        colour = MUTED if result.is_control or result.is_upper_bound else ACCENT
         if rank_by in result.cases:
             scores = result.cases.loc[result.cases["label"] == 1, rank_by].dropna()
             axes.plot(scores, np.full(len(scores), place), "|", color=colour, alpha=0.25, markersize=8)
@@ -58,8 +58,9 @@ def draw_ranking(inputs: ReportInputs) -> Figure:
         axes.plot(values[rank_by], place, "o", color=colour, markersize=6)
         if rank_by.startswith("iou_") and "iou_oracle" in values:
             axes.plot(values["iou_oracle"], place, "D", markerfacecolor="none", markeredgecolor=UPPER, markersize=6)
-    axes.set_yticks(range(len(ranked)), [result.name + (" (control)" if result.is_control else "")
-                                         for result in ranked])
+    axes.set_yticks(range(len(ranked)), [
+        result.name + (" (control)" if result.is_control else " (upper bound)" if result.is_upper_bound else "")
+        for result in ranked])
     axes.invert_yaxis()
     oracle = ", oracle as a diamond (upper bound)" if rank_by.startswith("iou_") else ""
     axes.set_xlabel(f"{label(rank_by)}: mean with interval, each test slice as a tick{oracle}", color=INK, fontsize=9)

@@ -19,10 +19,11 @@ from flipside.core.store import SliceStore
 from flipside.masks.extraction.thresholds import Cut, read_cuts
 from flipside.metrics import populations, subgroups
 from flipside.metrics.families.bounded_flips import SWEEP_COLUMNS
+from flipside.metrics.families.time import trainings
 from flipside.metrics.registry import recorded_reasons
 from flipside.report.channels import shown_channels
 from flipside.report.params import ReportParams
-from flipside.report.tables import Metrics, ranking
+from flipside.report.tables import Metrics, is_upper_bound, ranking
 from flipside.report.trainings import Trainings, counting, read_trainings
 
 MANIFESTS = ("data/extracted", "data/filtered", "data/slices")
@@ -57,6 +58,11 @@ class Result:
     missing: dict[str, str]  # metric -> why the stage that measures it did not
     cautions: dict[str, str]  # metric -> what limits it
     attributes: FoundAttributes | None = None  # of a method that explains with found attributes
+
+    @property
+    def is_upper_bound(self) -> bool:
+        """Whether it learned from lesion masks."""
+        return is_upper_bound(self.metrics)
 
     @property
     def has_counterfactual(self) -> bool:
@@ -187,15 +193,11 @@ def shown_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def _models(methods: dict[str, dict[str, Any]]) -> dict[str, Path]:
     """The parameters of the classifiers and of what the methods explain with: training report -> its file."""
-    trained = [method["needs"] for method in methods.values() if method["needs"] != paths.SLICES]
-    used = dict.fromkeys([*ROLES, *(Path(model).name for model in trained)])
-    found = {}
-    for name in used:
-        found[name] = needed(f"{paths.training_report(name)}/parameters.json", f"the training of {name}")
-        for further in (f"{name}_encoder", f"{name}_attributes"):  # some generators have them
-            if (file := Path(paths.training_report(further)) / "parameters.json").is_file():
-                found[further] = file
-    return found
+    used = dict.fromkeys(ROLES, "train_classifier")
+    for method in methods.values():
+        if method["needs"] != paths.SLICES:
+            used |= trainings(method["needs"])
+    return {name: needed(f"{paths.training_report(name)}/parameters.json", stage) for name, stage in used.items()}
 
 
 def _read_result(name: str, metrics: dict[str, float], params: ReportParams, cases: pd.DataFrame, masked: bool,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flipside.masks.extraction.thresholds import POLICIES
-from flipside.metrics.families.supervision import STRONG
+from flipside.metrics.families.supervision import STRONG, UPPER_BOUND
 from flipside.metrics.registry import METRICS, count, higher_is_better, label, metrics_in
 from flipside.metrics.statistics import COVERAGE_OF_95
 from flipside.report.trainings import EMPTY, Series, Trainings
@@ -18,7 +18,8 @@ TABLE, TERMINAL = metrics_in("ranking"), metrics_in("terminal")
 
 
 def ranking(metrics: Metrics, rank_by: str) -> list[str]:
-    """Methods, best first by `rank_by` in its own direction, ties by name; methods without the metric come last.
+    """Methods, best first by `rank_by` in its own direction, ties by name; then methods without the metric, then those
+    that are an upper bound.
 
     A method that flips by destroying the image comes behind all others that have the metric where that buys it, and
     behind its equals anywhere.
@@ -33,9 +34,21 @@ def ranking(metrics: Metrics, rank_by: str) -> list[str]:
 
     def key(method: str) -> tuple:
         value, destroys = metrics[method].get(rank_by), destroys_image(metrics[method])
-        return (value is None, bought and destroys, 0.0 if value is None else sign * value, destroys, method)
+        return (is_upper_bound(metrics[method]), value is None, bought and destroys,
+                0.0 if value is None else sign * value, destroys, method)
 
     return sorted(metrics, key=key)
+
+
+def is_upper_bound(values: dict[str, float]) -> bool:
+    """Whether a method learned from lesion masks: it is shown, but stands in no rank."""
+    return values.get("upper_bound") == 1
+
+
+def placed(metrics: Metrics, rank_by: str) -> dict[str, str]:
+    """{method: its place}, in the order of `ranking`; an upper bound has none."""
+    return {method: MISSING if is_upper_bound(metrics[method]) else str(place)
+            for place, method in enumerate(ranking(metrics, rank_by), start=1)}
 
 
 def columns(rank_by: str, of: list[str]) -> list[str]:
@@ -93,11 +106,12 @@ def markdown_table(metrics: Metrics, rank_by: str, controls: list[str], note: st
     names = columns(rank_by, TABLE)
     header = ["#", "method", *(f"{label(name)} {'↑' if higher_is_better(name) else '↓'}" for name in names), "n"]
     lines = ["# Ranking", "", note, "", _row(header), _row(["---:", "---", *["---:"] * (len(names) + 1)])]
-    for place, method in enumerate(ranking(metrics, rank_by), start=1):
+    for method, place in placed(metrics, rank_by).items():
         values = metrics[method]
-        name = method.replace("|", "\\|") + (" *(control)*" if method in controls else "") + mark(values)
-        lines.append(_row([str(place), name, *(markdown_cell(metrics, method, metric, trainings, metric == rank_by)
-                                               for metric in names), _counted(values, rank_by)]))
+        badge = " *(control)*" if method in controls else " *(upper bound)*" if is_upper_bound(values) else ""
+        name = method.replace("|", "\\|") + badge + mark(values)
+        lines.append(_row([place, name, *(markdown_cell(metrics, method, metric, trainings, metric == rank_by)
+                                          for metric in names), _counted(values, rank_by)]))
     lines += ["", f"Ranked by {label(rank_by)}, with its interval; n: test slices that it rests on. ↑ more is better, "
               f"↓ less is better. {MISSING}: the method has no such number.", "",
               one_or_several(trainings, ignored), ""]
@@ -134,6 +148,8 @@ def warnings(metrics: Metrics) -> list[str]:
     checked = [values for values in metrics.values() if "sanity_randomisation_passed" in values]
     unchecked = [method for method, values in metrics.items() if "sanity_randomisation_passed" not in values]
     lines = [STRONG] if is_strongly_supervised(metrics) else []
+    if bounds := [method for method, values in metrics.items() if is_upper_bound(values)]:
+        lines.append(f"{', '.join(bounds)}: {UPPER_BOUND}")
     if any(map(is_unchanged, checked)):
         lines.append(f"{UNCHANGED}: does not depend on the classifier's weights; the map stays the same when they are "
                      "shuffled, so it explains nothing of this classifier.")
@@ -183,13 +199,14 @@ def plain_table(metrics: Metrics, rank_by: str, controls: list[str], trainings: 
     n = trainings.count("generators")
     repeated = [f"{n} trainings"] if n else []
     rows = [["#", "method", label(names[0]), "interval", *repeated, *map(label, names[1:]), "n"]]
-    for place, method in enumerate(ranking(metrics, rank_by), start=1):
+    for method, place in placed(metrics, rank_by).items():
         values = metrics[method]
         bounds = interval(values, rank_by)
-        name = method + (" (control)" if method in controls else "") + mark(values)
+        badge = " (control)" if method in controls else " (upper bound)" if is_upper_bound(values) else ""
+        name = method + badge + mark(values)
         spread = trainings.spread("generators", method, rank_by)
         rows.append([
-            str(place), name, number(values.get(rank_by)),
+            place, name, number(values.get(rank_by)),
             f"{bounds[0]:.3f}..{bounds[1]:.3f}" if bounds else MISSING,
             *([f"{spread.low:.3f}..{spread.high:.3f}" if spread else MISSING] if repeated else []),
             *(number(values.get(name)) for name in names[1:]), _counted(values, rank_by),
@@ -242,7 +259,8 @@ def answer(metrics: Metrics, rank_by: str, controls: list[str]) -> list[str]:
 
 
 def _ranked(metrics: Metrics, rank_by: str) -> list[str]:
-    return [method for method in ranking(metrics, rank_by) if rank_by in metrics[method]]
+    return [method for method in ranking(metrics, rank_by)
+            if rank_by in metrics[method] and not is_upper_bound(metrics[method])]
 
 
 def _apart(ours: dict[str, float], others: dict[str, float], metric: str) -> str:

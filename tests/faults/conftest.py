@@ -3,24 +3,24 @@
 import pytest
 
 from tests.faults.project import MEASURING, PREPARATION, copied, done, write_project
-from tests.test_dvc_yaml import BLIND
+from tests.test_dvc_yaml import BLIND, TAUGHT
 
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory):
-    """Raw scans -> data/slices and data/truth."""
+    """Raw scans -> data/slices and data/truth, and what learns from the truth."""
     root = tmp_path_factory.mktemp("prepared") / "project"
     root.mkdir()
     write_project(root)
-    for name in PREPARATION:
+    for name in (*PREPARATION, *TAUGHT):
         done(root, name)
     return root
 
 
 @pytest.fixture(scope="session")
 def explained(prepared, tmp_path_factory):
-    """All that trains or explains, in a project that has data/slices and nothing else of the data."""
-    root = copied(prepared, tmp_path_factory.mktemp("explained") / "project", "data/slices")
+    """All else that trains, and all that explains, in a project that has data/slices and nothing else of the data."""
+    root = copied(prepared, tmp_path_factory.mktemp("explained") / "project", "data/slices", "models", "reports")
     for name in BLIND:
         done(root, name)
     return root

@@ -22,7 +22,7 @@ from flipside.core.params import stage_main
 from tests.apart import Ended, run_apart
 from tests.parameters import project_parameters, write_parameters
 from tests.scans.scans_fixture import SERIES, write_nifti, write_slice
-from tests.test_dvc_yaml import BLIND, PREPARING, STAGES, base, paths
+from tests.test_dvc_yaml import BLIND, PREPARING, STAGES, TAUGHT, base, paths
 
 ROOT = Path(__file__).parents[2]
 RAW = "data/raw/clinic"
@@ -36,7 +36,7 @@ PATIENT = {
 }
 FOLDER = "Zacharias{n}_Geheimrat_1938-02-1{n}_ACC77{n}88"
 PREPARATION = [name for name in STAGES if base(name) in PREPARING and not name.startswith("simulate")]
-MEASURING = [name for name in STAGES if base(name) not in PREPARING and name not in BLIND]
+MEASURING = [name for name in STAGES if base(name) not in PREPARING and name not in (*BLIND, *TAUGHT)]
 
 
 def secrets() -> set[str]:
@@ -90,6 +90,7 @@ def small_params() -> dict[str, Any]:
     for block in blocks:
         block |= {key: value for key, value in small.items() if key in block}
         block |= {"batch_size": 8} if "batch_size" in block else {}
+    params["segmenter"] |= {"channels": [8, 16], "steps": 12, "batch_size": 8}
     params["synthetic_effect"]["images"] = 8
     params["evaluate"]["bootstrap_samples"] = 100
     return params

@@ -8,7 +8,8 @@ import pytest
 
 from tests.apart import run_apart
 from tests.faults import writers
-from tests.faults.project import STAGES, content, copied, done, outputs, run_stage, snapshot
+from tests.faults.project import content, copied, done, outputs, run_stage, snapshot
+from tests.test_dvc_yaml import STAGES, TAUGHT, base
 
 METHODS = [name for name in STAGES if name.startswith("explain@")]
 GENERATORS = [name for name in STAGES if name.startswith("train_generator@")]
@@ -54,12 +55,15 @@ def test_killed_whenever_something_is_about_to_take_its_name(finished, tmp_path,
     (INPAINTER, ("flipside.generators.impact", "update", 7)),
     ("train_classifier@judge", ("flipside.classifiers.training", "draw_rows", 5)),  # in epoch 2, saved after each
     ("train_encoder@blobgan", ("flipside.generators.encoders.training", "generator_for", 19)),  # step 7, phase 2
+    ("train_segmenter", ("flipside.segmenters.training", "update", 7)),  # in step 7, saved at step 4
+    ("train_supervised", ("flipside.segmenters.training", "update", 7)),
     ("invert@blobgan", ("flipside.methods.latent.inversion", "invert", 2)),  # in the second batch
     ("find_attributes@stylegan", ("flipside.methods.latent.attributes", "measure_effects", 3)),  # in the third image
     *((name, ("flipside.methods.base.explain_slices", "now", 4)) for name in METHODS),  # in the second of four batches
 ])
 def test_killed_in_the_middle_of_its_work(finished, tmp_path, name, moment):
-    project = copied(finished, tmp_path / "project", "data/slices", "data/latents", "models")
+    truth = ["data/truth"] if base(name) in TAUGHT else []
+    project = copied(finished, tmp_path / "project", "data/slices", "data/latents", "models", *truth)
     for output in outputs(name):
         shutil.rmtree(project / output, ignore_errors=True)
     assert run_stage(project, name, kill_at=moment).killed

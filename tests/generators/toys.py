@@ -80,6 +80,14 @@ VA_GAN = TRAINING | {
 }
 
 
+FLIP_MASK = TRAINING | {
+    "generator_every": 1, "channels": [8, 16], "discriminator_channels": [8, 16], "augmentation": [], "height_bins": 4,
+    "margin": 2.0, "lambda_classifier": 1.0, "lambda_paste": 1.0, "lambda_adversarial": 0.5,
+    "lambda_area": 0.0027, "healthy_area": 2.0, "lambda_undecided": 0.00027, "lambda_total_variation": 0.00073,
+    "lambda_identity": 1.0, "ramp": 0.25, "r1_gamma": 1.0, "r1_every": 4,
+}
+
+
 class Patches(torch.nn.Module):
     def forward(self, images):
         return F.avg_pool2d(images, 3, 1)  # (B,1,H-2,W-2)

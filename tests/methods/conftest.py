@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flipside.core.checkpoint import Scratch, save_model
+from flipside.core.checkpoint import Scratch, read_description, save_model
 from flipside.core.params import load_section
 from flipside.core.paths import CLASSIFIER, SLICES
 from flipside.core.runtime import Runtime, RuntimeParams, generator_for, seed_everything
@@ -30,6 +31,9 @@ from flipside.methods.latent.attributes import (
 )
 from flipside.methods.latent.inversion import InversionParams, invert
 from flipside.methods.latent.latents import write_latents
+from flipside.segmenters.labels import Labels, PseudoMaskParams, pseudo_labels
+from flipside.segmenters.networks import build_segmenter
+from flipside.segmenters.training import SegmenterParams, train_segmenter
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 TOY_GENERATOR = {
@@ -44,6 +48,9 @@ TOY_GENERATORS = {"impact": {
 }, "va_gan": {
     "channels": [8, 16, 32], "discriminator_channels": [16, 32], "learning_rate": 2e-3, "batch_size": 8, "steps": 300,
     "lambda_map": 10.0,
+}, "flip_mask": {
+    "channels": [8, 16, 16], "discriminator_channels": [16, 32], "learning_rate": 3e-3, "batch_size": 8, "steps": 120,
+    "augmentation": [], "ema_decay": 0.9,
 }, "blobgan": TOY_GENERATOR | {
     "generator_every": 1, "channels": [16, 16, 8], "discriminator_channels": [8, 16, 16], "blobs": 6, "blob_area": 0.02,
     "latent": 8, "layout_width": 32, "layout_layers": 3, "feat": 8, "style": 8, "encoder_channels": [8, 16, 16],
@@ -143,6 +150,12 @@ def toy_models(tmp_path_factory) -> Callable[[str], Path]:
                 find_in_planted(root)
             elif needs == SLICES:
                 write_planted(root)
+            elif needs == "models/segmenters/flip_mask":
+                make("models/generators/flip_mask")
+                teach_planted(root)
+            elif needs == "models/segmenters/supervised":
+                train_toy_segmenter("supervised", root, lambda data, discs: Labels(
+                    discs, torch.zeros_like(discs), torch.ones(len(discs), dtype=torch.bool)))
             elif needs.startswith("models/generators/"):
                 train_toy_generator(needs.rsplit("/", 1)[1], root)
             else:
@@ -157,17 +170,49 @@ def train_toy_generator(name: str, root: Path) -> None:
     kind = find_generator(name)
     params = load_section(f"generators.{name}", kind.Params, PARAMS)
     params = params.model_copy(update=TOY_GENERATORS.get(name, TOY_GENERATOR))
-    images, lesions = planted_images(64)
-    healthy = images.masked_fill(lesions[:, None], -0.3)
-    both = torch.cat([images, healthy])[:, 0].half()  # (N,H,W)
-    classifier = BlobClassifier().eval()
-    runtime = Runtime(RuntimeParams(device="cpu", precision="float32", threads=1))
-    data = TrainingSlices(both, torch.ones_like(both, dtype=torch.uint8), torch.arange(len(both)) < len(images),
-                          torch.linspace(0, 1, len(images)).repeat(2), classifier, runtime)
+    data, _ = planted_slices()
+    classifier = data.classifier
     seed_everything(0)
     trained = kind(params, classifier, 0.005).train(data, 0, Scratch("toy", name))
     architecture = kind.architecture_of(params, classifier)
     save_model(root / "models/generators" / name, trained.network, {"architecture": architecture})
+
+
+def planted_slices() -> tuple[TrainingSlices, Tensor]:
+    """64 images with a disc and the same without, as training slices, and the discs (128,32,32) bool."""
+    images, discs = planted_images(64)
+    healthy = images.masked_fill(discs[:, None], -0.3)
+    both = torch.cat([images, healthy])[:, 0].half()  # (N,H,W)
+    runtime = Runtime(RuntimeParams(device="cpu", precision="float32", threads=1))
+    data = TrainingSlices(both, torch.ones_like(both, dtype=torch.uint8), torch.arange(len(both)) < len(images),
+                          torch.linspace(0, 1, len(images)).repeat(2), BlobClassifier().eval(), runtime)
+    return data, torch.cat([discs, torch.zeros_like(discs)])
+
+
+def teach_planted(root: Path) -> None:
+    """A student of the toy mask network, in `root`/models/segmenters/flip_mask."""
+    source = root / "models/generators/flip_mask"
+    teacher = load_generator(source, Runtime(RuntimeParams(device="cpu", precision="float32", threads=1)))
+    masks = load_section("pseudo_masks", PseudoMaskParams, PARAMS)
+    train_toy_segmenter(
+        "flip_mask", root, lambda data, _: pseudo_labels(data, teacher, lambda x: teacher.parts(x)[0], masks),
+        {"teacher": {"generator": "flip_mask", "architecture": read_description(source)["architecture"]}}, teacher)
+
+
+def train_toy_segmenter(name: str, root: Path, label: Callable[[TrainingSlices, Tensor], Labels],
+                        more: dict[str, Any] | None = None, teacher: nn.Module | None = None) -> None:
+    """A small segmenter of the planted slices, labelled by `label`, in `root`/models/segmenters/`name`."""
+    params = load_section("segmenter", SegmenterParams, PARAMS).model_copy(update={
+        "channels": [8, 16], "steps": 80, "learning_rate": 5e-3, "ema_decay": 0.9, "augmentation": []})
+    architecture = {"student": {"inputs": 1, "channels": params.channels, "outputs": 1}, **(more or {})}
+    data, discs = planted_slices()
+    seed_everything(0)
+    networks = build_segmenter(architecture)
+    if teacher is not None:
+        networks["teacher"] = teacher
+    trained = train_segmenter(networks["student"], data, label(data, discs), params, 0, Scratch("toy", name))
+    networks["student"] = trained.network
+    save_model(root / "models/segmenters" / name, networks, {"architecture": architecture})
 
 
 def invert_planted(root: Path) -> None:

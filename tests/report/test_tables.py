@@ -35,6 +35,20 @@ def test_the_answer_names_a_control_never_as_winner_and_says_when_intervals_over
     assert following == "Next is rise, 0.880: the intervals overlap, the difference may be chance."
 
 
+def test_an_upper_bound_is_shown_last_and_without_a_place_and_wins_nothing():
+    metrics = {"supervised": {"iou_val": 0.9, "upper_bound": 1}, "coin": {"iou_val": 0.5, "n_cases": 9},
+               "rise": {"iou_val": 0.3}, "blur": {"l1": 0.1}}
+    assert tables.ranking(metrics, "iou_val") == ["coin", "rise", "blur", "supervised"]
+    assert tables.placed(metrics, "iou_val") == {"coin": "1", "rise": "2", "blur": "3", "supervised": tables.MISSING}
+    markdown = tables.markdown_table(metrics, "iou_val", ["rise"], "the run")
+    row = next(line for line in markdown.splitlines() if "*(upper bound)*" in line)
+    assert row.startswith(f"| {tables.MISSING} | supervised *(upper bound)* | 0.900 |")
+    assert "supervised: no weakly supervised method but an upper bound" in markdown
+    assert "supervised (upper bound)" in tables.plain_table(metrics, "iou_val", ["rise"])
+    said = " ".join(tables.answer(metrics, "iou_val", ["rise"]))
+    assert said.startswith("coin is first of 1 methods") and "supervised" not in said
+
+
 def test_the_answer_goes_by_pairs_where_one_of_the_two_is_the_reference():
     def compared(value, low, high):
         return {"iou_val": 0.5 + value, "iou_val_difference": value, "iou_val_difference_ci_low": low,

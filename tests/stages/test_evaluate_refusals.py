@@ -71,6 +71,13 @@ def test_a_reference_that_is_no_method_is_refused_before_any_work(project_of_two
         run(evaluate)
 
 
+def test_an_upper_bound_that_is_no_method_is_refused_before_any_work(project_of_two):
+    sections = SECTIONS | {"evaluate": SECTIONS["evaluate"] | {"upper_bound": "supervised"}}
+    Path("params.yaml").write_text(yaml.safe_dump(sections, sort_keys=False))
+    with pytest.raises(ValueError, match="evaluate.upper_bound` is 'supervised'.*good, blind"):
+        run(evaluate)
+
+
 def test_distances_of_some_cases_alone_are_refused(project_of_two):
     for method in METHODS:
         run(extract_masks, "--method", method)

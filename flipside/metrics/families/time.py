@@ -21,8 +21,8 @@ class Time(Family):
     metrics = {
         "seconds_per_image": Metric("s/image", "seconds for one explanation", False, tables=("ranking", "terminal")),
         "seconds_training": Metric("training s", "seconds for which the method's own generator was trained, with its "
-                                   "encoder or the search for its attributes where it has these, on the device of the "
-                                   "run", False, absent="this method trains nothing of its own"),
+                                   "encoder, student or the search for its attributes where it has these, on the "
+                                   "device of the run", False, absent="this method trains nothing of its own"),
     }
 
     def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
@@ -34,21 +34,26 @@ def training_metrics(model: str) -> dict[str, float]:
     """How long what a method explains with was trained; nothing for one that uses the classifier alone.
 
     For inverted slices (`data/latents/...`) that is their generator and its encoder, for found attributes
-    (`models/attributes/...`) their generator and the search for them.
+    (`models/attributes/...`) their generator and the search for them, for a segmenter that a generator taught both.
     """
-    name = Path(model).name
-    if model.startswith("models/generators/"):
-        trained = {name: f"train_generator@{name}"}
-    elif model.startswith("data/latents/"):
-        trained = {name: f"train_generator@{name}", f"{name}_encoder": f"train_encoder@{name}"}
-    elif model.startswith("models/attributes/"):
-        trained = {name: f"train_generator@{name}", f"{name}_attributes": f"find_attributes@{name}"}
-    else:
-        return {}
     seconds = 0.0
-    for folder, stage in trained.items():
+    for folder, stage in trainings(model).items():
         file = Path("reports/training") / folder / "timing.json"
         if not file.is_file():
             raise EvaluationError(f"{file} not found: run `dvc repro {stage}`")
         seconds += read_json(file)["seconds"]
-    return {"seconds_training": seconds}
+    return {"seconds_training": seconds} if trainings(model) else {}
+
+
+def trainings(model: str) -> dict[str, str]:
+    """{folder of reports/training: its stage} of what a method explains with; empty for the classifier alone."""
+    name = Path(model).name
+    if model.startswith("models/generators/"):
+        return {name: f"train_generator@{name}"}
+    if model.startswith("data/latents/"):
+        return {name: f"train_generator@{name}", f"{name}_encoder": f"train_encoder@{name}"}
+    if model.startswith("models/attributes/"):
+        return {name: f"train_generator@{name}", f"{name}_attributes": f"find_attributes@{name}"}
+    if model == "models/segmenters/flip_mask":
+        return {name: f"train_generator@{name}", f"{name}_segmenter": "train_segmenter"}
+    return {f"{name}_segmenter": f"train_{name}"} if model.startswith("models/segmenters/") else {}

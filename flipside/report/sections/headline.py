@@ -63,7 +63,8 @@ class Headline:
     @classmethod
     def build(cls, inputs: ReportInputs) -> Self:
         rank_by, metrics, controls = inputs.rank_by, inputs.metrics, inputs.params.controls
-        ranked = [result for result in inputs.results.values() if rank_by in result.metrics]
+        ranked = [result for result in inputs.results.values()
+                  if rank_by in result.metrics and not result.is_upper_bound]
         methods = [result for result in ranked if not result.is_control]
         controls_lead = bool(methods) and ranked[0].is_control
         sure = tables.against_control(metrics, rank_by, controls)

@@ -29,9 +29,10 @@ class Column:
 class RankedRow:
     """One method."""
 
-    place: int
+    place: str
     name: str
     control: bool
+    upper_bound: bool  # trained with lesion masks, in no rank
     mark: str  # signs that `warnings` explains
     drawing: Markup  # of the first cell
     cells: list[Cell]
@@ -60,10 +61,11 @@ class Ranking(Section):
         names = tables.columns(inputs.rank_by, tables.TABLE)
         largest = ranked_scale(inputs)
         rows = []
-        for place, result in enumerate(inputs.results.values(), start=1):
+        places = tables.placed(inputs.metrics, inputs.rank_by)
+        for result in inputs.results.values():
             n = registry.count(result.metrics, inputs.rank_by)
             rows.append(RankedRow(
-                place, result.name, result.is_control, tables.mark(result.metrics),
+                places[result.name], result.name, result.is_control, result.is_upper_bound, tables.mark(result.metrics),
                 draw_ranked(result.metrics, inputs.rank_by, largest),
                 [metric_cell(result, name, inputs.trainings) for name in names],
                 tables.MISSING if n is None else str(n)))

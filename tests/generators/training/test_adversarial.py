@@ -9,16 +9,30 @@ from flipside.generators.blobgan import BlobGAN
 from flipside.generators.coin import Coin
 from flipside.generators.coin_aligned import CoinAligned
 from flipside.generators.cx_gan import CxGan
+from flipside.generators.flip_mask import FlipMask
 from flipside.generators.singla import Singla
 from flipside.generators.stylegan import StyleGAN
 from flipside.generators.va_gan import VaGan
-from tests.generators.toys import ALIGNED, BLOBGAN, COIN, CX_GAN, LESION, SINGLA, STYLEGAN, VA_GAN, toy_data, train
+from tests.generators.toys import (
+    ALIGNED,
+    BLOBGAN,
+    COIN,
+    CX_GAN,
+    FLIP_MASK,
+    LESION,
+    SINGLA,
+    STYLEGAN,
+    VA_GAN,
+    toy_data,
+    train,
+)
 from tests.killed import dies_at
 
 GENERATORS = {
     "coin": (Coin, COIN), "singla": (Singla, SINGLA | {"target": "random", "bins": 4}),
     "coin_aligned": (CoinAligned, ALIGNED),
     "blobgan": (BlobGAN, BLOBGAN), "stylegan": (StyleGAN, STYLEGAN), "va_gan": (VaGan, VA_GAN),
+    "flip_mask": (FlipMask, FLIP_MASK),
     "cx_gan": (CxGan, CX_GAN | {"variant": "cascaded"}),  # with images that a pool keeps
 }
 
