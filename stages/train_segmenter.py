@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -36,7 +37,7 @@ def main() -> None:
     store = SliceStore.open(paths.SLICES)
     classifier = load_classifier(paths.CLASSIFIER, runtime, store.channels)
     source = paths.generator(NAME)
-    teacher = load_generator(source, runtime)
+    teacher: Any = load_generator(source, runtime)  # a MaskTeacher
     architecture = {
         "student": {"inputs": store.channels, "channels": params.channels, "outputs": 1},
         "teacher": {"generator": NAME, "architecture": read_description(source)["architecture"]}}

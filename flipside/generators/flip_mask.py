@@ -75,9 +75,10 @@ class MaskNetwork(nn.Module):
     def __init__(self, channels: list[int], image_channels: int = 1):
         super().__init__()
         self.network = UNet(image_channels, channels, 1 + image_channels)
-        nn.init.zeros_(self.network.head.weight)
-        nn.init.zeros_(self.network.head.bias)
-        nn.init.constant_(self.network.head.bias[:1], FIRST_LOGIT)
+        weight, bias = self.network.head.parameters()
+        nn.init.zeros_(weight)
+        nn.init.zeros_(bias)
+        nn.init.constant_(bias[:1], FIRST_LOGIT)
 
     def parts(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """M (B,1,H,W) in [0,1] and the content C (B,C,H,W) in [-1,1]."""

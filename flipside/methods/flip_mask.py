@@ -7,7 +7,7 @@ regions that flip it on the training slices, not through its every quirk.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ class FlipMask(Method):
     """The probability that a pixel belongs to what flips the decision."""
 
     Params = FlipMaskParams
+    teacher: Any  # the mask network
 
     def __init__(self, params: MethodParams, context: Context):
         super().__init__(params, context)
