@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from flipside.core.params import value_at
+from flipside.experiments.repetition import Repetition
+from flipside.report.trainings import SERIES
 
 ROOT = Path(__file__).parents[1]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -400,6 +402,23 @@ def test_editing_one_method_reruns_that_one(repository):
 def test_editing_the_report_reruns_the_report_alone(repository):
     stale = stale_after(repository, lambda values: values["report"].update(gallery_cases=7))
     assert downstream(stale) == {"report"}
+
+
+@pytest.mark.parametrize("series", SERIES)
+def test_a_repetition_trains_again_and_keeps_data_judge_and_methods_that_are_not_trained(repository, series):
+    def other_seeds(values):
+        for key, value in Repetition(series, 1).values(values).items():
+            section, name, leaf = key.split(".")
+            values[section][name][leaf] = value
+
+    stale = stale_after(repository, other_seeds)
+    trained = {f"train_generator@{name}" for name in PARAMS["generators"]} | {
+        f"train_encoder@{name}" for name in PARAMS["encoders"]}
+    assert stale == trained | ({"train_classifier@classifier"} if series == "classifier" else set())
+    rests = downstream(stale)
+    assert {"explain@coin", "invert@blobgan", "evaluate"} <= rests
+    assert ("explain@rise" in rests) == (series == "classifier")
+    assert not {"draw_anomalies", "train_classifier@judge"} & rests
 
 
 def test_editing_runtime_reruns_nothing(repository):

@@ -130,7 +130,8 @@ def toy_data(classifier=None):
     organ = torch.zeros(COUNT, SIZE, SIZE, dtype=torch.uint8)
     organ[:, : SIZE // 2] = 1
     return TrainingSlices(slices(), organ, torch.arange(COUNT) % 2 == 0, torch.linspace(0, 1, COUNT),
-                          classifier or BlobClassifier(), Runtime(RuntimeParams(device="cpu", threads=1)))
+                          classifier or BlobClassifier(),
+                          Runtime(RuntimeParams(device="cpu", precision="float32", threads=1)))
 
 
 def batch_of(images, logits=0.0, kind=Batch, **more):
