@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from nibabel.affines import voxel_sizes
 
 from flipside.core.files import atomic_folder
 from flipside.core.index_tables import read_index
@@ -15,7 +14,7 @@ from flipside.core.params import ParamsError, announce, load_section, read_param
 from flipside.core.progress import progress
 from flipside.core.store import SliceStore
 from flipside.masks.extraction.thresholds import MaskError
-from flipside.masks.placing import SegmentScansParams, file_name, read_geometries, write_segmentation
+from flipside.masks.placing import SegmentScansParams, file_name, read_geometries, voxel_mm3, write_segmentation
 
 
 def main() -> None:
@@ -42,9 +41,10 @@ def main() -> None:
         for scan_id, own in progress(table.groupby("scan_id"), "segmentations", total=len(names)):
             geometry = geometries[scan_id]
             own_masks = masks[own["mask_row"].to_numpy()]  # (K,H,W)
-            whole = write_segmentation(folder / names[scan_id], own_masks, own["z"].to_numpy(), geometry)
+            whole = write_segmentation(folder / names[scan_id], own_masks, own["z"].to_numpy(), geometry,
+                                       params.volumes)
             marked = int(np.count_nonzero(whole))
-            volume = np.nan if geometry.is_image else marked * voxel_sizes(geometry.affine).prod()
+            volume = np.nan if geometry.is_image else marked * voxel_mm3(geometry)
             rows.append({"scan_id": scan_id, "file": names[scan_id], "slices": len(own), "marked_voxels": marked,
                          "marked_mm3": volume})
         pd.DataFrame(rows).to_csv(folder / "index.csv", index=False, float_format="%.6g")

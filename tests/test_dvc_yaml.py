@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 # The library from the ground up: a package imports itself and those below it, and no package imports stages/.
 FLOORS = ("core", "artifacts", "scans", "cohort", "masks", "classifiers", "generators", "segmenters", "methods",
-          "metrics", "report", "experiments", "published", "regression", "cli")
+          "metrics", "report", "experiments", "published", "regression", "prediction", "cli")
 # What comes before the slices, and what may read the truth; every other stage is blind, a new one by default.
 PREPARING = ("simulate_scans", "simulate_effects", "extract_slices", "split_patients", "draw_anomalies", "cut_patches")
 TAUGHT = ("train_supervised",)  # learns from lesion masks, as an upper bound

@@ -72,9 +72,29 @@ def _samples(foreground: Mapping[str, np.ndarray], scan: str) -> np.ndarray:
     if scan not in foreground:
         raise SelectionError(f"foreground.npz has no samples of scan {scan}: run `dvc repro extract_slices` again, or "
                              f"{GIVE}")
-    values = foreground[scan]
+    return finite_samples(foreground[scan])
+
+
+def finite_samples(values: np.ndarray) -> np.ndarray:
+    """(S,V) of the foreground samples (S,) or (S,V) of a scan, without those that are NaN or infinite."""
     values = values if values.ndim > 1 else values[:, None]
     return values[np.isfinite(values).all(axis=1)]
+
+
+def window_of_new_scan(described: str | list, scan: str, samples: np.ndarray, percentiles: tuple[float, float],
+                       channels: int) -> np.ndarray:
+    """(C,2) window of a scan that was in no study, made as a study's manifest describes its windows.
+
+    samples (S,) or (S,V) of the scan's foreground, for windows of each scan's own. Raises SelectionError where these
+    have one value only, or where the window is of another number of channels.
+    """
+    if described == PER_SCAN:
+        window = scan_window(scan, finite_samples(samples), percentiles)
+    else:
+        window = np.array(described, float).reshape(-1, 2)
+    if channels % len(window):
+        raise SelectionError(f"scan {scan} has {channels} channels, the models were trained with {len(window)}")
+    return _for_channels(window, channels)
 
 
 def scan_window(scan: str, samples: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
@@ -182,11 +202,17 @@ def window_slices(extracted: Extracted, rows: np.ndarray, windows: Windows,
 
 
 def _in_window(images: np.ndarray, scan: str, windows: Windows, extracted: Extracted) -> np.ndarray:
-    """Slices (K,H,W) or (K,C,H,W) of one scan, in its units, as float16 in [-1,1]; the padding around them is -1."""
+    """Slices (K,H,W) or (K,C,H,W) of one scan, in its units, as float16 in [-1,1]."""
+    return show_in_window(images, windows.by_scan[scan], extracted.boxes[scan])
+
+
+def show_in_window(images: np.ndarray, window: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
+    """Slices (K,H,W) or (K,C,H,W) in their scan's units as float16 in [-1,1], by its window (C,2); the padding around
+    the box that shows the scan is -1."""
     channels = as_channels(images)  # (K,C,H,W)
     shown = np.full(channels.shape, -1, np.float16)
-    rows, columns = extracted.boxes[scan]
-    for channel, (low, high) in enumerate(windows.by_scan[scan].tolist()):
+    rows, columns = box
+    for channel, (low, high) in enumerate(window.tolist()):
         shown[:, channel, rows, columns] = apply_window(channels[:, channel, rows, columns], (low, high))
     return shown.reshape(images.shape)
 

@@ -12,11 +12,13 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from PIL import Image
+from scipy import ndimage
 
 from flipside.report.inputs import ReportInputs, Result
 
 DIFFERENCE_LIMIT = 0.5  # of the range -1..1; the same in every picture, so that a weak change looks weak
 MAX_SIDE = 160  # pixels; larger slices are shrunk for the report
+LEAST_SIDE = 128  # pixels that an outlined slice has at least on its longer side
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = (52, 199, 89), (235, 64, 60), (250, 210, 40)
 TINT = (70, 140, 235)
 DIFFERENCE = "difference"  # the picture of counterfactual minus scan
@@ -64,6 +66,17 @@ def mask_overlay(scan: np.ndarray, mask: np.ndarray, lesion: np.ndarray) -> np.n
 
 def _coloured(values: np.ndarray, colormap: Colormap) -> np.ndarray:
     return (colormap(np.clip(values, 0, 1))[..., :3] * 255).round().astype(np.uint8)
+
+
+def outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """An image (H,W) or (3,H,W) in [-1,1], enlarged to at least LEAST_SIDE pixels, with the outline of a mask (H,W):
+    (h,w,3) uint8."""
+    times = max(1, -(-LEAST_SIDE // max(mask.shape)))
+    pixels = picture(image).repeat(times, axis=0).repeat(times, axis=1)  # (h,w,3)
+    large = (mask > 0).repeat(times, axis=0).repeat(times, axis=1)  # (h,w)
+    edge = large & ~ndimage.binary_erosion(large, border_value=0)
+    pixels[edge] = TRUE_POSITIVE
+    return pixels
 
 
 def case_pictures(inputs: ReportInputs, result: Result, slice_id: str) -> dict[str, np.ndarray]:

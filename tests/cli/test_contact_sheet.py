@@ -9,10 +9,10 @@ from PIL import Image
 
 from flipside.artifacts.truth import write_truth
 from flipside.cli.contact_sheet.page import write_contact_sheet
-from flipside.cli.contact_sheet.sheet import PAGE, PICTURE, outlined, read_contact_sheet
+from flipside.cli.contact_sheet.sheet import PAGE, PICTURE, read_contact_sheet
 from flipside.core.files import write_json
 from flipside.core.store import INDEX_COLUMNS, write_store
-from flipside.report.pictures import TRUE_POSITIVE
+from flipside.report.pictures import TRUE_POSITIVE, outlined
 
 SPLITS = ("train",) * 40 + ("val",) * 4 + ("test",) * 20
 

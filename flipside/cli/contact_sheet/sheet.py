@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 
 from flipside.artifacts.truth import open_truth
 from flipside.cohort.windowing import window_text
@@ -21,11 +20,10 @@ from flipside.core.files import read_json
 from flipside.core.index_tables import read_index
 from flipside.core.store import SliceStore
 from flipside.report.channels import shown_channels
-from flipside.report.pictures import TRUE_POSITIVE, picture
+from flipside.report.pictures import outlined
 
 PICTURE, PAGE = Path("reports/contact_sheet.png"), Path("reports/contact_sheet.html")
 ACROSS = 8  # slices of each part and class
-SIDE = 128  # pixels that a shown slice has at least on its longer side
 MEASURED = 400  # slices of which the values are measured
 DARK = -0.8  # below this all but the brightest hundredth of the values is as good as black
 FEW = 10  # slices of a class of the validation or test part below which their numbers say little
@@ -85,17 +83,6 @@ def read_contact_sheet(seed: int) -> ContactSheet:
         slices["dataset"], rows, _facts(store, extracted, filtered, values, with_lesion) | _site_facts(sites),
         [*dict.fromkeys([*filtered["warnings"], *slices["warnings"]]), *_left_out(extracted),
          *_site_warnings(sites), *_warnings(index, rows, values, slices["window"], with_lesion)])
-
-
-def outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """An image (H,W) or (3,H,W) in [-1,1], enlarged to at least SIDE pixels, with the outline of a mask (H,W): (h,w,3)
-    uint8."""
-    times = max(1, -(-SIDE // max(mask.shape)))
-    pixels = picture(image).repeat(times, axis=0).repeat(times, axis=1)  # (h,w,3)
-    large = (mask > 0).repeat(times, axis=0).repeat(times, axis=1)  # (h,w)
-    edge = large & ~ndimage.binary_erosion(large, border_value=0)
-    pixels[edge] = TRUE_POSITIVE
-    return pixels
 
 
 def _shown(store: SliceStore, lesion: np.ndarray, row: int, names: list[str]) -> ShownSlice:
