@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from flipside.core.runtime import generator_for
 from flipside.generators import flip_mask
 from flipside.generators.nn.unet import UNet
-from tests.generators.toys import FLIP_MASK, BlobClassifier, batch_of, in_eval, slices, toy_data, train
+from tests.generators.toys import FLIP_MASK, LESION, BlobClassifier, batch_of, in_eval, slices, toy_data, train
 
 
 def params(**changes):
@@ -40,7 +40,7 @@ def test_terms_by_hand_and_only_the_shapes_grow(setting):
     pasted = batch.healthy + mask * (batch.images - batch.healthy)
     classifier, pixels = BlobClassifier(), 2 * 16 * 16
     real, fake = gan.discriminator(batch.healthy), gan.discriminator(result)
-    side = (0.06 * 256) ** 0.5
+    side = (LESION * 256) ** 0.5
     rows, columns = (made[:, :1].diff(dim=axis).abs().sum() / 4 for axis in (2, 3))
     fixed = {
         "classifier": 2 * torch.log1p(torch.exp(classifier(result) + 2)).mean(),
@@ -49,10 +49,10 @@ def test_terms_by_hand_and_only_the_shapes_grow(setting):
         "identity": 4 * (made[2:, 1:] - batch.healthy).abs().mean(),
     }
     shapes = {
-        "area": 0.5 * mask.sum() / pixels / 0.06,
-        "healthy_area": 0.5 * 2 * made[2:, :1].sum() / pixels / 0.06,
-        "undecided": 0.05 * (4 * made[:, :1] * (1 - made[:, :1])).mean() / 0.06,
-        "total_variation": 0.01 * (rows + columns) / side,
+        "area": 0.0027 * mask.sum() / pixels / LESION,
+        "healthy_area": 0.0027 * 2 * made[2:, :1].sum() / pixels / LESION,
+        "undecided": 0.00027 * (4 * made[:, :1] * (1 - made[:, :1])).mean() / LESION,
+        "total_variation": 0.00073 * (rows + columns) / side,
     }
     for step, grown in ((0, 1 / 20), (9, 0.5), (19, 1.0), (79, 1.0)):
         terms = gan.generator_losses(at_step(batch, step), made)

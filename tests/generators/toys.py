@@ -75,7 +75,7 @@ CX_GAN = TRAINING | {
 }
 
 VA_GAN = TRAINING | {
-    "channels": [8, 16], "discriminator_channels": [8, 16], "fuse": "clamp", "lambda_map": 10.0,
+    "channels": [8, 16], "discriminator_channels": [8, 16], "fuse": "clamp", "lambda_map": 0.05,
     "lambda_gradient_penalty": 10.0, "augmentation": [],
 }
 
