@@ -64,15 +64,14 @@ class BlobMaps(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         smooth = F.avg_pool2d(images, 3, stride=1, padding=1)
         edges = (images - smooth).abs()
-        maps = torch.cat([F.relu(smooth - 0.2), F.relu(-0.5 - smooth), edges], dim=1)
-        return F.avg_pool2d(maps, 2)  # (B,1,H,W) -> (B,3,H/2,W/2)
+        return torch.cat([F.relu(smooth - 0.2), F.relu(-0.5 - smooth), edges], dim=1)  # (B,1,H,W) -> (B,3,H,W)
 
 
 class BlobClassifier(nn.Module):
     """The classifiers' interface with fixed weights: bright blobs speak for abnormal, dark ones a little against.
 
-    Maps at a half and at a quarter of the size: bright blobs (strong weight), dark blobs (negative weight), edges (no
-    weight).
+    Maps of the whole, half and a quarter of the size: bright blobs (strong weight), dark blobs (negative weight), edges
+    (no weight).
     """
 
     def __init__(self):
@@ -80,7 +79,7 @@ class BlobClassifier(nn.Module):
         self.register_buffer("weights", torch.tensor([200.0, -4.0, 0.0]))
         self.bias = -2.0
         self.image_channels = 1
-        self.trunk = nn.Sequential(BlobMaps(), nn.AvgPool2d(2))  # (B,1,H,W) -> (B,3,H/4,W/4)
+        self.trunk = nn.Sequential(BlobMaps(), nn.AvgPool2d(2), nn.AvgPool2d(2))  # (B,1,H,W) -> (B,3,H/4,W/4)
 
     def features(self, images: Tensor) -> Tensor:
         return self.trunk(images)
