@@ -7,7 +7,6 @@ minimises equation 4 as printed and keeps the last image that is still called he
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -60,8 +59,8 @@ class TaceParams(SearchParams):
     """The second search. restricted_cf: for a counterfactual among the region's blobs; literal_eq4: the paper's
     equation 4 as printed, which has no term that flips the decision."""
     noise: Literal["gated", "kept"]
-    """What the inversion has found in the renderer's noise maps. gated: inside the region it is left out once the
-    region's blobs change, since a lesion's detail may be in it; kept: it stays, whatever the blobs do."""
+    """What the inversion has found in the renderer's noise maps. gated: where blobs may change it is left out once they
+    do, since a lesion's detail is in it, in the first search and in the second; kept: it stays, whatever they do."""
     composite: Composite
     """What stands inside the region. residual: the scan plus the change of the reconstruction; replace: the generator's
     image; none: the generator's image everywhere (the paper says nothing of a composite)."""
@@ -111,59 +110,77 @@ class Tace(BlobMethod):
     def explain(self, images: Tensor, start: Layout) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of images (B,C,H,W) with their inverted blobs: counterfactuals, M (B,1,H,W), both searches' steps (B,), and
         the changed blobs' outlines (B,K,7)."""
-        first_params = self.params.model_copy(update={"steps": self.params.first_steps})
         with torch.no_grad():
             shares = self.generator.shares(start)
-            reconstruction = self.generator.render(start, shares=shares)
+            scene = Scene(self, images, start, shares, self.generator.render(start, shares=shares))
         # Where the reconstruction is called healthy already, nothing would change in it and any blob could be k*: so
         # the decision on the scan is the one to flip, unless nothing of the scan is in what is scored.
-        first_composite: Composite = "none" if self.params.composite == "none" else "residual"
-
-        def show(layout: Layout, chosen: Tensor) -> Tensor:
-            return compose(first_composite, images[chosen], self.generator.render(layout), reconstruction[chosen])
-
-        first = search_all_blobs(show, self.context.classifier, start, first_params)
-        region = choose_region(start, first.layout, self.score_blobs(first.layout, start, show), self.params.region)
-        step = RegionStep(self, images, start, region, shares, reconstruction)
+        first = search_all_blobs(scene.whole, self.context.classifier, start,
+                                 self.params.model_copy(update={"steps": self.params.first_steps}))
+        region = choose_region(start, first.layout, self.score_blobs(first.layout, scene), self.params.region)
+        step = RegionStep(self, scene, region)
         found = step.restricted() if self.params.step == "restricted_cf" else step.literal(first)
         with torch.no_grad():
             counterfactual, mask = step.composite(found.layout, torch.arange(len(images), device=images.device))
         return counterfactual.clamp(-1, 1), mask, first.steps + found.steps, outline_blobs(found.layout, region)
 
-
-    def score_blobs(self, layout: Layout, start: Layout, show: Callable[[Layout, Tensor], Tensor]) -> Tensor:
+    def score_blobs(self, layout: Layout, scene: Scene) -> Tensor:
         """What the region starts from: the rank (B,K) of the blobs that the first search has found."""
         if self.spread is not None:
-            return score_changes(layout, start, self.spread)
-        return score_by_logit(layout, start, lambda blobs, rows: self.context.classifier(show(blobs, rows)).float(),
-                              RENDERED_AT_ONCE)
+            return score_changes(layout, scene.start, self.spread)
+        return score_by_logit(
+            layout, scene.start,
+            lambda blobs, rows, changed: self.context.classifier(scene.part(blobs, rows, changed)[0]).float(),
+            RENDERED_AT_ONCE)
 
 
-class RegionStep:
-    """The second search, of B images (B,C,H,W) with their inverted blobs, the blobs' shares of each pixel (B,K+1,H,W),
-    the reconstructions (B,C,H,W), and the regions."""
+class Scene:
+    """B images (B,C,H,W) with their inverted blobs, the blobs' shares of each pixel (B,K+1,H,W), and the
+    reconstructions (B,C,H,W)."""
 
-    def __init__(self, method: Tace, images: Tensor, start: Layout, region: Region, shares: Tensor,
-                 reconstruction: Tensor):
-        self.params, self.generator, self.observer = method.params, method.generator, method.observer
-        self.images, self.start, self.region = images, start, region
-        self.shares, self.reconstruction = shares, reconstruction
-        with torch.no_grad():
-            self.view: View = self.observer(images)  # the scans don't change: computed once
+    def __init__(self, method: Tace, images: Tensor, start: Layout, shares: Tensor, reconstruction: Tensor):
+        self.params, self.generator = method.params, method.generator
+        self.images, self.start, self.shares, self.reconstruction = images, start, shares, reconstruction
 
-    def composite(self, layout: Layout, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The counterfactual (R,C,H,W) of the blobs of images `rows` (R,), and M (R,1,H,W), recomputed for them.
+    def render(self, layout: Layout, rows: Tensor, changed: Tensor) -> tuple[Tensor, Tensor]:
+        """What the generator makes (R,C,H,W) of the blobs of images `rows` (R,) that may have changed where `changed`
+        (R,K+1), and M (R,1,H,W) of these."""
+        shares = self.generator.shares(layout)
+        mask = mask_region(self.shares[rows], shares, changed)
+        if self.params.noise == "gated":
+            opened = differing(layout, self.start.rows(rows)).view(-1, 1, 1, 1)
+            noise = gate_noise(layout.noise, self.generator.renderer.noise_sides, mask * opened)
+            layout = replace(layout, noise=noise)
+        return self.generator.render(layout, shares=shares), mask
+
+    def whole(self, layout: Layout, rows: Tensor) -> Tensor:
+        """The counterfactuals (R,C,H,W) of the first search, in which all blobs may change."""
+        every = torch.ones_like(layout.size, dtype=torch.bool)
+        every[:, 0] = False  # the background has no place
+        composite: Composite = "none" if self.params.composite == "none" else "residual"
+        return compose(composite, self.images[rows], self.render(layout, rows, every)[0], self.reconstruction[rows])
+
+    def part(self, layout: Layout, rows: Tensor, changed: Tensor) -> tuple[Tensor, Tensor]:
+        """The counterfactuals (R,C,H,W) in which `changed` blobs (R,K+1) may change, and M (R,1,H,W), recomputed.
 
         Where M is 0 the scan's own values stand, bit for bit, unless `composite` is none.
         """
-        shares, images = self.generator.shares(layout), self.images[rows]
-        mask = mask_region(self.shares[rows], shares, self.region.chosen[rows])
-        if self.params.noise == "gated":
-            changed = differing(layout, self.start.rows(rows)).view(-1, 1, 1, 1)
-            noise = gate_noise(layout.noise, self.generator.renderer.noise_sides, mask * changed)
-            layout = replace(layout, noise=noise)
-        made = self.generator.render(layout, shares=shares)
-        return compose(self.params.composite, images, made, self.reconstruction[rows], mask), mask
+        made, mask = self.render(layout, rows, changed)
+        return compose(self.params.composite, self.images[rows], made, self.reconstruction[rows], mask), mask
+
+
+class RegionStep:
+    """The second search, of a scene's images with their regions."""
+
+    def __init__(self, method: Tace, scene: Scene, region: Region):
+        self.params, self.observer, self.scene, self.region = method.params, method.observer, scene, region
+        self.images, self.start = scene.images, scene.start
+        with torch.no_grad():
+            self.view: View = self.observer(self.images)  # the scans don't change: computed once
+
+    def composite(self, layout: Layout, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The counterfactuals (R,C,H,W) of the blobs of images `rows` (R,), and M (R,1,H,W)."""
+        return self.scene.part(layout, rows, self.region.chosen[rows])
 
     def closeness(self, layout: Layout, rows: Tensor) -> tuple[View, View, Tensor]:
         """How the classifier sees the counterfactuals of images `rows` (R,), and the scans; their weighted distance."""

@@ -28,7 +28,7 @@ from flipside.methods.latent.regions import (
 )
 from flipside.methods.latent.search import SearchParams, Trial, search
 from flipside.methods.octet import Octet
-from flipside.methods.tace import RegionStep, Tace
+from flipside.methods.tace import RegionStep, Scene, Tace
 from tests.killed import dies_at
 from tests.methods.conftest import PARAMS
 
@@ -292,7 +292,7 @@ def test_equal_blobs_give_the_scan_itself(ready, context, planted):
     start = made.latents.of(ROWS, images.device)
     region = choose_region(start, start, displacement(start, start), REGION)
     shares = made.generator.shares(start)
-    step = RegionStep(made, images, start, region, shares, made.generator.render(start, shares=shares))
+    step = RegionStep(made, Scene(made, images, start, shares, made.generator.render(start, shares=shares)), region)
     image, mask = step.composite(start, ROWS)
     assert mask.gt(0).any() and torch.equal(image, images)
 

@@ -14,7 +14,7 @@ from flipside.methods.base.method import find_method
 from flipside.methods.latent.composite import compose
 from flipside.methods.latent.latents import Latents
 from flipside.methods.latent.regions import Region, gate_noise, score_by_logit
-from flipside.methods.tace import RegionStep
+from flipside.methods.tace import RegionStep, Scene
 from tests.methods.conftest import PARAMS
 
 ROWS = torch.arange(4)
@@ -109,20 +109,21 @@ def test_the_logit_rises_by_what_one_blob_has_changed(prepared_needs, runtime, c
     start = Latents.open("data/latents/blobgan").of(ROWS, images.device)
     after = replace(start, xy=start.xy + 0.1 * draw(*start.xy.shape), style=start.style + draw(*start.style.shape))
 
-    def ask(layout, rows):
-        assert len(layout.xy) == len(rows) <= 5
-        return classifier(generator.render(layout) + images[rows])
+    def ask(layout, rows, changed):
+        assert len(layout.xy) == len(rows) == len(changed) <= 5
+        return classifier(generator.render(layout) + images[rows]) + changed.sum(dim=1)
 
     found = score_by_logit(after, start, ask, batch_size=5)
     for row in range(4):
-        whole = ask(after.rows(ROWS[row : row + 1]), ROWS[row : row + 1])
+        one, every = ROWS[row : row + 1], torch.ones(1, start.blobs + 1)
+        whole = ask(after.rows(one), one, every)
         for blob in range(start.blobs):
             back = after.map(torch.clone)
             for name in ("xy", "shape"):
                 getattr(back, name)[row, blob] = getattr(start, name)[row, blob]
             for name in ("size", "feat", "style"):
                 getattr(back, name)[row, blob + 1] = getattr(start, name)[row, blob + 1]
-            alone = ask(back.rows(ROWS[row : row + 1]), ROWS[row : row + 1])
+            alone = ask(back.rows(one), one, every) - 1  # that blob is said to be unchanged
             assert float(found[row, blob]) == pytest.approx(float(alone - whole), abs=1e-3)
 
 
@@ -152,8 +153,8 @@ def test_the_gate_opens_where_blobs_change_and_changes_nothing_outside(method, p
     chosen = torch.zeros(4, start.blobs + 1, dtype=torch.bool)
     chosen[:, 1] = True
     shares = tace.generator.shares(start)
-    step = RegionStep(tace, images, start, Region(torch.zeros(4).long(), chosen), shares,
-                      tace.generator.render(start, shares=shares))
+    scene = Scene(tace, images, start, shares, tace.generator.render(start, shares=shares))
+    step = RegionStep(tace, scene, Region(torch.zeros(4).long(), chosen))
     assert start.noise.shape[1] > 0 and torch.equal(step.composite(start, ROWS)[0], images)
     hardly = replace(start, style=start.style + 1e-6 * chosen[..., None])
     image, mask = step.composite(hardly, ROWS)

@@ -6,6 +6,7 @@ classifier looks at it, so `rank: logit` asks the classifier: what does it say w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -22,6 +23,7 @@ from flipside.methods.latent.blob_generator import BlobGenerator
 
 RASTER = 64  # side of the grid on which blobs overlap
 SAMPLES = 10_000  # layouts that a dimension's spread is taken from
+OPAQUE = 0.25  # a blob can be seen from here on
 SMALLEST_PX = 4  # footprint of a blob that can be the most changed one
 
 
@@ -79,10 +81,12 @@ def score_changes(layout: Layout, start: Layout, spread: dict[str, Tensor]) -> T
 
 
 @torch.no_grad()
-def score_by_logit(layout: Layout, start: Layout, ask: Callable[[Layout, Tensor], Tensor], batch_size: int) -> Tensor:
-    """By how much the logit of abnormal rises when the change of one blob alone is taken back, (B,K).
+def score_by_logit(layout: Layout, start: Layout, ask: Callable[[Layout, Tensor, Tensor], Tensor],
+                   batch_size: int) -> Tensor:
+    """By how much the change of one blob alone lowers the logit of abnormal, (B,K), up to a constant of each image.
 
-    ask: logits (R,) of the blobs of images `rows` (R,); it is called for `batch_size` images at a time.
+    ask: logits (R,) of the blobs of images `rows` (R,), of which `changed` (R,K+1) are not as at the start; it is
+    called for `batch_size` images at a time.
     """
     count, blobs, device = len(layout.xy), layout.blobs, layout.xy.device
     rows, blob = (each.flatten() for each in torch.meshgrid(
@@ -90,14 +94,14 @@ def score_by_logit(layout: Layout, start: Layout, ask: Callable[[Layout, Tensor]
     numbers = torch.arange(blobs + 1, device=device)
     parts = []
     for part, own in zip(rows.split(batch_size), blob.split(batch_size), strict=True):
-        others = numbers != own[:, None]  # (R,K+1)
-        parts.append(ask(layout.rows(part).where(others, start.rows(part)), part))
-    return torch.cat(parts).view(count, blobs) - ask(layout, torch.arange(count, device=device))[:, None]
+        changed = numbers == own[:, None]  # (R,K+1)
+        parts.append(-ask(layout.rows(part).where(changed, start.rows(part)), part, changed))
+    return torch.cat(parts).view(count, blobs)
 
 
 def draw_footprints(layout: Layout) -> Tensor:
-    """Where each blob is at least half opaque: (B,K,RASTER,RASTER) bool."""
-    return opacity_logits(layout, RASTER) >= 0
+    """Where each blob is at least `OPAQUE`: (B,K,RASTER,RASTER) bool."""
+    return opacity_logits(layout, RASTER) >= math.log(OPAQUE / (1 - OPAQUE))
 
 
 @torch.no_grad()
