@@ -16,9 +16,21 @@ def check() -> None:
     from flipside.regression.lockfile import DVC
 
     check_all()
+    refuse_missing_data()
     if subprocess.run([*DVC, "repro", "draw_anomalies"], check=False).returncode:
         raise RuntimeError("the preparation failed; its own message stands above")
     show(load_value("seed", int))
+
+
+def refuse_missing_data() -> None:
+    """Raises DatasetError with folder and page where the data set is missing; DVC would say the folder alone."""
+    from flipside.cohort.simulated import SimulatedParams
+    from flipside.core.params import load_section, load_value
+    from flipside.scans.layouts import DatasetParams
+
+    dataset, simulated = load_value("dataset", str), load_section("simulated", SimulatedParams)
+    if dataset not in (*simulated.scans, *simulated.effects):
+        load_section(f"datasets.{dataset}", DatasetParams).root.existing_root(dataset)
 
 
 def show(seed: int) -> None:

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from flipside.cli import check
+from flipside.scans.layout import DatasetError
 from tests.parameters import project_parameters, write_parameters
 
 
@@ -28,6 +29,15 @@ def test_only_the_preparation_runs(repro, monkeypatch):
     assert [command[-2:] for command in repro[0]] == [("repro", "draw_anomalies")] or [
         command[-2:] for command in repro[0]] == [["repro", "draw_anomalies"]]
     assert shown == [yaml.safe_load(Path("params.yaml").read_text())["seed"]]
+
+
+def test_data_that_are_not_there_are_named_with_folder_and_page_before_anything_runs(repro):
+    file = Path("params.yaml")
+    values = yaml.safe_load(file.read_text()) | {"dataset": "shenzhen"}
+    file.write_text(yaml.safe_dump(values))
+    with pytest.raises(DatasetError, match="data/raw/shenzhen not found.*It is available from https://lhncbc.nlm.nih.gov"):
+        check.check()
+    assert repro[0] == []
 
 
 def test_nothing_is_shown_where_the_preparation_fails(repro, monkeypatch):
