@@ -25,7 +25,7 @@ from flipside.generators.nn.patch_networks import PatchDiscriminator
 from flipside.generators.nn.unet import UNet
 from flipside.generators.training.adversarial import AdversarialGenerator, TrainingParams
 
-FIRST_LOGIT = -4.0  # the mask's, of an untrained network: it begins next to empty, as it should be nearly everywhere
+FIRST_LOGIT = -2.0  # the mask's, of an untrained network: small, so that it begins next to empty
 
 
 class FlipMaskParams(TrainingParams):

@@ -122,5 +122,5 @@ def test_the_mask_is_the_blob_and_healthy_slices_have_none(tmp_path, monkeypatch
         flipped = BlobClassifier()(network(images[::2]))
     found, blob = mask[::2] >= 0.5, images[::2] > 0.5
     iou = (found & blob).sum().item() / (found | blob).sum().item()
-    assert iou > 0.6 and (mask[1::2] >= 0.5).float().mean() < 0.01
+    assert iou > 0.5 and (mask[1::2] >= 0.5).float().mean() < 0.01
     assert (flipped < 0).float().mean() > 0.9

@@ -49,7 +49,7 @@ TOY_GENERATORS = {"impact": {
     "channels": [8, 16, 32], "discriminator_channels": [16, 32], "learning_rate": 2e-3, "batch_size": 8, "steps": 300,
     "lambda_map": 10.0,
 }, "flip_mask": {
-    "channels": [8, 16, 16], "discriminator_channels": [16, 32], "learning_rate": 3e-3, "batch_size": 8, "steps": 120,
+    "channels": [8, 16, 16], "discriminator_channels": [16, 32], "learning_rate": 5e-3, "batch_size": 8, "steps": 250,
     "augmentation": [], "ema_decay": 0.9,
 }, "blobgan": TOY_GENERATOR | {
     "generator_every": 1, "channels": [16, 16, 8], "discriminator_channels": [8, 16, 16], "blobs": 6, "blob_area": 0.02,
@@ -193,6 +193,7 @@ def teach_planted(root: Path) -> None:
     source = root / "models/generators/flip_mask"
     teacher = load_generator(source, Runtime(RuntimeParams(device="cpu", precision="float32", threads=1)))
     masks = load_section("pseudo_masks", PseudoMaskParams, PARAMS)
+    masks = masks.model_copy(update={"verify": False})  # the toy classifier is never as sure of "healthy"
     train_toy_segmenter(
         "flip_mask", root, lambda data, _: pseudo_labels(data, teacher, lambda x: teacher.parts(x)[0], masks),
         {"teacher": {"generator": "flip_mask", "architecture": read_description(source)["architecture"]}}, teacher)
@@ -209,7 +210,8 @@ def train_toy_segmenter(name: str, root: Path, label: Callable[[TrainingSlices, 
     networks = build_segmenter(architecture)
     if teacher is not None:
         networks["teacher"] = teacher
-    trained = train_segmenter(networks["student"], data, label(data, discs), params, 0, Scratch("toy", name))
+    trained = train_segmenter(networks["student"], data, label(data, discs), params, 0,
+                              Scratch("toy_segmenter", name))
     networks["student"] = trained.network
     save_model(root / "models/segmenters" / name, networks, {"architecture": architecture})
 
