@@ -32,8 +32,8 @@ class RegionParams(Params):
     """Which blobs form TACE's region; the paper says: the most changed blob and all that overlap it."""
 
     rank: Literal["logit", "displacement"]
-    """Which blob comes first. logit: the one whose change, with all others as inverted, lowers the classifier's logit of
-    abnormal most; displacement: the one whose parameters changed most, as published."""
+    """Which blob comes first. logit: the one whose change, with all others as inverted, lowers the classifier's logit
+    of abnormal most; displacement: the one whose parameters changed most, as published."""
     seeds: PositiveInt
     """How many of the first blobs the region starts from; TACE: 1."""
     neighbours: NonNegativeInt
