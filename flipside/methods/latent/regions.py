@@ -1,7 +1,8 @@
 """Which blobs TACE changes: the one that matters most to OCTET's result, those that overlap it, and where they are.
 
 The paper takes the blob that is displaced most. Adam displaces every blob by about as much, whether or not the
-classifier looks at it, so `rank: logit` asks the classifier: what does it say when this one blob is put back?
+classifier looks at it, so `rank: logit` asks the classifier what this blob's change does alone. (Taking back the change
+of one blob of many tells less: blobs overlap, and the others hide what it was for.)
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from flipside.methods.latent.blob_generator import BlobGenerator
 
 RASTER = 64  # side of the grid on which blobs overlap
 SAMPLES = 10_000  # layouts that a dimension's spread is taken from
-OPAQUE = 0.25  # a blob can be seen from here on
+OPAQUE = 0.1  # a blob can be seen from here on
 SMALLEST_PX = 4  # footprint of a blob that can be the most changed one
 
 
@@ -31,8 +32,8 @@ class RegionParams(Params):
     """Which blobs form TACE's region; the paper says: the most changed blob and all that overlap it."""
 
     rank: Literal["logit", "displacement"]
-    """Which blob comes first. logit: the one whose change, taken back alone, raises the classifier's logit of abnormal
-    most; displacement: the one whose parameters changed most, as published."""
+    """Which blob comes first. logit: the one whose change, with all others as inverted, lowers the classifier's logit
+    of abnormal most; displacement: the one whose parameters changed most, as published."""
     seeds: PositiveInt
     """How many of the first blobs the region starts from; TACE: 1."""
     neighbours: NonNegativeInt
