@@ -16,6 +16,7 @@ from PIL import Image
 from flipside.artifacts.explanations import CALLED_ABNORMAL
 from flipside.core.files import atomic_folder, write_json
 from flipside.core.store import RGB, apply_window
+from flipside.masks.extraction.thresholds import Cut
 from flipside.masks.placing import mask_on_own_grid, on_own_grid, safe_name, save_nifti, voxel_mm3
 from flipside.masks.volumes import clean_volume, largest_component_voxels
 from flipside.prediction.marking import heights_and_thresholds
@@ -44,7 +45,7 @@ class OnOwnGrid:
 MoreFiles = Callable[[Path, PreparedScan, OnOwnGrid], list[str]]  # writes into a scan's folder and names the files
 
 
-def write_prediction(out: Path, done: PreparedScan, run: TrainedRun, cut: float, more: MoreFiles | None) -> None:
+def write_prediction(out: Path, done: PreparedScan, run: TrainedRun, cut: Cut, more: MoreFiles | None) -> None:
     """An explained scan's folder in `out`, whole or not at all.
 
     more: writes further files; what it raises becomes a warning, as the scan's other files are right without them.
@@ -94,12 +95,12 @@ def called(probability: float) -> str:
     return "abnormal" if probability >= CALLED_ABNORMAL else "healthy"
 
 
-def place(done: PreparedScan, run: TrainedRun, cut: float) -> OnOwnGrid:
+def place(done: PreparedScan, run: TrainedRun, cut: Cut) -> OnOwnGrid:
     """Interpolate a scan's maps onto its own grid, cut them there, and clean the mask of a volume."""
     geometry, attribution, change = done.scan.volume.geometry, done.attribution, done.change
     shape = slices_shape(geometry)
     mask, levels = np.zeros(shape, np.uint8), np.zeros(shape, np.uint16)
-    heights, thresholds = heights_and_thresholds(attribution, cut)
+    heights, thresholds = heights_and_thresholds(attribution, done.organ, done.probability, cut, run.masks)
     for k, z in enumerate(done.z):
         mask[z] = mask_on_own_grid(heights[k], thresholds[k], run.masks.morphology, geometry)
         levels[z] = np.rint(on_own_grid(attribution[k], geometry).clip(0, 1) * FULL)

@@ -16,6 +16,7 @@ import pandas as pd
 from flipside.core.files import DiskFullError, atomic_file, read_json, write_json
 from flipside.core.params import ParamsError
 from flipside.core.progress import Ticker
+from flipside.masks.extraction.thresholds import Cut
 from flipside.prediction.finding import NewScan
 from flipside.prediction.fingerprint import Fingerprint
 from flipside.prediction.outputs import ROW, MoreFiles, finished, write_prediction
@@ -61,7 +62,7 @@ def _as_stored(settings: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(settings, default=str))
 
 
-def predict(scans: Sequence[NewScan], run: TrainedRun, explainer: Explainer, cut: float, out: Path,
+def predict(scans: Sequence[NewScan], run: TrainedRun, explainer: Explainer, cut: Cut, out: Path,
             more: MoreFiles | None = None) -> pd.DataFrame:
     """Explain the scans that aren't done in `out` yet; write predictions.csv and return it.
 

@@ -23,7 +23,7 @@ from flipside.core import runtime as runtimes
 from flipside.core.files import file_digest, read_json
 from flipside.core.image_size import ImageSize
 from flipside.core.params import PARAMS_FILE, ParamsError, load_section, load_value, read_params, value_at
-from flipside.masks.extraction.thresholds import MaskError, MaskParams
+from flipside.masks.extraction.thresholds import Cut, MaskError, MaskParams, describe, read_cuts
 from flipside.masks.placing import SegmentScansParams
 from flipside.methods.base.method import Context, find_method
 from flipside.methods.base.parameters import ExplainParams
@@ -99,25 +99,27 @@ class TrainedRun:
         """Folders of the models that explaining with a method reads, the explained classifier's first."""
         return list(dict.fromkeys([paths.CLASSIFIER, self.methods[method]["needs"]]))
 
-    def threshold(self, method: str) -> float:
+    def threshold(self, method: str) -> Cut:
         """The method's threshold under the policy `segment_scans.policy`."""
         file, policy = self.folder / paths.masks(method) / "thresholds.json", self.segmentation.policy
         if not file.is_file():
             raise FileNotFoundError(f"{file} not found: finish the run (`dvc repro extract_masks@{method}`)")
-        thresholds = read_json(file)
+        thresholds = read_cuts(file)
         if policy not in thresholds:
             there = ", ".join(name for name in thresholds if not name.endswith("_raw"))
             raise MaskError(f"{file} has no threshold for segment_scans.policy {policy!r}; it has: {there}. Set it to "
                             f"one of them in {self.folder / PARAMS_FILE}")
-        return float(thresholds[policy])
+        return thresholds[policy]
 
     def settings(self, method: str) -> dict[str, Any]:
         """What every prediction depends on, to tell whether two of them were made alike."""
         models = {f"{model}/{file.name}": file_digest(file) for model in self.models(method)
                   for file in sorted((self.folder / model).iterdir()) if file.is_file()}
         return {
-            "method": method, "parameters of the method": self.methods[method], "threshold": self.threshold(method),
+            "method": method, "parameters of the method": self.methods[method],
+            "threshold": describe(self.threshold(method)),
             "policy": self.segmentation.policy, "morphology": list(self.masks.morphology),
+            "gate": self.masks.gate, "inside organ": self.masks.inside_organ,
             "volumes": self.segmentation.volumes.model_dump(), "image size": self.image_size, "window": self.window,
             "plane": self.block.plane, "context": self.block.context, "models": models,
         }

@@ -40,7 +40,7 @@ def write_run(folder: Path, block=NIFTI, window=WINDOW, channels=("image",), siz
     params["explain"]["batch_size"] = batch_size
     params["segment_scans"] |= {"policy": "val"} | changes
     params["report"] |= {"rank_by": "iou_val"}
-    params["masks"]["morphology"] = []
+    params["masks"] |= {"morphology": [], "gate": False}
     write_parameters(folder, params)
     torch.manual_seed(0)
     architecture = {"architecture": "small_resnet", "width": 8, "image_channels": len(channels)}

@@ -139,15 +139,19 @@ def fit_rule(params: LabelFreeParams, healthy: np.ndarray | None = None) -> Fitt
 def mark(maps: np.ndarray, rule: FittedRule) -> np.ndarray:
     """Masks (N,H,W) bool, not cleaned, of maps (N,H,W) in [0,1]; of constant maps empty."""
     high = heights(maps, rule)
-    masks = np.zeros(high.shape, bool)
+    return high > find_thresholds(high, rule).reshape(-1, 1, 1)
+
+
+def find_thresholds(high: np.ndarray, rule: FittedRule) -> np.ndarray:
+    """Above which of its heights (N,H,W) each map is marked, (N,) float32; infinite for constant maps, of which nothing
+    is."""
+    found = np.full(len(high), np.inf, np.float32)
     varied = high.max(axis=(1, 2)) > high.min(axis=(1, 2))  # (N,)
-    if not varied.any():
-        return masks
-    find, parameter = RULES[rule.rule].find, RULES[rule.rule].parameter
-    found = rule.threshold if find is None else find(high[varied], getattr(rule, parameter) if parameter else 0.0)
-    thresholds = np.asarray(found, np.float32)  # (n,) or one for all
-    masks[varied] = high[varied] > thresholds.reshape(-1, 1, 1)
-    return masks
+    if varied.any():
+        find, parameter = RULES[rule.rule].find, RULES[rule.rule].parameter
+        found[varied] = (rule.threshold if find is None
+                         else find(high[varied], getattr(rule, parameter) if parameter else 0.0))
+    return found
 
 
 def heights(maps: np.ndarray, rule: LabelFreeParams | FittedRule) -> np.ndarray:
