@@ -15,7 +15,7 @@ PATIENTS = np.repeat([f"p{n}" for n in range(10)], 6)
 
 def cases(scores):
     """One method's rows of cases.csv; NaN where a slice has no lesion."""
-    return pd.DataFrame({"patient_id": PATIENTS, "iou_val": scores})
+    return pd.DataFrame({"patient_id": PATIENTS, "iou_label_free": scores})
 
 
 @pytest.fixture
