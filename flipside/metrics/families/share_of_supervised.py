@@ -24,8 +24,8 @@ class ShareOfSupervised(Family):
     absent = "this is the upper bound, or it finds no lesion, or there is none (`evaluate.upper_bound`)"
     metrics = {
         "share_of_supervised": Metric("of supervised", "mean label-free IoU over that of the same network trained with "
-                                      "lesion masks, on the same slices; interval over patients, drawn for both alike", True,
-                                      interval=True),
+                                      "lesion masks, on the same slices; interval over patients, drawn for both "
+                                      "alike", True, interval=True),
     }
 
     def compare(self, tables: dict[str, pd.DataFrame], params: EvaluateParams,
