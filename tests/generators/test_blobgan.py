@@ -19,7 +19,8 @@ from flipside.generators.nn.stylegan_layers import ResidualTrunk, blur, deviatio
 from flipside.generators.training.logistic import gradient_penalty
 from tests.generators.toys import BLOBGAN, LESION, BlobClassifier, toy_data, train
 
-PROFILES = sorted((Path(__file__).parents[2] / "profiles").glob("*.yaml"))
+PROFILES = [file for file in sorted((Path(__file__).parents[2] / "profiles").glob("*.yaml"))
+            if isinstance(read_profile(file.stem)["image_size"], int)]  # it draws squares alone
 
 
 def params(**changes):

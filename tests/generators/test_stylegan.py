@@ -17,7 +17,8 @@ from flipside.generators.nn.stylegan_layers import ResidualTrunk
 from flipside.generators.nn.stylegan_synthesis import ModulatedConv
 from tests.generators.toys import LESION, STYLEGAN, BlobClassifier, toy_data, train
 
-PROFILES = sorted((Path(__file__).parents[2] / "profiles").glob("*.yaml"))
+PROFILES = [file for file in sorted((Path(__file__).parents[2] / "profiles").glob("*.yaml"))
+            if isinstance(read_profile(file.stem)["image_size"], int)]  # it draws squares alone
 
 
 def params(**changes):
