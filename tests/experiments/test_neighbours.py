@@ -8,7 +8,7 @@ from flipside.experiments.neighbours import compare_neighbours
 from flipside.metrics.evaluation import EvaluateParams
 from flipside.metrics.families.reference_comparison import ReferenceComparison
 
-PARAMS = EvaluateParams(cv_tau=0.8, bootstrap_samples=300, confidence=0.95, reference_method="b")
+PARAMS = EvaluateParams(cv_tau=0.8, change_bound=0.4, bootstrap_samples=300, confidence=0.95, reference_method="b")
 
 
 def cases(patients=8):

@@ -9,6 +9,7 @@ import pandas as pd
 
 from flipside.cli.review_sheet.questions import QUESTIONS
 from flipside.cli.review_sheet.sheet import KEY_COLUMNS, ReviewError, sheet_name
+from flipside.core.index_tables import read_index
 
 GRADE_COLUMNS = ["sheet", "reader", "case", *QUESTIONS, "remark"]
 
@@ -69,4 +70,4 @@ def read_key(file: Path) -> pd.DataFrame:
     """The key that was written with the page. Raises ReviewError where it is missing."""
     if not file.is_file():
         raise ReviewError(f"{file} not found: `flipside review` writes it with the page")
-    return pd.read_csv(file, dtype={"method": str, "slice_id": str})[KEY_COLUMNS]
+    return read_index(file)[KEY_COLUMNS]

@@ -9,7 +9,8 @@ from flipside.metrics.families.share_of_supervised import ShareOfSupervised
 from flipside.metrics.families.supervision import UpperBound
 from flipside.metrics.statistics import bootstrap_interval, bootstrap_ratio
 
-PARAMS = EvaluateParams(cv_tau=0.8, bootstrap_samples=2000, confidence=0.95, reference_method="a", upper_bound="bound")
+PARAMS = EvaluateParams(cv_tau=0.8, change_bound=0.4, bootstrap_samples=2000, confidence=0.95, reference_method="a",
+                        upper_bound="bound")
 PATIENTS = np.repeat([f"p{n}" for n in range(10)], 6)
 
 
