@@ -30,7 +30,7 @@ from stages import explain, judge_counterfactuals, train_generator
 ROOT = Path(__file__).parents[2]
 PARAMS_FILE = ROOT / "params.yaml"
 PARAMS = {
-    "seed": 3,
+    "seed": 3, "lesion_fraction": 0.005,
     "runtime": {"device": "cpu", "precision": "float32", "threads": 1},
     "explain": {"batch_size": 4, "splits": ["val", "test"]}, "sanity": {"slices": 2, "draws": 1, "threshold": 0.8},
     "methods": {
@@ -264,8 +264,8 @@ class Scale(nn.Module):
 class Toy(TrainedGenerator[ToyParams]):
     Params = ToyParams
 
-    def __init__(self, params, classifier):
-        super().__init__(params, classifier)
+    def __init__(self, params, classifier, lesion_fraction):
+        super().__init__(params, classifier, lesion_fraction)
         self.network = self.build({})
 
     @staticmethod

@@ -22,11 +22,11 @@ def project(project):
     edit_json(Path("data/explanations/coin/parameters.json"), lambda made: made.update(
         needs="models/attributes/stylegan"))
     write_json("reports/training/stylegan/parameters.json", {"width": 8})
+    write_json(FOLDER / "parameters.json", {"count": 8})
     return project
 
 
 def test_every_attribute_is_shown_with_its_effect_on_the_logit(project):
-    FOLDER.mkdir(parents=True)
     pd.DataFrame({
         "attribute": [1, 2], "layer": [4, 0], "channel": [17, 3], "toward": ["least", "greatest"],
         "mean_effect": [2.5, 0.5], "lowers": [1.0, 0.25], "example": ["s<1>", "s2"], "logit_before": [4.5, 1.25],
