@@ -12,6 +12,7 @@ from flipside.cohort.extraction import ExtractParams, extract
 from flipside.masks.placing import write_segmentation
 from flipside.scans.geometry import Geometry
 from flipside.scans.layouts import DatasetParams
+from tests.masks.volumes_fixture import AS_IT_IS
 from tests.scans.scans_fixture import DATA, EXTRACT, needs_data, write_slice
 
 COUNT = 14  # slices of the real series that are exported
@@ -61,7 +62,7 @@ def test_studies_of_an_archive_go_to_slices_and_back(tmp_path):
     assert rows.sum() == COUNT and name.startswith("DICOM_ST000000_")
     mask = (got.images[rows] > 150).astype(np.uint8)
     geometry = Geometry.from_json(got.scans.set_index("scan_id")["geometry"][name])
-    write_segmentation(tmp_path / "bone.nii.gz", mask, got.index["z"][rows].to_numpy(), geometry)
+    write_segmentation(tmp_path / "bone.nii.gz", mask, got.index["z"][rows].to_numpy(), geometry, AS_IT_IS)
     reference = sitk.ReadImage([str(DATA / f"ircad17/dicom/image_{number}") for number in range(COUNT)])
     written = sitk.ReadImage(str(tmp_path / "bone.nii.gz"))
     assert written.GetSize() == reference.GetSize()

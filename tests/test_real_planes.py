@@ -14,6 +14,7 @@ from flipside.scans.geometry import Geometry
 from flipside.scans.layouts import DatasetParams
 from flipside.scans.readers import ReadError
 from tests.cohort.test_windowing import filters
+from tests.masks.volumes_fixture import AS_IT_IS
 from tests.scans.scans_fixture import CT, DATA, EXTRACT, NIFTI, needs_data, write_nifti
 
 pytestmark = needs_data
@@ -31,7 +32,8 @@ def sliced(folder: Path, content: dict, size) -> Extracted:
 
 
 def put_back(file: Path, got: Extracted) -> nib.Nifti1Image:
-    write_segmentation(file, got.lesion, got.index["z"].to_numpy(), Geometry.from_json(got.scans["geometry"][0]))
+    write_segmentation(file, got.lesion, got.index["z"].to_numpy(), Geometry.from_json(got.scans["geometry"][0]),
+                       AS_IT_IS)
     return nib.load(file)
 
 

@@ -21,6 +21,7 @@ from flipside.masks.placing import write_segmentation
 from flipside.scans.geometry import Geometry, to_slices
 from flipside.scans.layouts import DatasetParams
 from flipside.scans.readers import read_nifti
+from tests.masks.volumes_fixture import AS_IT_IS
 from tests.scans.scans_fixture import CT, DATA, EXTRACT, NIFTI, needs_data
 
 pytestmark = needs_data
@@ -132,7 +133,8 @@ def test_liver_tumours_of_a_dicom_series_go_back_exactly(tmp_path):
 
 
 def written_back(file, masks: np.ndarray, got: Extracted) -> nib.Nifti1Image:
-    whole = write_segmentation(file, masks, got.index["z"].to_numpy(), Geometry.from_json(got.scans["geometry"][0]))
+    whole = write_segmentation(file, masks, got.index["z"].to_numpy(), Geometry.from_json(got.scans["geometry"][0]),
+                       AS_IT_IS)
     written = nib.load(file)
     assert written.get_data_dtype() == np.uint8 and set(np.unique(whole)) == {0, 1}
     return written

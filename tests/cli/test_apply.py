@@ -58,6 +58,7 @@ def project(tmp_path, monkeypatch):
     params |= {"image_size": 32, "datasets": params["datasets"] | {"target": TARGET | {"root": "elsewhere"}},
                "runtime": {"device": "cpu", "precision": "float32", "threads": 1}}
     params["methods"] = {name: params["methods"][name] for name in (*METHODS, LEFT_OUT)}
+    params["evaluate"]["upper_bound"] = None
     params["filter"] |= {"window": "fingerprint", "min_organ_px": 8}
     params["evaluate"]["bootstrap_samples"] = 100
     write_parameters(root, params)

@@ -20,6 +20,7 @@ from flipside.scans.geometry import Geometry
 from flipside.scans.layouts import DatasetParams
 from stages import draw_anomalies, extract_slices, split_patients
 from tests.cli.test_init import init
+from tests.masks.volumes_fixture import AS_IT_IS
 from tests.scans.scans_fixture import DATA, EXTRACT, needs_data, write_slice
 
 pytestmark = needs_data
@@ -38,7 +39,7 @@ def placed(got: Extracted, scan_id: str) -> np.ndarray:
     """The lesion masks of a scan in a NIfTI file on the scan's own grid, as the file has them."""
     geometry = Geometry.from_json(got.scans.set_index("scan_id")["geometry"][scan_id])
     rows = got.index["scan_id"] == scan_id
-    write_segmentation(Path("back.nii.gz"), got.lesion[rows], got.index["z"][rows].to_numpy(), geometry)
+    write_segmentation(Path("back.nii.gz"), got.lesion[rows], got.index["z"][rows].to_numpy(), geometry, AS_IT_IS)
     written = nib.load("back.nii.gz")
     np.testing.assert_allclose(written.affine, geometry.affine, atol=1e-4)
     return np.asanyarray(written.dataobj)
@@ -96,7 +97,7 @@ def test_c_pictures_in_folders_of_classes(project, tmp_path):
     assert set(index["split"]) == {"train", "val", "test"} and set(index["label"]) == {0, 1}
     for row in index[index["split"] == "test"].itertuples():
         geometry = Geometry.from_json(scans["geometry"][row.scan_id])
-        write_segmentation(Path("back.png"), np.ones((1, 64, 64), np.uint8), np.array([0]), geometry)
+        write_segmentation(Path("back.png"), np.ones((1, 64, 64), np.uint8), np.array([0]), geometry, AS_IT_IS)
         assert Image.open("back.png").size == Image.open(tmp_path / "mri" / row.source_file).size
 
 
