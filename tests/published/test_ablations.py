@@ -76,7 +76,7 @@ def test_rows_change_their_own_method_the_classifier_or_the_gate_and_have_names_
     for row, spec in ablation.rows.items():
         for key in edits(ablation, row, True, 1, params):
             assert key.startswith((f"generators.{spec.method}.", f"methods.{spec.method}.",
-                                   "classifiers.classifier.augmentation", "masks.gate"))
+                                   "classifiers.classifier.augmentation", "masks.gate", "pseudo_masks."))
     names = [experiment_name(name, row, published, seed) for row in ablation.rows for published in (False, True)
              for seed in (0, 1)]
     assert len(set(names)) == len(names)
@@ -87,7 +87,8 @@ def test_published_columns_stand_beside_metrics_that_exist(name):
     ablation = read_ablation(name)
     for row, spec in ablation.rows.items():
         assert spec.published.keys() <= ablation.measured_as.keys()
-        assert spec.method in {"coin", "singla", "coin_aligned", "impact", "rise", "score_cam", "layer_cam"}
+        assert spec.method in {"coin", "singla", "coin_aligned", "impact", "rise", "score_cam", "layer_cam",
+                               "flip_mask"}
         assert {ablation.metric(row, column) for column in ablation.measured_as} <= METRICS.keys()
 
 
@@ -109,6 +110,7 @@ FLIPPED = {
         "black_hole_classifier": ("augmentation", "")},
     "impact": {"no_shape": ("lambda_total_variation lambda_area", "")},
     "table_1": {},
+    "flip_mask": {"verification": ("verify", ""), "transplants": ("share", ""), "rounds": ("rounds", "")},
 }
 
 
@@ -125,7 +127,8 @@ def test_neighbours_differ_in_the_named_switches_and_in_no_other_parameter(param
         if spec.after:
             keys = differing(*(whole(params, ablation, which, as_published) for which in (spec.after, row)))
             assert {key.rpartition(".")[0] for key in keys} <= {
-                f"generators.{spec.method}", f"methods.{spec.method}", "classifiers.classifier"}
+                f"generators.{spec.method}", f"methods.{spec.method}", "classifiers.classifier", "pseudo_masks",
+                "pseudo_masks.transplants"}
             found[row] = {key.rpartition(".")[2] for key in keys}
     assert found == {row: {*switches.split(), *(more.split() if as_published else ())}
                      for row, (switches, more) in FLIPPED[name].items()}
