@@ -21,8 +21,8 @@ from flipside.methods.stylex import Stylex
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 METHODS = sorted(read_params(PARAMS)["methods"])
-# Maps that are not the change: an optimised mask, -F(G(x)), a probability, E(x, 1) - E(x, 0).
-MAPS_OF_THEIR_OWN = {"impact", "cx_gan", "flip_mask", "singla"}
+# Maps that are not the change: an optimised mask, -F(G(x)), a probability.
+MAPS_OF_THEIR_OWN = {"impact", "cx_gan", "flip_mask"}
 PROBABILITIES = {"supervised"}  # not scaled to each map's own range
 CONTROLS = set(read_params(PARAMS)["report"]["controls"])  # the rows that a method is compared with
 
