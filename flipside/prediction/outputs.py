@@ -60,6 +60,7 @@ def write_prediction(out: Path, done: PreparedScan, run: TrainedRun, cut: Cut, m
             try:
                 files += more(folder, done, whole)
             except (ValueError, KeyError, AttributeError, TypeError, NotImplementedError) as error:
+                # What pydicom and highdicom raise for headers that lack something or contradict themselves.
                 told = done.new.without_names(str(error), run.extract.patient_salt)
                 done.warnings.append(f"no DICOM objects: {told}")
         slices = pd.DataFrame({

@@ -81,6 +81,15 @@ def overrides(*settings):
     return [word for setting in settings for word in ("-S", setting)]
 
 
+def start(root):
+    """A project becomes a repository: initialised, run once, committed."""
+    run(root, "git", "init", "-q", "-b", "main")
+    dvc(root, "init", "-q")
+    dvc(root, "repro", "-q")
+    run(root, "git", "add", "-A")
+    run(root, "git", "commit", "-qm", "start")
+
+
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
     """After one `dvc repro`, committed, with three more experiments: one with a setting of each kind, two of a grid."""
@@ -93,11 +102,7 @@ def repository(tmp_path_factory):
     (root / "read.py").write_text(STAGE)
     shutil.copy(ROOT / "reports/metrics.json", root / "base.json")
     (root / "reports").mkdir()
-    run(root, "git", "init", "-q", "-b", "main")
-    dvc(root, "init", "-q")
-    dvc(root, "repro", "-q")
-    run(root, "git", "add", "-A")
-    run(root, "git", "commit", "-qm", "start")
+    start(root)
     return root
 
 

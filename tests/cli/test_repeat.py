@@ -19,7 +19,7 @@ from flipside.core.paths import METRICS
 from flipside.core.store import write_store
 from flipside.experiments.project_copy import BusyError
 from flipside.report.trainings import EMPTY, read_trainings
-from tests.cli.test_experiments import ENVIRONMENT, dvc, run
+from tests.cli.test_experiments import ENVIRONMENT, dvc, run, start
 from tests.report.trainings_fixture import repeated, write
 from tests.stages.project_of_two import slices
 
@@ -111,11 +111,7 @@ def finished(tmp_path_factory):
     shutil.copy(ROOT / "reports/trainings.json", root / "reports")
     edit(root, lambda values: values["report"].update(rank_by="iou_val"))
     ENVIRONMENT["LOG"] = os.devnull
-    run(root, "git", "init", "-q", "-b", "main")
-    dvc(root, "init", "-q")
-    dvc(root, "repro", "-q")
-    run(root, "git", "add", "-A")
-    run(root, "git", "commit", "-qm", "start")
+    start(root)
     return root
 
 
