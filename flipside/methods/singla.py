@@ -12,7 +12,7 @@ from torch import Tensor
 
 from flipside.artifacts.explanations import ABNORMAL
 from flipside.core.checkpoint import read_description
-from flipside.methods.base.batch import ExplanationBatch, map_of_change
+from flipside.methods.base.batch import ExplanationBatch
 from flipside.methods.base.generator_pass import GeneratorPass
 from flipside.methods.base.method import Context
 from flipside.methods.base.parameters import MethodParams
@@ -23,9 +23,6 @@ class SinglaParams(MethodParams):
 
     needs: Literal["models/generators/singla"]
     """Folder of the trained generator."""
-    attribution: Literal["conditions", "scan"]
-    """What the attribution is. conditions: the change from E(x, abnormal) to E(x, healthy), in which the generator's
-    own error cancels. scan: the change from x to E(x, healthy), as published."""
 
 
 class Singla(GeneratorPass):
@@ -33,15 +30,13 @@ class Singla(GeneratorPass):
 
     Params = SinglaParams
     extras = (ABNORMAL,)
-    params: SinglaParams
 
     def __init__(self, params: SinglaParams, context: Context):
         super().__init__(params, context)
         self.bins: int = read_description(params.needs)["architecture"]["bins"]
 
     def explain(self, images: Tensor) -> ExplanationBatch:
-        """E(x, first bin) and E(x, last bin) of images (B,C,H,W) in [-1,1]; attribution: half the change."""
+        """E(x, first bin) and E(x, last bin) of images (B,C,H,W) in [-1,1]."""
         last = torch.full((len(images),), self.bins - 1, device=images.device)
         healthy, abnormal = self.generate(images), self.generate(images, last)
-        before = abnormal if self.params.attribution == "conditions" else images
-        return ExplanationBatch(map_of_change(before - healthy), healthy, {ABNORMAL: abnormal})
+        return ExplanationBatch.from_counterfactual(images, healthy, {ABNORMAL: abnormal})

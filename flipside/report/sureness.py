@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from flipside.metrics.registry import label
 from flipside.report.tables import MISSING, Metrics, interval, number, ranking, spread_text
-from flipside.report.trainings import SERIES, Pair, Series, Trainings
+from flipside.report.trainings import SERIES, Pair, Series, Trainings, do_not_overlap
 
 HEADINGS: dict[Series, str] = {"generators": "generators", "classifier": "classifiers, with all that rests on them"}
 RULE = ("A difference to the next method stands where both patients and trainings bear it out. Patients: the interval "
@@ -80,7 +80,7 @@ def is_apart(pair: Pair, confidence: float) -> bool:
 def are_apart(metrics: Metrics, first: str, second: str, rank_by: str) -> bool | None:
     """Whether two intervals don't overlap; None where one is missing."""
     ours, others = interval(metrics[first], rank_by), interval(metrics[second], rank_by)
-    return None if ours is None or others is None else ours[0] > others[1] or others[0] > ours[1]
+    return None if ours is None or others is None else do_not_overlap(ours, others)
 
 
 def describe_pair(pair: Pair) -> str:

@@ -6,7 +6,7 @@ from flipside.masks.extraction.thresholds import POLICIES
 from flipside.metrics.families.supervision import STRONG, UPPER_BOUND
 from flipside.metrics.registry import METRICS, count, higher_is_better, label, metrics_in
 from flipside.metrics.statistics import COVERAGE_OF_95
-from flipside.report.trainings import EMPTY, Series, Trainings
+from flipside.report.trainings import EMPTY, Series, Trainings, do_not_overlap
 
 Metrics = dict[str, dict[str, float]]  # {method: {metric: value}}, the content of reports/metrics.json
 MISSING = "–"
@@ -277,7 +277,7 @@ def _apart(ours: dict[str, float], others: dict[str, float], metric: str) -> str
     first, second = interval(ours, metric), interval(others, metric)
     if not first or not second:
         return "no intervals to compare."
-    if first[0] > second[1] or second[0] > first[1]:
+    if do_not_overlap(first, second):
         return "the intervals do not overlap."
     return "the intervals overlap, the difference may be chance."
 

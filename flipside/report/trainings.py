@@ -99,7 +99,7 @@ class Trainings(Params):
             ours, others = ([metrics.get(method, {}).get(self.ranked_by) for metrics in self._all(series)]
                             for method in (first, second))
             one, other = ([value for value in values if value is not None] for values in (ours, others))
-            told.append(bool(one and other) and (min(one) > max(other) or max(one) < min(other)))
+            told.append(bool(one and other) and do_not_overlap((min(one), max(one)), (min(other), max(other))))
         return all(told) if told else None
 
     def misfit(self, parameters: dict[str, Any], metrics: dict[str, dict[str, float]], rank_by: str,
@@ -130,6 +130,11 @@ class Trainings(Params):
 
 
 EMPTY = Trainings(parameters="", data="", ranked_by="", run={}, series={}, pairs=[])
+
+
+def do_not_overlap(first: tuple[float, float], second: tuple[float, float]) -> bool:
+    """Whether two intervals (low, high) have no number in common."""
+    return first[0] > second[1] or second[0] > first[1]
 
 
 def read_trainings(path: Path = TRAININGS) -> Trainings:
