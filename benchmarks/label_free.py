@@ -26,7 +26,8 @@ from flipside.masks.extraction.label_free import BACKGROUNDS, BASES, RULES, Labe
 from flipside.masks.extraction.morphology import Step
 from flipside.masks.extraction.thresholds import Cut, binarise, iou_by_threshold, lesion_rows, otsu
 
-SHARES = (0.5, 0.4, 0.6, 0.3, 0.7)
+SHARES = (0.5, 0.4, 0.6, 0.3, 0.7, 0.8)
+WINDOWS = (0.08, 0.11, 0.14)  # 5, 7 and 9 pixels of 64
 QUANTILES = {"healthy_quantile": (0.95, 0.99, 0.999), "healthy_maxima": (0.5, 0.9, 0.95)}
 THRESHOLDS = np.arange(101) / 100  # of which the best single one is taken
 FIXED = 0.25
@@ -45,19 +46,21 @@ class ValidationMaps:
 
 def candidates() -> list[LabelFreeParams]:
     """The rules that are compared, from simple to less simple."""
-    found = [LabelFreeParams(rule=rule, background=background, share=share, quantile=0.99, smooth_px=px)
-             for rule in BASES for px in (1, 3) for background in BACKGROUNDS for share in SHARES]
+    found = [LabelFreeParams(rule=rule, background=background, share=share, window=window, quantile=0.99, smooth_px=px)
+             for rule in BASES for px in (1, 3) for background in BACKGROUNDS for share in SHARES
+             for window in (WINDOWS if "window" in RULES[rule].parameters else WINDOWS[:1])]
     for rule in RULES:
         if rule not in BASES:
-            found += [LabelFreeParams(rule=rule, background="median", share=0.5, quantile=quantile, smooth_px=px)
+            found += [LabelFreeParams(rule=rule, background="median", share=0.5, window=WINDOWS[0], quantile=quantile,
+                                      smooth_px=px)
                       for px in (1, 3) for quantile in QUANTILES.get(rule, (0.99,))]
     return found
 
 
 def name_of(params: LabelFreeParams) -> str:
     """A rule in a table's first column."""
-    own = RULES[params.rule].parameter
-    return " ".join([params.rule, params.background, *([f"{getattr(params, own):g}"] if own else []),
+    own = [f"{getattr(params, name):g}" for name in RULES[params.rule].parameters]
+    return " ".join([params.rule, params.background, *own,
                      *(["smoothed"] if params.smooth_px > 1 else [])])
 
 

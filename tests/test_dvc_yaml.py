@@ -2,6 +2,8 @@
 parameter reruns what depends on it and nothing else."""
 
 import ast
+import contextlib
+import functools
 import json
 import os
 import shutil
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.repo import Repo
 
 from flipside.core.params import value_at
 from flipside.experiments.repetition import Repetition
@@ -30,6 +33,8 @@ FINDS = {"flipside/metrics/registry.py": "flipside/metrics/families",
          "flipside/scans/layouts/__init__.py": "flipside/scans/layouts"}
 # The package whose file named as a `foreach` stage's key the stage runs.
 KEYED = {"train_generator": "generators", "train_encoder": "generators", "explain": "methods"}
+# What a stage loads by its name.
+LOADED = {"train_segmenter": "flipside/generators/flip_mask.py"}
 
 
 def resolved_stages(params=PARAMS):
@@ -72,6 +77,17 @@ def local_imports(file, seen=None):
             if path not in seen:
                 seen.add(path)
                 local_imports(path, seen)
+    for path in named_in_imports(file) - seen:
+        if path not in seen:
+            seen.add(path)
+            local_imports(path, seen)
+    return {file for file in seen if (ROOT / file).stat().st_size}
+
+
+@functools.cache
+def named_in_imports(file):
+    """The project's files that a file names in an import, with the packages that these lie in."""
+    found = set()
     for node in ast.walk(ast.parse((ROOT / file).read_text())):
         names = []
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
@@ -83,11 +99,8 @@ def local_imports(file, seen=None):
                 continue
             parts = name.split(".")
             packages = ["/".join((*parts[:depth], "__init__.py")) for depth in range(1, len(parts) + 1)]
-            for path in ("/".join(parts) + ".py", *packages):
-                if (ROOT / path).is_file() and path not in seen:
-                    seen.add(path)
-                    local_imports(path, seen)
-    return {file for file in seen if (ROOT / file).stat().st_size}
+            found |= {path for path in ("/".join(parts) + ".py", *packages) if (ROOT / path).is_file()}
+    return found
 
 
 def script_of(stage):
@@ -105,11 +118,14 @@ BLIND = [name for name in STAGES if base(name) not in (*PREPARING, *SEEING, *TAU
 WITH_UPPER_BOUND = ("explain@supervised", "judge_counterfactuals", "measure_realism")
 
 
+@functools.cache
 def code_of(name):
-    """The stage's script, its local imports, and the file that its key names."""
+    """The stage's script, its local imports, and the files that it finds by their names."""
     files = {script_of(STAGES[name])}
     if base(name) in KEYED:
         files.add(f"flipside/{KEYED[base(name)]}/{name.partition('@')[2]}.py")
+    if name in LOADED:
+        files.add(LOADED[name])
     for file in sorted(files):
         files |= local_imports(file)
     return files
@@ -175,6 +191,7 @@ def direct_imports(file):
     return found
 
 
+@functools.cache
 def upstream(name):
     """All stages that a stage rests on, through deps and outs."""
     found = set()
@@ -279,6 +296,12 @@ def dvc(root, *arguments):
     return result.stdout
 
 
+def status(root, *targets):
+    """What `dvc status --json` prints; in this process, as a start of its own takes long."""
+    with contextlib.chdir(root), Repo(root) as repo:
+        return repo.status(targets=list(targets))
+
+
 def stale_after(repository, edit):
     """Stages that `dvc status` calls changed after an edit of params.yaml, what hangs on them not counted; nor the
     check of the parameters, which looks at any edit and writes the same whenever it passes."""
@@ -287,7 +310,7 @@ def stale_after(repository, edit):
     edit(values)
     (repository / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     try:
-        return set(json.loads(dvc(repository, "status", "--json"))) - {"check_params"}
+        return set(status(repository)) - {"check_params"}
     finally:
         (repository / "params.yaml").write_text(before)
 
@@ -337,18 +360,18 @@ def test_a_change_behind_a_link_makes_the_extraction_stale(repository, tmp_path)
     lock = (repository / "dvc.lock").read_text()
     try:
         dvc(repository, "commit", "-f", "-q", "extract_slices")
-        assert "extract_slices" not in json.loads(dvc(repository, "status", "--json", "extract_slices"))
+        assert "extract_slices" not in status(repository, "extract_slices")
         other = shutil.copytree(folder, tmp_path / "other")
         link.unlink()
         link.symlink_to(other)  # to the same files
-        assert "extract_slices" not in json.loads(dvc(repository, "status", "--json", "extract_slices"))
+        assert "extract_slices" not in status(repository, "extract_slices")
         for change in (lambda: (other / "scan").write_text("2"), lambda: (other / "added").touch(),
                        lambda: (link.unlink(), link.symlink_to(tmp_path / "third"))):
             shutil.copytree(folder, other, dirs_exist_ok=True)
             (tmp_path / "third").mkdir(exist_ok=True)
             change()
-            status = json.loads(dvc(repository, "status", "--json", "extract_slices"))
-            assert status["extract_slices"] == [{"changed deps": {"data/raw/curvas": "modified"}}]
+            stale = status(repository, "extract_slices")
+            assert stale["extract_slices"] == [{"changed deps": {"data/raw/curvas": "modified"}}]
     finally:
         (repository / "params.yaml").write_text(before)
         (repository / "dvc.lock").write_text(lock)
@@ -360,11 +383,22 @@ def test_every_data_set_lies_where_dvc_watches_it():
         assert inside(block["root"], f"data/raw/{name}"), name
 
 
+def test_editing_a_generator_reruns_its_training(repository):
+    def edit(values):
+        for block in values["generators"].values():
+            block["lambda_classifier"] = 4.5
+
+    assert stale_after(repository, edit) == {f"train_generator@{name}" for name in PARAMS["generators"]}
+
+
 @pytest.mark.parametrize("name", PARAMS["generators"])
-def test_editing_one_generator_reruns_that_one_and_what_depends_on_it(repository, name):
-    stale = stale_after(repository, lambda values: values["generators"][name].update(lambda_classifier=4.5))
-    assert stale == {f"train_generator@{name}"}
-    reached = downstream(stale)
+def test_one_generator_concerns_what_depends_on_it_and_no_other(name):
+    block = f"generators.{name}"
+    readers = {stage for stage, content in STAGES.items() for entry in paths(content.get("params", []))
+               if inside(block.replace(".", "/"), entry.replace(".", "/"))
+               or inside(entry.replace(".", "/"), block.replace(".", "/"))}
+    assert readers - {"check_params"} == {f"train_generator@{name}"}
+    reached = downstream({f"train_generator@{name}"})
     fed = {method for method, block in PARAMS["methods"].items() if block["needs"].endswith(f"/{name}")}
     assert {f"{stage}@{method}" for stage in ("explain", "extract_masks") for method in fed} <= reached
     assert fed and {"evaluate", "report"} <= reached
@@ -430,7 +464,7 @@ def test_a_key_that_no_stage_reads_is_checked_before_all_others(repository):
     before = (repository / "params.yaml").read_text()
     (repository / "params.yaml").write_text(before + "evaluat: {bootstrap: 7}\n")
     try:
-        assert set(json.loads(dvc(repository, "status", "--json"))) == {"check_params"}
+        assert set(status(repository)) == {"check_params"}
         result = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=repository, capture_output=True, text=True,
                                 check=False, env={**os.environ, "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"})
     finally:

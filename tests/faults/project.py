@@ -90,6 +90,7 @@ def small_params() -> dict[str, Any]:
     for block in blocks:
         block |= {key: value for key, value in small.items() if key in block}
         block |= {"batch_size": 8} if "batch_size" in block else {}
+    params["classifiers"]["judge"]["architecture"] = "small_resnet"  # a ResNet-18 has no width: 45 MB
     params["segmenter"] |= {"channels": [8, 16], "steps": 12, "batch_size": 8}
     params["synthetic_effect"]["images"] = 8
     params["evaluate"]["bootstrap_samples"] = 100

@@ -21,8 +21,8 @@ POLICIES = ("label_free", "fixed", "otsu", "val", "oracle")
 SECTIONS = {
     "seed": 3, "strong_supervision": [],
     "methods": {"good": {"needs": "models/generators/good"}, "blind": {"needs": "models/classifiers/classifier"}},
-    "masks": {"label_free": {"rule": "share_of_maximum", "background": "median", "share": 0.5, "quantile": 0.99,
-                             "smooth_px": 1},
+    "masks": {"label_free": {"rule": "share_of_maximum", "background": "median", "share": 0.5, "window": 0.1,
+                             "quantile": 0.99, "smooth_px": 1},
               "gate": True, "inside_organ": False, "fixed": 0.25, "sweep_step": 0.01,
               "morphology": ["open", "close", "largest_component"]},
     "evaluate": {"cv_tau": 0.8, "change_bound": 0.4, "bootstrap_samples": 300, "confidence": 0.95,

@@ -29,27 +29,44 @@ BACKGROUNDS: dict[Background, Callable[[np.ndarray], np.ndarray]] = {  # of maps
 class Rule:
     """A rule: `find` gives each map's threshold, or `fit` one threshold for all of a method's maps.
 
-    find(heights (N,H,W), its parameter) -> (N,), of maps that aren't constant. fit(heights (M,H,W) of the validation
-    slices labelled healthy, its parameter) -> threshold.
+    find(heights (N,H,W), parameters) -> (N,), of maps that aren't constant. fit(heights (M,H,W) of the validation
+    slices labelled healthy, quantile) -> threshold.
     """
 
     meaning: str
-    parameter: str = ""  # the one of its own, besides background and smooth_px, where it has one
-    find: Callable[[np.ndarray, float], np.ndarray] | None = None
+    parameters: tuple[str, ...] = ()  # those of its own, besides background and smooth_px
+    find: Callable[[np.ndarray, FittedRule], np.ndarray] | None = None
     fit: Callable[[np.ndarray, float], float] | None = None
 
 
-def _per_image(threshold: Callable[[np.ndarray], float]) -> Callable[[np.ndarray, float], np.ndarray]:
+def _per_image(threshold: Callable[[np.ndarray], float]) -> Callable[[np.ndarray, FittedRule], np.ndarray]:
     """`find` of a rule that scikit-image knows for one image."""
     return lambda heights, _: np.array([threshold(one) for one in heights], float)
 
 
-def _maximum(heights: np.ndarray) -> np.ndarray:
+def _share(heights: np.ndarray, rule: FittedRule) -> np.ndarray:
+    """`find` of a rule that takes a share of what `BASES` names."""
+    assert rule.share is not None
+    return rule.share * BASES[rule.rule](heights, rule)
+
+
+def _maximum(heights: np.ndarray, rule: LabelFreeParams | FittedRule) -> np.ndarray:
     """Each map's greatest height: (N,H,W) -> (N,)."""
     return heights.max(axis=(1, 2))
 
 
-def _weighted_mean(heights: np.ndarray) -> np.ndarray:
+def _greatest_mean(heights: np.ndarray, rule: LabelFreeParams | FittedRule) -> np.ndarray:
+    """Each map's greatest mean height over a square window: (N,H,W) -> (N,).
+
+    A single high pixel doesn't raise it, nor does it sink with how far the map's low parts reach. The window's side is
+    the odd number of pixels nearest to `window` of the longer side.
+    """
+    assert rule.window is not None
+    side = 2 * round((rule.window * max(heights.shape[1:]) - 1) / 2) + 1
+    return ndimage.uniform_filter(heights, size=(1, side, side), mode="nearest").max(axis=(1, 2))
+
+
+def _weighted_mean(heights: np.ndarray, rule: LabelFreeParams | FittedRule) -> np.ndarray:
     """Each map's mean height where every pixel weighs as the square of its height: (N,H,W) -> (N,).
 
     Of a plateau it is the plateau's height, of a Gaussian peak 2/3 of the peak's, so that half of it is near the border
@@ -61,16 +78,17 @@ def _weighted_mean(heights: np.ndarray) -> np.ndarray:
 
 
 # Rules whose threshold is a share of something: what it is a share of.
-BASES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"share_of_maximum": _maximum,
-                                                        "share_of_weighted_mean": _weighted_mean}
+BASES: dict[str, Callable[[np.ndarray, LabelFreeParams | FittedRule], np.ndarray]] = {
+    "share_of_maximum": _maximum, "share_of_greatest_mean": _greatest_mean, "share_of_weighted_mean": _weighted_mean}
 
 
 # From simple to less simple: of rules that are equally good the first is taken.
 RULES: dict[str, Rule] = {
-    "share_of_maximum": Rule("a share of the map's own maximum", "share",
-                             find=lambda heights, share: share * _maximum(heights)),
+    "share_of_maximum": Rule("a share of the map's own maximum", ("share",), find=_share),
+    "share_of_greatest_mean": Rule("a share of the map's greatest mean over a square window", ("share", "window"),
+                                   find=_share),
     "share_of_weighted_mean": Rule("a share of the map's own mean, where pixels weigh as the squares of their heights",
-                                   "share", find=lambda heights, share: share * _weighted_mean(heights)),
+                                   ("share",), find=_share),
     "otsu_per_image": Rule("Otsu's threshold of each map (Otsu, 1979)", find=_per_image(filters.threshold_otsu)),
     "triangle_per_image": Rule("the triangle threshold of each map (Zack et al., 1977)",
                                find=_per_image(filters.threshold_triangle)),
@@ -79,9 +97,9 @@ RULES: dict[str, Rule] = {
     "yen_per_image": Rule("the threshold of greatest correlation of each map (Yen et al., 1995)",
                           find=_per_image(filters.threshold_yen)),
     "healthy_quantile": Rule("a quantile of the pixels of the method's maps of validation slices labelled healthy",
-                             "quantile", fit=lambda heights, quantile: float(np.quantile(heights, quantile))),
+                             ("quantile",), fit=lambda heights, quantile: float(np.quantile(heights, quantile))),
     "healthy_maxima": Rule("a quantile of the maxima of the method's maps of validation slices labelled healthy",
-                           "quantile",
+                           ("quantile",),
                            fit=lambda heights, quantile: float(np.quantile(heights.max(axis=(1, 2)), quantile))),
 }
 
@@ -94,7 +112,10 @@ class LabelFreeParams(Params):
     background: Background
     """What of a map counts as nothing and is taken away first: no value, its minimum or its median."""
     share: float = Field(gt=0, lt=1)
-    """share_of_maximum and share_of_weighted_mean: the threshold as a share of those, all above the background."""
+    """share_of_…: the threshold as a share of the maximum or mean, all above the background."""
+    window: float = Field(gt=0, lt=1)
+    """share_of_greatest_mean: the window's side as a fraction of the slice's longer side, so that it means the same at
+    every size."""
     quantile: float = Field(gt=0, lt=1)
     """healthy_quantile and healthy_maxima: which quantile is the threshold."""
     smooth_px: Literal[1, 3]
@@ -111,11 +132,12 @@ class FittedRule(Params):
     background: Background
     smooth_px: Literal[1, 3]
     share: float | None = None
+    window: float | None = None
     quantile: float | None = None
     threshold: float | None = None
 
     def __str__(self) -> str:
-        details = [f"{name} {getattr(self, name):g}" for name in ("share", "quantile") if getattr(self, name)]
+        details = [f"{name} {getattr(self, name):g}" for name in ("share", "window", "quantile") if getattr(self, name)]
         details += [f"background {self.background}", *(["3 x 3 mean"] if self.smooth_px == 3 else [])]
         fitted = "" if self.threshold is None else f" = {self.threshold:.3g}"
         return f"{self.rule.replace('_', ' ')}{fitted} ({', '.join(details)})"
@@ -129,11 +151,11 @@ def needs_healthy_maps(params: LabelFreeParams) -> bool:
 def fit_rule(params: LabelFreeParams, healthy: np.ndarray | None = None) -> FittedRule:
     """The rule ready to mark; healthy (M,H,W) in [0,1]: maps of slices labelled healthy, where it needs them."""
     rule = RULES[params.rule]
-    own = {name: getattr(params, name) for name in ("rule", "background", "smooth_px", rule.parameter) if name}
+    own = {name: getattr(params, name) for name in ("rule", "background", "smooth_px", *rule.parameters)}
     if rule.fit is None:
         return FittedRule(**own)
     assert healthy is not None and len(healthy), "a fitted rule needs maps of healthy slices"
-    return FittedRule(**own, threshold=rule.fit(heights(healthy, params), getattr(params, rule.parameter)))
+    return FittedRule(**own, threshold=rule.fit(heights(healthy, params), params.quantile))
 
 
 def mark(maps: np.ndarray, rule: FittedRule) -> np.ndarray:
@@ -148,9 +170,8 @@ def find_thresholds(high: np.ndarray, rule: FittedRule) -> np.ndarray:
     found = np.full(len(high), np.inf, np.float32)
     varied = high.max(axis=(1, 2)) > high.min(axis=(1, 2))  # (N,)
     if varied.any():
-        find, parameter = RULES[rule.rule].find, RULES[rule.rule].parameter
-        found[varied] = (rule.threshold if find is None
-                         else find(high[varied], getattr(rule, parameter) if parameter else 0.0))
+        find = RULES[rule.rule].find
+        found[varied] = rule.threshold if find is None else find(high[varied], rule)
     return found
 
 
@@ -166,6 +187,6 @@ def shares(maps: np.ndarray, rule: LabelFreeParams | FittedRule) -> np.ndarray:
     """Heights as shares of what the rule takes a share of (of the maximum where it takes none), (N,H,W) float32 in
     [0,1], of constant maps 0: at a share s < 1 it marks what is above s."""
     high = heights(maps, rule)
-    base = BASES.get(rule.rule, _maximum)(high).reshape(-1, 1, 1).astype(np.float32)
+    base = BASES.get(rule.rule, _maximum)(high, rule).reshape(-1, 1, 1).astype(np.float32)
     varied = high.max(axis=(1, 2), keepdims=True) > high.min(axis=(1, 2), keepdims=True)
     return np.divide(high, base, out=np.zeros_like(high), where=varied & (base > 0)).clip(0, 1)

@@ -14,8 +14,9 @@ PER_IMAGE = {"otsu_per_image": filters.threshold_otsu, "triangle_per_image": fil
              "li_per_image": filters.threshold_li, "yen_per_image": filters.threshold_yen}
 
 
-def fitted(rule="share_of_maximum", background="median", healthy=None, smooth_px=1, share=0.5, quantile=0.99):
-    params = LabelFreeParams(rule=rule, background=background, share=share, quantile=quantile, smooth_px=smooth_px)
+def fitted(rule="share_of_maximum", background="median", healthy=None, **own):
+    defaults = {"smooth_px": 1, "share": 0.5, "window": 0.1, "quantile": 0.99}
+    params = LabelFreeParams(rule=rule, background=background, **defaults | own)
     return fit_rule(params, healthy)
 
 
@@ -50,7 +51,7 @@ def test_a_perfect_counterfactual_is_found_and_its_height_does_not_matter():
 
 
 @pytest.mark.parametrize("background", ["minimum", "median"])
-@pytest.mark.parametrize("rule", ["share_of_maximum", "share_of_weighted_mean", "otsu_per_image"])
+@pytest.mark.parametrize("rule", ["share_of_maximum", "share_of_greatest_mean", "share_of_weighted_mean", "otsu_per_image"])
 def test_what_a_map_has_everywhere_counts_for_nothing(rule, background):
     maps = np.random.default_rng(1).integers(0, 96, (5, 12, 12)) / 128  # sums that floats hold exactly
     chosen = fitted(rule, background)
@@ -95,6 +96,20 @@ def test_the_weighted_mean_lets_high_pixels_speak_and_knows_no_scale():
     plateau = np.zeros((1, 8, 8), np.float32)
     plateau[0, 2:5, 2:5] = 0.3
     assert mark(plateau, fitted("share_of_weighted_mean", share=0.99)).sum() == 9
+
+
+def test_the_greatest_mean_is_of_a_window_that_grows_with_the_slice():
+    maps = np.random.default_rng(5).random((3, 20, 30)).astype(np.float32)
+    for mask, one in zip(mark(maps, fitted("share_of_greatest_mean", "zero", share=0.9, window=0.1)), maps, strict=True):
+        padded = np.pad(one, 1, mode="edge")  # 3 pixels of 30
+        greatest = max(padded[row:row + 3, column:column + 3].mean() for row in range(20) for column in range(30))
+        unclear = np.isclose(one, 0.9 * greatest, atol=1e-5)
+        np.testing.assert_array_equal(mask[~unclear], (one > 0.9 * greatest)[~unclear])
+    outlier = np.zeros((1, 30, 30), np.float32)
+    outlier[0, 5:15, 5:15], outlier[0, 25, 25] = 0.4, 1.0
+    larger = outlier.repeat(3, axis=1).repeat(3, axis=2)
+    chosen = fitted("share_of_greatest_mean", share=0.9, window=0.1)
+    assert mark(outlier, chosen).sum() == 101 and mark(larger, chosen).sum() == 9 * 101
 
 
 def test_quantiles_of_healthy_maps_are_of_their_heights():
