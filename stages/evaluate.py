@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from flipside.core import paths
 from flipside.core.files import atomic_file, atomic_folder, write_metrics
 from flipside.core.params import ParamsError, announce, load_section, load_value, read_params, stage_main, value_at
 from flipside.core.progress import progress
+from flipside.masks.volumes import VolumeParams
 from flipside.metrics.evaluation import EvaluateParams
 from flipside.metrics.families.bounded_flips import flips_by_bound
 from flipside.metrics.family import measure_method
@@ -28,21 +30,25 @@ def main() -> None:
 
     # Parameters, slices, truth.
     params = load_section("evaluate", EvaluateParams)
+    volumes = load_section("segment_scans.volumes", VolumeParams)
     seed = load_value("seed", int)
     needs = {name: block["needs"] for name, block in value_at(read_params(), "methods").items()}
+    needs |= {name: paths.foreign(name) for name in value_at(read_params(), "foreign_maps")}
     methods = list(needs)
     for key in ("reference_method", "upper_bound"):
         if (chosen := getattr(params, key)) is not None and chosen not in methods:
-            raise ParamsError(f"params.yaml: `evaluate.{key}` is {chosen!r}, which has no block under `methods`; there "
-                              f"are: {', '.join(methods)}")
+            raise ParamsError(f"params.yaml: `evaluate.{key}` is {chosen!r}, which has no block under `methods` or "
+                              f"`foreign_maps`; there are: {', '.join(methods)}")
     strongly_supervised = bool(value_at(read_params(), "strong_supervision"))
-    announce("evaluate", seed=seed, methods=methods, strongly_supervised=strongly_supervised, evaluate=params)
+    announce("evaluate", seed=seed, methods=methods, strongly_supervised=strongly_supervised, evaluate=params,
+             volumes=volumes)
     test = TestSplit.open()
 
     # Each method on the same cases, then all against the reference.
     metrics, tables = {}, {}
     for method in progress(methods, "evaluate"):
-        artifacts = MethodArtifacts(method, test, needs[method], params.reference_method, strongly_supervised)
+        artifacts = MethodArtifacts(method, test, needs[method], params.reference_method, strongly_supervised,
+                                    volumes)
         tables[method], metrics[method] = measure_method(artifacts, FAMILIES, params, seed)
     check_same_cases(tables, params.reference_method)
     for family in FAMILIES:

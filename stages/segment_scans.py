@@ -22,10 +22,10 @@ def main() -> None:
 
     # Parameters, masks of the test slices, original grids.
     params = load_section("segment_scans", SegmentScansParams)
-    methods = value_at(read_params(), "methods")
+    methods = value_at(read_params(), "methods") | value_at(read_params(), "foreign_maps")
     if params.method not in methods:
         raise ParamsError(f"params.yaml: `segment_scans.method` is {params.method!r}, which has no block under "
-                          f"`methods`; there are: {', '.join(methods)}")
+                          f"`methods` or `foreign_maps`; there are: {', '.join(methods)}")
     announce("segment_scans", segment_scans=params)
     store = SliceStore.open("data/slices")
     masks, table = test_masks(store, params)

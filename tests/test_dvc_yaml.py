@@ -26,6 +26,9 @@ FLOORS = ("core", "artifacts", "scans", "cohort", "masks", "classifiers", "gener
           "metrics", "report", "experiments", "published", "regression", "prediction", "cli")
 # What comes before the slices, and what may read the truth; every other stage is blind, a new one by default.
 PREPARING = ("simulate_scans", "simulate_effects", "extract_slices", "split_patients", "draw_anomalies", "cut_patches")
+# What reads maps that were made elsewhere, and the grids in data/extracted that they lie on: it neither trains nor
+# explains, and what the maps were made with is not known.
+FOREIGN = ("read_foreign_maps", "extract_foreign_masks")
 TAUGHT = ("train_supervised",)  # learns from lesion masks, as an upper bound
 SEEING = ("extract_masks", "segment_scans", "check_inpainter", "evaluate", "published_tables", "report")
 # Files that import every file of a folder, whatever its name.
@@ -62,6 +65,7 @@ def fill(node, values):
 
 
 STAGES = resolved_stages()
+WITH_FOREIGN = resolved_stages(PARAMS | {"foreign_maps": {"mine": {"pattern": "{case}.nii.gz", "values": "any"}}})
 
 
 def paths(entries):
@@ -154,8 +158,24 @@ def test_declared_code_exists_and_is_used(name):
 
 def test_every_script_is_a_stage_and_named_as_it():
     scripts = {file.stem for file in (ROOT / "stages").iterdir() if file.name != "__pycache__"}
+    scripts |= {"extract_foreign_masks"}  # the script of extract_masks, over another section
     assert scripts == {*yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]}
     assert all(script_of(stage) == f"stages/{base(name)}.py" for name, stage in STAGES.items())
+
+
+def test_maps_from_files_have_a_stage_that_watches_them_and_masks_made_like_all_others():
+    added = {name: stage for name, stage in WITH_FOREIGN.items() if name not in STAGES}
+    assert {base(name) for name in added} == set(FOREIGN)
+    read, masks = added["read_foreign_maps@mine"], added["extract_foreign_masks@mine"]
+    assert "data/foreign/mine" in paths(read["deps"]) and paths(read["outs"]) == ["data/explanations/mine"]
+    assert not any("truth" in dep for dep in paths(read["deps"]))
+    as_own = fill(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["extract_masks"]["do"], {"key": "mine"})
+    assert {key: value for key, value in masks.items() if key != "desc"} == {
+        key: value for key, value in as_own.items() if key != "desc"}
+    code = {dep for dep in paths(read["deps"]) if dep.startswith(("stages/", "flipside/"))}
+    used = {script_of(read)} | local_imports(script_of(read))
+    assert not {file for file in used if not any(inside(file, dep) for dep in code)}
+    assert all(any(inside(file, dep) for file in used) for dep in code)
 
 
 def test_the_report_depends_on_every_part_of_its_page():

@@ -46,10 +46,10 @@ BOXES = (
     Box("Train classifiers", ("train_classifier",), 3, 1),
     Box("Train generators", ("train_generator", "train_segmenter"), 2, 1),
     Box("Search latent spaces", ("train_encoder", "invert", "find_attributes"), 1, 1),
-    Box("Explain", ("explain",), 1, 2),
+    Box("Explain", ("explain", "read_foreign_maps"), 1, 2),
     Box("Judge the images", ("judge_counterfactuals", "measure_realism"), 2, 2),
     Box("Probe the inpainter", ("probe_inpainter",), 3, 2),
-    Box("Make masks", ("extract_masks", "segment_scans"), 1, 3),
+    Box("Make masks", ("extract_masks", "extract_foreign_masks", "segment_scans"), 1, 3),
     Box("Evaluate", ("evaluate", "check_inpainter"), 2, 3),
     Box("Report", ("report", "published_tables"), 3, 3),
 )

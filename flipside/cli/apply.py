@@ -89,6 +89,7 @@ def derived_params(params: dict[str, Any], dataset: str, root: str | None, sourc
     derived["offline_augmentation"]["enabled"] = False
     derived["explain"]["splits"] = ["test"]
     derived["methods"] = trained_methods(derived["methods"])
+    derived["foreign_maps"] = {}  # they are of the run's own scans
     return derived
 
 

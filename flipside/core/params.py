@@ -56,6 +56,7 @@ SECTIONS: dict[str, Any] = {
     "attributes": "flipside.methods.latent.attributes:AttributesParams",
     "explain": "flipside.methods.base.parameters:ExplainParams",
     "methods": "flipside.methods.base.method:find_method:{key}",
+    "foreign_maps": "flipside.methods.foreign.reading:ForeignMapsParams",
     "realism": "flipside.methods.checks.realism:RealismParams",
     "sanity": "flipside.methods.base.randomisation:SanityParams",
     "probe": "flipside.artifacts.probes:ProbeParams",

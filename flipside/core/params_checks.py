@@ -13,6 +13,7 @@ def contradictions(values: dict[str, Any]) -> Iterator[str]:
     yield from _dataset(values)
     yield from _supervision(values)
     yield from _upper_bound(values)
+    yield from _foreign_maps(values)
 
 
 def _dataset(values: dict[str, Any]) -> Iterator[str]:
@@ -41,3 +42,9 @@ def _upper_bound(values: dict[str, Any]) -> Iterator[str]:
     if taught != [bound] and (taught or bound is not None):
         yield (f"`evaluate.upper_bound` is {bound!r}, but the methods that explain with {model} are {taught}: name "
                "there the one that does, or null where none does")
+
+
+def _foreign_maps(values: dict[str, Any]) -> Iterator[str]:
+    """Maps from files need a name of their own."""
+    if taken := [name for name in values["foreign_maps"] if name in values["methods"]]:
+        yield f"`foreign_maps.{taken[0]}` has the name of a method under `methods`: give one of them another name"

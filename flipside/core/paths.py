@@ -6,6 +6,7 @@ EXTRACTED = "data/extracted"
 FILTERED, FILTERED_TRUTH, FILTERED_CLEAN = "data/filtered", "data/filtered_truth", "data/filtered_clean"
 SLICES, TRUTH, CLEAN = "data/slices", "data/truth", "data/clean"
 PATCHES = "data/patches"
+FOREIGN = "data/foreign"
 EXPLANATIONS = "data/explanations"
 MASKS = "data/masks"
 SEGMENTATIONS = "data/segmentations"
@@ -48,6 +49,11 @@ def latents(name: str) -> str:
 def attributes(name: str) -> str:
     """The attributes found in a generator's style space."""
     return f"models/attributes/{name}"
+
+
+def foreign(method: str) -> str:
+    """A method's maps or masks that were made elsewhere, as the user put them there."""
+    return f"{FOREIGN}/{method}"
 
 
 def explanations(method: str) -> str:

@@ -16,6 +16,7 @@ from flipside.core import paths
 from flipside.core.index_tables import read_index
 from flipside.core.store import SliceStore
 from flipside.masks.extraction.thresholds import HEADLINE, lesion_rows
+from flipside.masks.volumes import VolumeParams
 from flipside.metrics.evaluation import EvaluationError
 
 # The first columns of cases.csv, which hold for every method alike.
@@ -81,13 +82,15 @@ class MethodArtifacts:
     """What earlier stages wrote of one method, aligned with the slices of the test split.
 
     model: the artifact that the method explains with (`methods.<method>.needs`); reference: the method that the others'
-    maps are compared with; strongly_supervised: whether a classifier of the run was shown lesion masks.
+    maps are compared with; strongly_supervised: whether a classifier of the run was shown lesion masks; volumes: how a
+    scan's stack of masks is cleaned.
     Raises EvaluationError where the explanations are missing, or are not of exactly the test slices.
     """
 
-    def __init__(self, method: str, test: TestSplit, model: str, reference: str, strongly_supervised: bool) -> None:
+    def __init__(self, method: str, test: TestSplit, model: str, reference: str, strongly_supervised: bool,
+                 volumes: VolumeParams) -> None:
         self.method, self.test, self.model, self.reference = method, test, model, reference
-        self.strongly_supervised = strongly_supervised
+        self.strongly_supervised, self.volumes = strongly_supervised, volumes
         folder = Path("data/explanations") / method
         if not folder.is_dir():
             raise EvaluationError(f"{folder} not found, but `methods` in params.yaml names {method}: "
@@ -155,7 +158,7 @@ class MethodArtifacts:
         """Those of the reference method; None for that method itself."""
         if self.method == self.reference:
             return None
-        return MethodArtifacts(self.reference, self.test, "", self.reference, self.strongly_supervised)
+        return MethodArtifacts(self.reference, self.test, "", self.reference, self.strongly_supervised, self.volumes)
 
     def attribution(self, chosen: np.ndarray) -> np.ndarray:
         """Attribution maps (n,H,W) float16 in [0,1] of the n chosen (N,) bool test slices."""

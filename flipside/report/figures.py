@@ -13,6 +13,7 @@ from flipside.core.files import atomic_file
 from flipside.core.params import value_at
 from flipside.masks.extraction.thresholds import HEADLINE
 from flipside.metrics.registry import label
+from flipside.report.badges import badge
 from flipside.report.cases import lesion_cases, shared_cases
 from flipside.report.inputs import ReportInputs
 from flipside.report.pictures import DIFFERENCE, MASK, case_pictures, compared_pictures
@@ -59,7 +60,7 @@ def draw_ranking(inputs: ReportInputs) -> Figure:
         if rank_by.startswith("iou_") and "iou_oracle" in values:
             axes.plot(values["iou_oracle"], place, "D", markerfacecolor="none", markeredgecolor=UPPER, markersize=6)
     axes.set_yticks(range(len(ranked)), [
-        result.name + (" (control)" if result.is_control else " (upper bound)" if result.is_upper_bound else "")
+        result.name + badge(result.name, result.metrics, inputs.params.controls, " ({})")
         for result in ranked])
     axes.invert_yaxis()
     oracle = ", oracle as a diamond (upper bound)" if rank_by.startswith("iou_") else ""

@@ -21,9 +21,10 @@ from flipside.metrics import populations, subgroups
 from flipside.metrics.families.bounded_flips import SWEEP_COLUMNS
 from flipside.metrics.families.time import trainings
 from flipside.metrics.registry import recorded_reasons
+from flipside.report.badges import is_from_files, is_upper_bound
 from flipside.report.channels import shown_channels
 from flipside.report.params import ReportParams
-from flipside.report.tables import Metrics, is_upper_bound, ranking
+from flipside.report.tables import Metrics, ranking
 from flipside.report.trainings import Trainings, counting, read_trainings
 
 MANIFESTS = ("data/extracted", "data/filtered", "data/slices")
@@ -63,6 +64,11 @@ class Result:
     def is_upper_bound(self) -> bool:
         """Whether it learned from lesion masks."""
         return is_upper_bound(self.metrics)
+
+    @property
+    def is_from_files(self) -> bool:
+        """Whether its maps were made elsewhere."""
+        return is_from_files(self.metrics)
 
     @property
     def has_counterfactual(self) -> bool:

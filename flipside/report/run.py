@@ -18,7 +18,8 @@ SHAPING = ("flipside", "stages", "params.yaml", "datasets.yaml", "dvc.yaml", "re
 def describe_run(inputs: ReportInputs) -> str:
     """Command, data set, profile, hardware and counts in one line of Markdown; no date, so equal runs are equal."""
     counts, shown = inputs.count_cases(), inputs.parameters
-    devices = sorted({result.explanations.timing["device"] for result in inputs.results.values()})
+    devices = sorted({device for result in inputs.results.values()
+                      if (device := result.explanations.timing["device"])})  # none of maps that were made elsewhere
     rows, columns = image_shape(shown["image_size"])
     return (f"`dvc repro`, data set `{shown['dataset']}`, profile `{shown['profile']}`, {rows} x {columns} pixels, "
             f"seed {shown['seed']}; {', '.join(devices)}; test split: "

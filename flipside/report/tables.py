@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from flipside.masks.extraction.thresholds import POLICIES
+from flipside.metrics.families.foreign import FILES
 from flipside.metrics.families.supervision import STRONG, UPPER_BOUND
 from flipside.metrics.registry import METRICS, count, higher_is_better, label, metrics_in
 from flipside.metrics.statistics import COVERAGE_OF_95
+from flipside.report.badges import badge, is_from_files, is_upper_bound
 from flipside.report.trainings import EMPTY, Series, Trainings, do_not_overlap
 
 Metrics = dict[str, dict[str, float]]  # {method: {metric: value}}, the content of reports/metrics.json
@@ -38,11 +40,6 @@ def ranking(metrics: Metrics, rank_by: str) -> list[str]:
                 0.0 if value is None else sign * value, destroys, method)
 
     return sorted(metrics, key=key)
-
-
-def is_upper_bound(values: dict[str, float]) -> bool:
-    """Whether a method learned from lesion masks: it is shown, but stands in no rank."""
-    return values.get("upper_bound") == 1
 
 
 def placed(metrics: Metrics, rank_by: str) -> dict[str, str]:
@@ -108,8 +105,7 @@ def markdown_table(metrics: Metrics, rank_by: str, controls: list[str], note: st
     lines = ["# Ranking", "", note, "", _row(header), _row(["---:", "---", *["---:"] * (len(names) + 1)])]
     for method, place in placed(metrics, rank_by).items():
         values = metrics[method]
-        badge = " *(control)*" if method in controls else " *(upper bound)*" if is_upper_bound(values) else ""
-        name = method.replace("|", "\\|") + badge + mark(values)
+        name = method.replace("|", "\\|") + badge(method, values, controls, " *({})*") + mark(values)
         lines.append(_row([place, name, *(markdown_cell(metrics, method, metric, trainings, metric == rank_by)
                                           for metric in names), _counted(values, rank_by)]))
     lines += ["", f"Ranked by {label(rank_by)}, with its interval; n: test slices that it rests on. ↑ more is better, "
@@ -146,10 +142,13 @@ def warnings(metrics: Metrics) -> list[str]:
     """What a reader must know before believing the table: lesion masks that were seen, marked methods, unchecked ones,
     intervals on few patients."""
     checked = [values for values in metrics.values() if "sanity_randomisation_passed" in values]
-    unchecked = [method for method, values in metrics.items() if "sanity_randomisation_passed" not in values]
+    unchecked = [method for method, values in metrics.items()
+                 if "sanity_randomisation_passed" not in values and not is_from_files(values)]
     lines = [STRONG] if is_strongly_supervised(metrics) else []
     if bounds := [method for method, values in metrics.items() if is_upper_bound(values)]:
         lines.append(f"{', '.join(bounds)}: {UPPER_BOUND}")
+    if files := [method for method, values in metrics.items() if is_from_files(values)]:
+        lines.append(f"{', '.join(files)}: {FILES}")
     if any(map(is_unchanged, checked)):
         lines.append(f"{UNCHANGED}: does not depend on the classifier's weights; the map stays the same when they are "
                      "shuffled, so it explains nothing of this classifier.")
@@ -202,8 +201,7 @@ def plain_table(metrics: Metrics, rank_by: str, controls: list[str], trainings: 
     for method, place in placed(metrics, rank_by).items():
         values = metrics[method]
         bounds = interval(values, rank_by)
-        badge = " (control)" if method in controls else " (upper bound)" if is_upper_bound(values) else ""
-        name = method + badge + mark(values)
+        name = method + badge(method, values, controls, " ({})") + mark(values)
         spread = trainings.spread("generators", method, rank_by)
         rows.append([
             place, name, number(values.get(rank_by)),

@@ -25,6 +25,9 @@ SECTIONS = {
                              "quantile": 0.99, "smooth_px": 1},
               "gate": True, "inside_organ": False, "fixed": 0.25, "sweep_step": 0.01,
               "morphology": ["open", "close", "largest_component"]},
+    "foreign_maps": {},
+    "segment_scans": {"method": "good", "policy": "label_free", "volumes": {
+        "vote_slices": 1, "fill_holes": False, "components": "all", "least_mm3": 0.0}},
     "evaluate": {"cv_tau": 0.8, "change_bound": 0.4, "bootstrap_samples": 300, "confidence": 0.95,
                  "reference_method": "good"},
 }

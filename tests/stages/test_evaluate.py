@@ -242,7 +242,8 @@ def test_distances_are_in_mm(project_of_two):
     for name in ("hd95_mm_val", "asd_mm_val", "centre_distance_mm_p90", "hausdorff_mm_p50"):
         assert after[name] == pytest.approx(2.5 * before[name]) and after[name] > 0
     assert {name for name in before if before[name] != pytest.approx(after[name])} == {
-        name for name in before if "_mm_" in name}
+        name for name in before if "_mm_" in name or "_ml" in name}
+    assert after["volume_error_ml"] == pytest.approx(2.5**2 * before["volume_error_ml"])
 
 
 def test_cases_hold_what_the_metrics_average(project_of_two):
@@ -318,3 +319,21 @@ def test_a_data_set_without_lesion_masks_is_scored_on_its_counterfactuals(projec
     assert metrics["good"]["success_rate"] == 1 and "iou_val" not in metrics["good"]
     assert "no segmentation metrics" in capsys.readouterr().out
     assert len(pd.read_csv("reports/subgroups.csv")) == 0
+
+
+def test_lesions_of_whole_scans_are_those_of_the_stacked_masks(project_of_two):
+    metrics = run_all()
+    good, blind = (metrics[method] for method in METHODS)
+    assert (good["n_volumes"], good["n_volumes_with_lesion"], good["n_volumes_with_gaps"]) == (4, 4, 0)
+    _, lesion, index = slices()
+    scans = [(index["scan_id"] == f"scan{n}").to_numpy() for n in range(5, 9)]
+    assert good["n_lesions_3d"] == sum(ndimage.label(lesion[scan], np.ones((3, 3, 3)))[1] for scan in scans)
+    masks = np.load("data/masks/blind/label_free.npy")
+    order = pd.read_csv("data/masks/blind/index.csv")["slice_id"].str.split(":").str[0]
+    errors = [abs(int(masks[(order == f"scan{n}").to_numpy()].sum()) - int(lesion[scan].sum())) / 1000
+              for n, scan in zip(range(5, 9), scans, strict=True)]
+    assert blind["volume_error_ml"] == pytest.approx(np.mean(errors)) and max(errors) > 0
+    assert good["lesion_dice_3d"] > 0.9 > blind["lesion_dice_3d"] and good["false_lesions_per_scan"] == 0
+    cases = pd.read_csv("reports/cases.csv")
+    filled = cases[(cases["method"] == "good") & cases["lesions_3d"].notna()]
+    assert list(filled["slice_id"]) == [f"scan{n}:0" for n in range(5, 9)]

@@ -19,15 +19,16 @@ class Time(Family):
     theme = "Time"
     n = ""
     metrics = {
-        "seconds_per_image": Metric("s/image", "seconds for one explanation", False, tables=("ranking", "terminal")),
+        "seconds_per_image": Metric("s/image", "seconds for one explanation", False, tables=("ranking", "terminal"),
+                                    absent="the maps were made elsewhere"),
         "seconds_training": Metric("training s", "seconds for which the method's own generator was trained, with its "
                                    "encoder, student or the search for its attributes where it has these, on the "
                                    "device of the run", False, absent="this method trains nothing of its own"),
     }
 
     def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
-        return {"seconds_per_image": artifacts.explanations.timing["seconds_per_image"],
-                **training_metrics(artifacts.model)}
+        seconds = artifacts.explanations.timing["seconds_per_image"]  # None: made elsewhere
+        return {**({} if seconds is None else {"seconds_per_image": seconds}), **training_metrics(artifacts.model)}
 
 
 def training_metrics(model: str) -> dict[str, float]:

@@ -19,8 +19,9 @@ from flipside.report.sections.sizes import LesionSizes
 from flipside.report.sections.thresholds import Thresholds
 from flipside.report.sections.times import Times
 from flipside.report.sections.training import Training
+from flipside.report.sections.volumes import Volumes
 
 # In the order of the page.
 PAGE_SECTIONS: tuple[type[Section], ...] = (
-    Ranking, Repetitions, Patients, LesionSizes, AllMetrics, Comparison, Flips, Methods, Realism, Classifiers,
-    Thresholds, Training, Inpainter, Times, Data, Origin)
+    Ranking, Repetitions, Patients, LesionSizes, Volumes, AllMetrics, Comparison, Flips, Methods, Realism,
+    Classifiers, Thresholds, Training, Inpainter, Times, Data, Origin)

@@ -29,6 +29,7 @@ class MethodCases:
 
     name: str
     control: bool
+    files: bool  # maps that were made elsewhere
     has_counterfactual: bool
     n: int  # lesion slices with a score
     strip: Markup  # drawing of those scores; empty without any
@@ -74,7 +75,8 @@ def show_method(inputs: ReportInputs, result: Result) -> MethodCases:
     scores = rows.loc[rows["label"] == 1, column].dropna().to_numpy() if column in rows else np.empty(0)
     extras = [extra for show in EXTRAS if (extra := show(inputs, result)) is not None]
     return MethodCases(
-        name=result.name, control=result.is_control, has_counterfactual=result.has_counterfactual, n=len(scores),
+        name=result.name, control=result.is_control, files=result.is_from_files,
+        has_counterfactual=result.has_counterfactual, n=len(scores),
         strip=draw_strip(scores, f"IoU {inputs.params.policy}") if len(scores) else Markup(),
         threshold=describe(chosen) if (chosen := result.thresholds.get(inputs.params.policy)) is not None else "",
         lesion=[show_case(inputs, result, *case) for case in lesion_cases(inputs, result)],

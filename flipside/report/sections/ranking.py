@@ -33,6 +33,7 @@ class RankedRow:
     name: str
     control: bool
     upper_bound: bool  # trained with lesion masks, in no rank
+    files: bool  # maps that were made elsewhere
     mark: str  # signs that `warnings` explains
     drawing: Markup  # of the first cell
     cells: list[Cell]
@@ -65,7 +66,8 @@ class Ranking(Section):
         for result in inputs.results.values():
             n = registry.count(result.metrics, inputs.rank_by)
             rows.append(RankedRow(
-                places[result.name], result.name, result.is_control, result.is_upper_bound, tables.mark(result.metrics),
+                places[result.name], result.name, result.is_control, result.is_upper_bound, result.is_from_files,
+                tables.mark(result.metrics),
                 draw_ranked(result.metrics, inputs.rank_by, largest),
                 [metric_cell(result, name, inputs.trainings) for name in names],
                 tables.MISSING if n is None else str(n)))

@@ -39,7 +39,8 @@ class Times(Section):
 
     @classmethod
     def build(cls, inputs: ReportInputs) -> Self:
-        found = {name: result.explanations.timing for name, result in inputs.results.items()}
+        found = {name: result.explanations.timing for name, result in inputs.results.items()
+                 if not result.is_from_files}
         slowest = max(float(timing["seconds_per_image"]) for timing in found.values())
         greatest = max(float(timing["peak_memory_gb"] or 0) for timing in found.values())
         rows = []

@@ -1,0 +1,59 @@
+"""Lesions of whole scans, in 3D."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from flipside.metrics import registry
+from flipside.metrics.families.lesion_volumes import LesionVolumes
+from flipside.report.cells import Cell, metric_cell
+from flipside.report.inputs import ReportInputs
+from flipside.report.sections.section import Section
+
+
+@dataclass(frozen=True)
+class Column:
+    """Head of one metric's column."""
+
+    label: str
+    meaning: str
+    higher: bool  # more is better
+
+
+@dataclass(frozen=True)
+class VolumeRow:
+    """One method."""
+
+    name: str
+    control: bool
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class Volumes(Section):
+    """Methods down, best first; only where the data set has scans of several slices."""
+
+    id = "volumes"
+    link = "Whole scans"
+    heading = "Lesions of whole scans, in 3D"
+
+    n_volumes: int
+    n_with_lesion: int
+    n_with_gaps: int
+    n_lesions: int
+    columns: list[Column]
+    rows: list[VolumeRow]
+
+    @classmethod
+    def build(cls, inputs: ReportInputs) -> Self | None:
+        counts = next((values for values in inputs.metrics.values() if "n_volumes" in values), None)
+        if counts is None:
+            return None
+        names = list(LesionVolumes.metrics)
+        return cls(*(int(counts[name]) for name in ("n_volumes", "n_volumes_with_lesion", "n_volumes_with_gaps",
+                                                    "n_lesions_3d")),
+                   [Column(registry.label(name), registry.meaning(name), registry.higher_is_better(name))
+                    for name in names],
+                   [VolumeRow(result.name, result.is_control, [metric_cell(result, name) for name in names])
+                    for result in inputs.results.values()])
