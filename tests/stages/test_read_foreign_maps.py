@@ -59,11 +59,11 @@ def test_files_become_masks_metrics_and_a_marked_row(foreign):
     assert set(metrics) == {*METHODS, "mine"}
     assert mine["iou_label_free"] == mine["iou_val"] == mine["pixel_ap"] == mine["lesion_dice_3d"] == 1
     assert mine["from_files"] == 1 and "from_files" not in metrics["good"]
-    assert mine["iou_label_free_difference"] > 0  # beside the reference, on the same slices
+    assert mine["iou_label_free_difference"] == 0  # on the reference's slices, and as good
     assert not {"seconds_per_image", "success_rate", "sanity_randomisation_passed"} & set(mine)
     markdown, plain = (table(metrics, "iou_label_free", [], *note) for table, note in (
         (markdown_table, ["note"]), (plain_table, [])))
-    assert "| 1 | mine *(files)* |" in markdown and f"mine: {FILES}" in markdown and "1  mine (files)" in plain
+    assert "| 2 | mine *(files)* |" in markdown and f"mine: {FILES}" in markdown and "2  mine (files)" in plain
     assert badge("good", metrics["good"], ["good"], "{}") == "control"
 
 

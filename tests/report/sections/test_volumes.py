@@ -23,7 +23,8 @@ def test_whole_scans_have_a_table_and_maps_from_files_a_mark_and_no_time(project
     page = (project / "reports/report.html").read_text()
     section = page[page.index('<section id="volumes">'):]
     section = section[:section.index("</section>")]
-    assert "5 scans with several test slices, 3 with a lesion, 7 lesions" in section and "2 scans have such gaps" in section
+    assert "5 scans with several test slices, 3 with a lesion, 7 lesions" in section
+    assert "2 scans have such gaps" in section
     row = re.search(r'<th scope="row">coin</th>(.*?)</tr>', section)[1]
     assert re.findall(r"<td.*?>(.*?)</td>", row) == [
         '0.625 <span class="quiet">0.500–0.750</span>', "0.875", "1.500", "2.250"]
