@@ -47,7 +47,7 @@ def page() -> str:
                 entries |= list_entries(model)
         else:
             model = loader._import_model(spec, section)
-            written = layouts if is_keyed_by_kind(model) else parameters
+            written = layouts if is_keyed_by_kind(model) else parameters if values[section] else keys_of_a_block
             parts += [*described(model), written(model, section, values[section])]
             entries |= list_entries(model)
     parts += ["", "## Entries of lists", "", "What an entry of a list of mappings may be.", "", *entries.values()]
@@ -88,6 +88,12 @@ def layouts(model: type[pydantic.BaseModel], key: str, value: dict[str, dict[str
             for name, block in value.items()]
     parts += ["### Blocks that are there", "", table(("name", "layout", "folder", "where to get it"), rows)]
     return "\n".join(parts)
+
+
+def keys_of_a_block(model: type[pydantic.BaseModel], key: str, value: dict[str, Any]) -> str:
+    """The keys that each block of a section may have, where the section has no block yet."""
+    schema = Model(model.model_json_schema())
+    return fields_table(schema, schema.resolve(schema.root["additionalProperties"]))
 
 
 def fields_table(schema: Model, member: dict[str, Any]) -> str:

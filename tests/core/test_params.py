@@ -92,6 +92,10 @@ def test_scalars_are_typed(tmp_path):
     (lambda v: v.update(strong_supervision=["mass_patches"]), r"no `pretraining` of a classifier is data/patches"),
     (lambda v: v["classifiers"]["judge"].update(pretraining="data/patches"),
      r"`strong_supervision` is \[\], but `classifiers\.judge\.pretraining` is data/patches: .*set both"),
+    (lambda v: v.update(foreign_maps={"rise": {"pattern": "{case}.nii.gz", "values": "any"}}),
+     r"`foreign_maps\.rise` has the name of a method under `methods`"),
+    (lambda v: v.update(foreign_maps={"mine": {"pattern": "maps.nii.gz", "values": "any"}}),
+     r"`foreign_maps\.mine\.pattern` is 'maps\.nii\.gz': expected a name with \{case\}"),
     (lambda v: v.update(strong_supervision=["masks"]), r"`strong_supervision\[0\]` is 'masks'"),
 ])
 def test_any_section_is_checked_before_any_work(tmp_path, edit, message):
