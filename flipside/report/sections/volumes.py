@@ -51,9 +51,10 @@ class Volumes(Section):
         if counts is None:
             return None
         names = list(LesionVolumes.metrics)
-        return cls(*(int(counts[name]) for name in ("n_volumes", "n_volumes_with_lesion", "n_volumes_with_gaps",
-                                                    "n_lesions_3d")),
-                   [Column(registry.label(name), registry.meaning(name), registry.higher_is_better(name))
-                    for name in names],
-                   [VolumeRow(result.name, result.is_control, [metric_cell(result, name) for name in names])
-                    for result in inputs.results.values()])
+        return cls(
+            n_volumes=int(counts["n_volumes"]), n_with_lesion=int(counts["n_volumes_with_lesion"]),
+            n_with_gaps=int(counts["n_volumes_with_gaps"]), n_lesions=int(counts["n_lesions_3d"]),
+            columns=[Column(registry.label(name), registry.meaning(name), registry.higher_is_better(name))
+                     for name in names],
+            rows=[VolumeRow(result.name, result.is_control, [metric_cell(result, name) for name in names])
+                  for result in inputs.results.values()])
