@@ -51,7 +51,8 @@ def test_a_perfect_counterfactual_is_found_and_its_height_does_not_matter():
 
 
 @pytest.mark.parametrize("background", ["minimum", "median"])
-@pytest.mark.parametrize("rule", ["share_of_maximum", "share_of_greatest_mean", "share_of_weighted_mean", "otsu_per_image"])
+@pytest.mark.parametrize("rule", ["share_of_maximum", "share_of_greatest_mean", "share_of_weighted_mean",
+                                  "otsu_per_image"])
 def test_what_a_map_has_everywhere_counts_for_nothing(rule, background):
     maps = np.random.default_rng(1).integers(0, 96, (5, 12, 12)) / 128  # sums that floats hold exactly
     chosen = fitted(rule, background)
@@ -100,7 +101,8 @@ def test_the_weighted_mean_lets_high_pixels_speak_and_knows_no_scale():
 
 def test_the_greatest_mean_is_of_a_window_that_grows_with_the_slice():
     maps = np.random.default_rng(5).random((3, 20, 30)).astype(np.float32)
-    for mask, one in zip(mark(maps, fitted("share_of_greatest_mean", "zero", share=0.9, window=0.1)), maps, strict=True):
+    masks = mark(maps, fitted("share_of_greatest_mean", "zero", share=0.9, window=0.1))
+    for mask, one in zip(masks, maps, strict=True):
         padded = np.pad(one, 1, mode="edge")  # 3 pixels of 30
         greatest = max(padded[row:row + 3, column:column + 3].mean() for row in range(20) for column in range(30))
         unclear = np.isclose(one, 0.9 * greatest, atol=1e-5)

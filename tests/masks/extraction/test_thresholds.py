@@ -27,7 +27,8 @@ from flipside.masks.extraction.thresholds import (
 NUMBERS = [policy for policy in POLICIES if policy != "label_free"]  # policies with one threshold for all maps
 ORDERS = ([], ["open"], ["open", "close"], ["open", "close", "largest_component"],
           ["close", "largest_component", "open"])
-RULE = {"rule": "share_of_maximum", "background": "median", "share": 0.5, "window": 0.1, "quantile": 0.99, "smooth_px": 1}
+RULE = {"rule": "share_of_maximum", "background": "median", "share": 0.5, "window": 0.1, "quantile": 0.99,
+        "smooth_px": 1}
 PARAMS = MaskParams(label_free=RULE, gate=True, inside_organ=False, fixed=0.25, sweep_step=0.1,
                     morphology=["open", "close", "largest_component"])
 
