@@ -5,7 +5,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 # The stages say `python`: it is the one of .venv, activated or not.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test docs profile apply compare experiments ablations ablation-tables repeat tace-tables bench leaked-copies clean
+.PHONY: repro test docs profile apply compare experiments ablations ablation-tables repeat tace-tables bench leaked-copies lock clean
 
 # The pipeline, then the ranked table.
 repro: .venv/installed
@@ -14,7 +14,7 @@ repro: .venv/installed
 
 # Linter, types and tests.
 test: .venv/installed
-	ruff check flipside stages tests benchmarks docs
+	ruff check flipside stages tests benchmarks docs notebooks setup.py
 	mypy
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -79,12 +79,18 @@ bench: .venv/installed
 	python -m benchmarks.speed
 
 # The stamp is written last: an interrupted installation is done again.
-.venv/installed: requirements.txt pyproject.toml
+.venv/installed: requirements.txt pyproject.toml setup.py
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip==26.3
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps -e .
 	touch $@
+
+# requirements.lock anew: what requirements.txt pulls in, each file's hash, for Linux, macOS and Windows.
+lock: .venv/installed
+	$(BIN)/python -m pip install --quiet uv==0.13.8
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --annotation-style line \
+		--custom-compile-command "make lock" --output-file requirements.lock requirements.txt
 
 # Remove all artifacts, finished and unfinished.
 clean:

@@ -63,7 +63,7 @@ def origin(tmp_path_factory):
     """A repository with this project's parameters, tolerances and metrics, but stages of a line each; data made up."""
     root = tmp_path_factory.mktemp("origin")
     for name in ("params.yaml", "datasets.yaml", "tolerances.yaml", "Makefile", "requirements.txt", "pyproject.toml",
-                 ".gitignore", ".dvcignore"):
+                 "setup.py", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, root / name)
     shutil.copytree(ROOT / "flipside", root / "flipside", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "reports").mkdir()

@@ -19,7 +19,7 @@ import typer
 import yaml
 
 from flipside.core import paths
-from flipside.core.files import atomic_folder, read_json
+from flipside.core.files import atomic_folder
 from flipside.core.params import (
     DATASETS_FILE,
     PARAMS_FILE,
@@ -31,9 +31,9 @@ from flipside.core.params import (
     read_params,
     value_at,
 )
+from flipside.prediction.trained import WINDOW, TrainedRun
 
 CODE = Path(__file__).resolve().parents[2]
-SOURCE = Path(paths.FILTERED) / "manifest.json"
 ROLES = ("classifier", "judge")
 LINKS = ("models", *map(paths.classifier_metrics, ROLES), paths.TRAINING)
 
@@ -51,9 +51,9 @@ def apply(
     """
     # Parameters and models.
     check_all()
-    params = read_params() | read_datasets()
-    check_finished(params)
-    params = derived_params(params, dataset, root, read_json(SOURCE))
+    run = TrainedRun.open(".")
+    check_finished(run)
+    params = derived_params(read_params() | read_datasets(), dataset, root, run.window)
     announce("apply", dataset=params["dataset"], **params["datasets"][dataset], filter=params["filter"])
 
     # The stages, one after the other, in a fresh workspace.
@@ -70,12 +70,9 @@ def apply(
     print(f"\nreports: reports/applied/{dataset}; maps and masks: {workspace}/data")
 
 
-def derived_params(params: dict[str, Any], dataset: str, root: str | None, source: dict[str, Any]) -> dict[str, Any]:
-    """Parameters of the workspace, all sections; `source` is the manifest of the data that the models learnt from."""
-    if params["dataset"] != source["dataset"]:
-        raise ParamsError(f"params.yaml: `dataset` is {params['dataset']!r}, but {SOURCE} is of {source['dataset']!r}: "
-                          "run `dvc repro` first")
-    if dataset == source["dataset"]:
+def derived_params(params: dict[str, Any], dataset: str, root: str | None, trained_with: str | list) -> dict[str, Any]:
+    """Parameters of the workspace, all sections; `trained_with`: the window of the data that the models learnt from."""
+    if dataset == params["dataset"]:
         raise ParamsError(f"--dataset {dataset} is what the models were trained on: see reports/metrics.md")
     derived = copy.deepcopy(params)
     derived["dataset"] = dataset
@@ -84,7 +81,7 @@ def derived_params(params: dict[str, Any], dataset: str, root: str | None, sourc
     block["anomalies"] = False
     # A fingerprint belongs to training scans, a default to their modality: the window is then the one that the models
     # were trained with, or made per scan as theirs.
-    window = source["window"] if isinstance(params["filter"]["window"], str) else params["filter"]["window"]
+    window = trained_with if isinstance(params["filter"]["window"], str) else params["filter"]["window"]
     derived["filter"] |= {"test_fraction": 1.0, "use_given_split": False, "window": window}
     derived["offline_augmentation"]["enabled"] = False
     derived["explain"]["splits"] = ["test"]
@@ -99,13 +96,13 @@ def trained_methods(methods: dict[str, Any]) -> dict[str, Any]:
     return {name: block for name, block in methods.items() if block["needs"] != paths.SLICES}
 
 
-def check_finished(params: dict[str, Any]) -> None:
+def check_finished(run: TrainedRun) -> None:
     """Refuse to begin before all that the workspace reads of the finished run is there."""
-    methods = trained_methods(params["methods"])
+    methods = trained_methods(run.methods)
     models = {*map(paths.classifier, ROLES),
               *(path(name) for name in inverted(methods) for path in (paths.generator, paths.encoder)),
               *(method["needs"] for method in methods.values())}
-    wanted = [str(SOURCE), *LINKS, *(f"{model}/model.safetensors" for model in sorted(models)),
+    wanted = [*LINKS, *(f"{model}/model.safetensors" for model in sorted(models)),
               *(f"{paths.masks(method)}/thresholds.json" for method in methods)]
     missing = [file for file in wanted if not Path(file).exists()]
     if missing:
@@ -139,7 +136,7 @@ def commands(methods: dict[str, Any]) -> list[tuple[str, ...]]:
         ("stages.judge_counterfactuals",), ("stages.measure_realism",),
         *(("stages.extract_masks", "--method", method, "--carry-from", str(Path(paths.MASKS).resolve()))
           for method in methods),
-        ("stages.evaluate",), ("flipside.cli.applied_report", "--source", str(SOURCE.resolve())),
+        ("stages.evaluate",), ("flipside.cli.applied_report", "--source", str(Path(WINDOW).resolve())),
     ]
 
 

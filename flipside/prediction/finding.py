@@ -19,6 +19,7 @@ from flipside.masks.placing import safe_name
 from flipside.prediction.trained import TrainedRun
 from flipside.scans.dicom_grouping import files_below, find_volumes, only_volume, seems_dicom
 from flipside.scans.dicom_header import Header, read_header, read_headers
+from flipside.scans.endings import PICTURES, TABLES
 from flipside.scans.layout import DatasetError, FoundScan, Layout
 from flipside.scans.layouts.dicom_series import DicomSeries, FoundSeries
 from flipside.scans.layouts.table import Table
@@ -35,10 +36,8 @@ from flipside.scans.row_reader import (
     words_of_row,
 )
 from flipside.scans.scan import UNLABELLED, Scan
-from flipside.scans.tables import PARQUET, TableError, need_columns, read_table
+from flipside.scans.tables import TableError, need_columns, read_table
 
-TABLES = (".csv", ".tsv", *PARQUET)
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".pgm")
 OF_ITS_OWN = "is no slice of a volume"  # what a header says of mammograms and X-rays
 
 

@@ -13,10 +13,11 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from flipside.scans.endings import DICOM, NIFTI, PICTURES
+
 _WILDCARDS = {"*": "[^/]*", "?": "[^/]", "[": r"\["}
 _ENDING = re.compile(r"(\.nii)?\.[A-Za-z][A-Za-z0-9]*$")
 _MASK_NAME = re.compile(r"(?i)[ _.-]*(masks?|seg|segmentation|labels?|gt|groundtruth|annotation)([ _.-]*\d+)?$")
-ALIKE = ((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"), (".nii", ".nii.gz"), (".dcm", ".dicom", ".ima"))
 
 
 def readable(name: str) -> str:
@@ -61,7 +62,8 @@ def almost_matching(root: Path, pattern: str, matched: Iterable[Path]) -> list[P
     """Files that differ from a pattern's only by another ending of the same kind, such as .jpeg for .jpg, and aren't
     beside a file that matches, of the same name but for the ending."""
     body, ending = split_ending(pattern)
-    others = [other for kind in ALIKE if ending.lower() in kind for other in kind if other != ending.lower()]
+    alike = next((kind for kind in (PICTURES, NIFTI, DICOM) if ending.lower() in kind), ())
+    others = [other for other in alike if other != ending.lower()]
     taken = {str(path.parent / split_ending(path.name)[0]) for path in matched}
     return [path for other in others for path in glob_pattern(root, body + other)
             if path.is_file() and str(path.parent / split_ending(path.name)[0]) not in taken]

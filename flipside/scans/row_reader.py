@@ -14,6 +14,7 @@ from pydicom.misc import is_dicom
 from flipside.core.files import file_digest
 from flipside.scans.dicom import read_dicom_volume, words_in_header
 from flipside.scans.dicom_grouping import files_below
+from flipside.scans.endings import NIFTI
 from flipside.scans.geometry import Geometry, grids_agree
 from flipside.scans.labels import Ignored, Mask, check_values
 from flipside.scans.pictures import ColourMode, read_image_channels, read_image_labels
@@ -21,7 +22,6 @@ from flipside.scans.privacy import ScanNames, anonymous_names, salted_hash
 from flipside.scans.readers import ReadError, Volume, read_nifti, read_nifti_labels
 from flipside.scans.scan import UNLABELLED, Scan
 
-NIFTI_ENDINGS = (".nii", ".nii.gz")
 SPACING_TOLERANCE = 0.01  # of a spacing: tables are written with few digits
 
 Values = tuple[int, ...] | None  # of a mask that belong to the structure; None: every value but 0
@@ -69,7 +69,7 @@ def is_dicom_path(path: Path) -> bool:
 
 def is_nifti_path(path: Path) -> bool:
     """Whether a file's name ends as that of a NIfTI volume."""
-    return path.name.lower().endswith(NIFTI_ENDINGS)
+    return path.name.lower().endswith(NIFTI)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from typing import Any
 
 import pandas as pd
 
+from flipside.scans.endings import PARQUET
+
 SEPARATORS = (",", ";", "\t", "|")
-PARQUET = (".parquet", ".pq")
 
 
 class TableError(ValueError):

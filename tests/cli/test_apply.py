@@ -14,6 +14,7 @@ from PIL import Image
 
 from flipside.classifiers.networks.backbones import build_classifier
 from flipside.cli import apply
+from flipside.cli.predict import predict
 from flipside.core.checkpoint import save_model
 from flipside.core.params import ParamsError
 from flipside.generators.coin import Coin
@@ -80,7 +81,8 @@ def project(tmp_path, monkeypatch):
     write("reports/training/coin/parameters.json", arguments)
     for method in METHODS:
         write(f"data/masks/{method}/thresholds.json", CARRIED)
-    write("data/filtered/manifest.json", {"dataset": "phantom", "anomalies": True, "window": [20.0, 230.0]})
+    write("data/filtered/manifest.json", {"dataset": "phantom", "anomalies": True, "window": [20.0, 230.0],
+                                          "channels": ["image"]})
     monkeypatch.setattr(apply, "run_stage", in_this_process)
     yield root
     torch.set_flush_denormal(False)  # which a stage switches on for its process
@@ -169,8 +171,30 @@ def test_the_window_is_made_as_that_of_the_models(project, own, trained, applied
     params = project_parameters()
     params["filter"]["window"] = own
     params["datasets"] |= {"target": TARGET | {"root": "elsewhere"}}
-    source = {"dataset": "phantom", "anomalies": True, "window": trained}
-    assert apply.derived_params(params, "target", None, source)["filter"]["window"] == applied
+    assert apply.derived_params(params, "target", None, trained)["filter"]["window"] == applied
+
+
+def test_predict_gives_the_same_answers(project, tmp_path):
+    """By the stages with labels, or one scan after the other without: the same probabilities, maps and masks."""
+    write_images(tmp_path / "data set", healthy=True)
+    apply.apply("target", str(tmp_path / "data set"))
+    data, policy = project / ".scratch/applied/target/data", project_parameters()["segment_scans"]["policy"]
+    scans = pd.read_csv(data / "slices/index.csv").set_index("slice_id")["scan_id"]
+    (tmp_path / "data set/scans.csv").write_text("path,organ\n" + "".join(
+        f"images/{scan}.png,masks/{scan}.png\n" for scan in scans))
+    for method in ("coin", "gradient"):
+        out, index = tmp_path / method, pd.read_csv(data / f"explanations/{method}/index.csv")
+        predict(table=[tmp_path / "data set/scans.csv"], out=out, method=method)
+        predictions = pd.read_csv(out / "predictions.csv").set_index("scan")
+        maps = np.load(data / f"explanations/{method}/attribution.npy")
+        masks = np.load(data / f"masks/{method}/{policy}.npy")
+        assert len(index) == len(predictions) == 8 and maps.any() and masks.any() == (method == "gradient")
+        for row, slice_id in enumerate(index["slice_id"]):
+            name = f"images_{scans[slice_id]}"
+            np.testing.assert_allclose(predictions["probability"][name], index["f_x"][row], rtol=1e-4)
+            np.testing.assert_array_equal(np.asarray(Image.open(out / name / "mask.png")) // 255, masks[row])
+            shown = np.asarray(Image.open(out / name / "attribution.png"), np.float32) / 65535
+            np.testing.assert_allclose(shown, maps[row], atol=1e-3)
 
 
 def test_what_cannot_be_applied_is_refused_before_any_work(project):
@@ -178,11 +202,11 @@ def test_what_cannot_be_applied_is_refused_before_any_work(project):
         apply.apply("phantom")
     with pytest.raises(ParamsError, match="datasets.nonsense"):
         apply.apply("nonsense")
-    write("data/filtered/manifest.json", {"dataset": "curvas", "anomalies": True, "window": [0, 255]})
-    with pytest.raises(ParamsError, match="`dataset` is 'phantom', but .* is of 'curvas'"):
-        apply.apply("target")
     Path("models/generators/coin/model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="models/generators/coin/model.safetensors not found .1 of"):
+        apply.apply("target")
+    write("data/filtered/manifest.json", {"dataset": "curvas", "window": [0, 255], "channels": ["image"]})
+    with pytest.raises(ParamsError, match="`dataset` is 'phantom', but the models .* are of 'curvas'"):
         apply.apply("target")
     assert not Path(".scratch/applied").exists() and not Path("reports/applied").exists()
 

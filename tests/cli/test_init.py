@@ -127,6 +127,14 @@ def test_folders_of_classes_with_masks_beside_the_pictures(project, tmp_path):
     assert "24 healthy, 24 abnormal" in output and "patient: ^([^_]+)_  # guess: " in output
 
 
+def test_every_kind_of_picture_that_is_read_is_found(project, tmp_path):
+    pictures(tmp_path / "scans", *(f"{kind}/{n}.{ending}" for kind in ("normal", "ill")
+                                   for n, ending in enumerate(("pgm", "jp2", "gif"))))
+    output, block = init(tmp_path / "scans")
+    assert block["layout"] == "class_folders" and block["image"] == "{class}/{case}.*"
+    assert "3 healthy, 3 abnormal" in output
+
+
 def test_healthy_classes_as_the_user_says(project, tmp_path):
     pictures(tmp_path / "scans", "birads2/1.png", "birads1/2.png", "birads5/3.png")
     assert "say it with --healthy" in refused(tmp_path / "scans")

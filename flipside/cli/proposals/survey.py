@@ -9,10 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from pydicom.misc import is_dicom
 
-TABLES = (".csv", ".tsv", ".parquet", ".pq")
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
-DICOM = (".dcm", ".dicom", ".ima")
-VOLUMES = (".nii", ".nii.gz")
+from flipside.scans.endings import DICOM, NIFTI, PICTURES, TABLES
 
 
 @dataclass
@@ -51,13 +48,13 @@ def look_at(folder: Path) -> Survey:
 def bare(name: str) -> str:
     """A file's name without its ending, .nii.gz taken as one."""
     lower = name.lower()
-    ending = next((end for end in (".nii.gz", *VOLUMES, *PICTURES, *DICOM) if lower.endswith(end)), "")
+    ending = next((end for end in (*NIFTI, *PICTURES, *DICOM) if lower.endswith(end)), "")
     return name[: len(name) - len(ending)] if ending else name
 
 
 def _list_of(found: Survey, path: Path) -> list[PurePosixPath]:
     name = path.name.lower()
-    if name.endswith(VOLUMES):
+    if name.endswith(NIFTI):
         return found.volumes
     if name.endswith(PICTURES):
         return found.pictures
