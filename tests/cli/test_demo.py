@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 
 from flipside.cli import demo as tool
 from flipside.cli.demo import METHODS, demo, write_project
@@ -14,7 +13,7 @@ from flipside.experiments import project_copy
 from flipside.experiments.project_copy import BusyError, alone
 from flipside.report.trainings import EMPTY, TRAININGS, read_trainings
 from stages import check_params
-from tests.test_dvc_yaml import fill, inside, paths
+from tests.test_dvc_yaml import inside, paths, resolved_stages
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,22 +29,6 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def unrolled(folder):
-    """The stages of a demo's dvc.yaml, values filled in; those that loop over nothing are gone."""
-    params, stages = read_params(folder / "params.yaml"), {}
-    for name, stage in yaml.safe_load((folder / "dvc.yaml").read_text())["stages"].items():
-        items = {"": {}}
-        if "foreach" in stage:
-            node = params
-            for part in stage["foreach"][2:-1].split("."):
-                node = node[part]
-            items = node if isinstance(node, dict) else {item: {} for item in node}
-        for key, item in items.items():
-            values = {"key": key, "dataset": params["dataset"], "segment_scans.method": params["segment_scans"]["method"]}
-            stages[f"{name}@{key}"] = fill(stage.get("do", stage), values | {f"item.{k}": v for k, v in item.items()})
-    return stages
-
-
 def files(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*")
             if path.is_file() and not inside(path.relative_to(folder).as_posix(), "demo")}
@@ -59,7 +42,7 @@ def test_every_stage_finds_what_it_needs_and_nothing_else_of_the_project_changes
     check_all()
     check_params.main()
     assert read_params()["profile"] == "demo" and read_trainings(Path(TRAININGS)) == EMPTY
-    stages = unrolled(Path())
+    stages = resolved_stages(read_params(), Path())
     assert {name for name in stages if name.startswith("explain@")} == {f"explain@{method}" for method in METHODS}
     written = [out for stage in stages.values() for out in paths(stage.get("outs", []) + stage.get("metrics", []))]
     for name, stage in stages.items():
