@@ -1,11 +1,16 @@
-# Two commands on a fresh clone: `make repro` (pipeline) and `make test`. The rest is for daily use.
+# Three commands on a fresh clone: `make demo` (a first look), `make repro` (pipeline) and `make test`. The rest is for
+# daily use.
 PYTHON ?= python3.11
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE := 1
 # The stages say `python`: it is the one of .venv, activated or not.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test docs profile apply compare experiments ablations ablation-tables repeat tace-tables bench leaked-copies lock clean
+.PHONY: demo repro test docs profile apply compare experiments ablations ablation-tables repeat tace-tables bench leaked-copies lock clean
+
+# The pipeline at its smallest, in minutes: few simulated patients, four methods, in the folder demo/ alone.
+demo: .venv/installed
+	@flipside demo
 
 # The pipeline, then the ranked table.
 repro: .venv/installed
@@ -94,4 +99,4 @@ lock: .venv/installed
 
 # Remove all artifacts, finished and unfinished.
 clean:
-	rm -rf .scratch data models
+	rm -rf .scratch data demo demo.lock models

@@ -40,10 +40,10 @@ KEYED = {"train_generator": "generators", "train_encoder": "generators", "explai
 LOADED = {"train_segmenter": "flipside/generators/flip_mask.py"}
 
 
-def resolved_stages(params=PARAMS):
-    """dvc.yaml with `foreach` unrolled and values filled in: {name: {cmd, deps, params, outs}}."""
+def resolved_stages(params=PARAMS, folder=ROOT):
+    """A folder's dvc.yaml with `foreach` unrolled and values filled in: {name: {cmd, deps, params, outs}}."""
     stages = {}
-    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+    for name, stage in yaml.safe_load((folder / "dvc.yaml").read_text())["stages"].items():
         if "foreach" not in stage:
             values = {"dataset": params["dataset"], "segment_scans.method": params["segment_scans"]["method"]}
             stages[name] = fill(stage, values)

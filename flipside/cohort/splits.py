@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 VOLUME_BINS = 4  # quartiles of the lesion volume, beside a bin of their own for patients without a lesion
 
@@ -185,6 +184,8 @@ def _draw(table: pd.DataFrame, fraction: float, groups_left: int, seed: int) -> 
 
 
 def _folds(table: pd.DataFrame, fraction: float, seed: int) -> Iterator[np.ndarray]:
+    from sklearn.model_selection import StratifiedGroupKFold  # slow to import
+
     wanted = min(max(round(1 / fraction), 2), table["group"].nunique())
     strata = volume_bins(table, wanted)
     # StratifiedGroupKFold refuses more folds than the fullest stratum has patients.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_auc_score, roc_curve
 
 from flipside.artifacts.probes import ProbeParams, Probes
 
@@ -55,6 +54,8 @@ def inpainting_metrics(arms: pd.DataFrame, n_slices: int) -> dict[str, float]:
 
     logit_shift_ratio: |shift by healthy tissue| / |shift by the lesion|. Where a class is missing: counts alone.
     """
+    from sklearn.metrics import roc_auc_score  # slow to import
+
     slices = arms.drop_duplicates("slice_id")
     abnormal = arms[arms["label"] == 1]
     metrics: dict[str, float] = {
@@ -74,6 +75,8 @@ def inpainting_metrics(arms: pd.DataFrame, n_slices: int) -> dict[str, float]:
 
 def roc_curves(arms: pd.DataFrame) -> pd.DataFrame:
     """Columns arm, draw, fpr, tpr: the ROC curve of every arm and draw; the originals' once."""
+    from sklearn.metrics import roc_curve  # slow to import
+
     curves = []
     for draw, table in arms.groupby("draw"):
         for arm in ARMS:

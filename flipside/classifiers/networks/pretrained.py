@@ -18,8 +18,6 @@ from urllib.parse import urlparse
 
 import numpy as np
 import torch
-import torchvision
-from pytorch_fid.inception import FID_WEIGHTS_URL, InceptionV3
 from torch import nn
 
 from flipside.classifiers.networks.perceptual import Lpips, as_rgb
@@ -75,12 +73,16 @@ class Weights:
                              "Replace it, or delete it to do without") from None
 
 
-INCEPTION = Weights(FID_WEIGHTS_URL)
-ALEXNET = Weights(torchvision.models.AlexNet_Weights.IMAGENET1K_V1.url)
+# The addresses that pytorch-fid and torchvision have; both are slow to import, and mostly there are no weights.
+INCEPTION = Weights("https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+                    "pt_inception-2015-12-05-6726825d.pth")
+ALEXNET = Weights("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth")
 
 
 def load_inception(runtime: Runtime) -> nn.Module:
     """pytorch-fid's InceptionV3: (B,3,H,W) in [0,1], which it resizes to 299 x 299 -> maps of each INCEPTION_DIMS."""
+    from pytorch_fid.inception import InceptionV3  # slow to import
+
     blocks = [InceptionV3.BLOCK_INDEX_BY_DIM[dim] for dim in INCEPTION_DIMS]
     return runtime.place(INCEPTION.load(lambda: InceptionV3(blocks)))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from flipside.classifiers.networks.backbones import imagenet_weights
@@ -24,6 +23,8 @@ class VggFeatures(nn.Module):
     deviation: Tensor  # (1,3,1,1)
 
     def __init__(self) -> None:
+        import torchvision  # slow to import
+
         super().__init__()
         layers = torchvision.models.vgg16(weights=None).features
         state = imagenet_weights("vgg16", "generators.impact.perceptual_features: none")

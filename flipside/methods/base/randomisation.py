@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from pydantic import Field, PositiveInt
-from scipy.stats import rankdata
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
@@ -81,7 +81,8 @@ def rank_correlation(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
     Absolute, as Adebayo et al. do: a map turned upside down has not forgotten its form. A constant map ranks nothing:
     against itself it is unchanged (1), against any other map it has nothing in common (0).
     """
-    ranks = [rankdata(each.reshape(len(each), -1), axis=1) for each in (maps, others)]  # (B,H*W), ties share a rank
+    ranks = [pd.DataFrame(each.reshape(len(each), -1)).rank(axis=1).to_numpy()  # (B,H*W), ties share a rank
+             for each in (maps, others)]
     first, second = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
     spread = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
     rho = np.divide((first * second).sum(axis=1), spread, out=np.zeros(len(maps)), where=spread > 0)

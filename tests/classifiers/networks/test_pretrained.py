@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from flipside.classifiers.networks.pretrained import INCEPTION_DIMS, inception_features, lpips_distances, to_rgb
+from flipside.classifiers.networks.pretrained import (
+    ALEXNET,
+    INCEPTION,
+    INCEPTION_DIMS,
+    inception_features,
+    lpips_distances,
+    to_rgb,
+)
 from flipside.core.runtime import Runtime, RuntimeParams
 
 RUNTIME = Runtime(RuntimeParams(device="cpu", threads=1))
@@ -50,3 +57,10 @@ def test_distances_are_means_over_channels_that_went_in_as_grey(channels):
 def test_three_channels_keep_their_colours():
     images = slices(3)
     assert torch.equal(to_rgb(images, RUNTIME), torch.as_tensor(images).float())
+
+
+def test_weights_are_looked_for_where_their_libraries_have_them():
+    from pytorch_fid.inception import FID_WEIGHTS_URL
+    from torchvision.models import AlexNet_Weights
+
+    assert INCEPTION.url == FID_WEIGHTS_URL and ALEXNET.url == AlexNet_Weights.IMAGENET1K_V1.url
