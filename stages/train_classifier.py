@@ -6,12 +6,13 @@ It is trained, or the user's own is imported (`source`); either leaves the same 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import torch
 
 from flipside.classifiers.blocks import ClassifierBlock
 from flipside.classifiers.importing import ForeignParams, ask, check_answers, check_strides, import_classifier
-from flipside.classifiers.networks.backbones import build_classifier, predict_logits
+from flipside.classifiers.networks.backbones import Classifier, build_classifier, predict_logits
 from flipside.classifiers.scores import classification_metrics, confusion_table, roc_table
 from flipside.classifiers.training import train
 from flipside.core import paths
@@ -36,19 +37,24 @@ def main() -> None:
     store = SliceStore.open(paths.SLICES)
     sets = {split: labelled(store, split) for split in ("train", "val", "test")}
     scratches: list[Scratch] = []
-    history, code = [], None
+    history: list[dict[str, float]] = []
+    best: dict[str, float] = {}
+    code: tuple[str, Path] | None = None
+    classifier: Classifier
+    network: torch.nn.Module
 
     if isinstance(params, ForeignParams):  # Import, and what must hold before any work; the report has the same scores.
-        classifier = import_classifier(role, params, sets["val"][0], runtime)
+        classifier = own = import_classifier(role, params, sets["val"][0], runtime)
         images, labels = (torch.cat([sets[split][part] for split in ("val", "test")]) for part in (0, 1))
-        for warning in check_answers(role, classifier, ask(classifier, images, runtime), labels):
+        for warning in check_answers(role, own, ask(own, images, runtime), labels):
             print(warning, flush=True)
         methods = read_params().get("methods", {}) if role == "classifier" else {}  # can refuse, changes no output
-        print(check_strides(role, classifier, images, runtime, methods), flush=True)
-        network, architecture, best, code = classifier.network, vars(classifier.form), {}, params.code
+        print(check_strides(role, own, images, runtime, methods), flush=True)
+        network, architecture, code = own.network, dict(vars(own.form)), params.code
     else:  # Training (a strongly supervised classifier first on patches).
-        network = runtime.place(build_classifier(params.architecture, params.width, params.pretrained, store.channels))
-        classifier, fingerprint_of = network, [params.model_dump(), seed, store.fingerprint]
+        network = classifier = runtime.place(
+            build_classifier(params.architecture, params.width, params.pretrained, store.channels))
+        fingerprint_of = [params.model_dump(), seed, store.fingerprint]
         if params.pretraining == paths.PATCHES:
             patches = SliceStore.open(paths.PATCHES)
             print(f"{role}: STRONG SUPERVISION, pre-trained on {len(patches.index)} patches cut with lesion masks")

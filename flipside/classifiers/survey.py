@@ -48,17 +48,18 @@ def survey(classifier: ForeignClassifier, images: Tensor, layer: str | None) -> 
         if layer not in found.grids:
             raise ValueError(f"`layer` {layer!r} gives no map of more than one cell that the answer depends on; these "
                              f"do: {_some(names)}")
-        earlier = [name for name in found.grids if name in names and name != layer]
         before = list(found.grids)[: list(found.grids).index(layer)]
-        names = [name for name in earlier if name in before] + [layer]
+        names = [name for name in before if name in names] + [layer]
     layers: list[str] = []
     for group in by_size(names, found.grids):
         one_called = [name for name in group if found.passes[name] == 1]
-        if layer in group or not one_called or one_called[-1] in found.tokens:
-            layers.append(layer if layer in group else group[-1])  # type: ignore[arg-type]  # it is a name in a group
-            continue
-        layers.append(next((name for name in reversed(one_called) if decides(classifier, name, found, images)),
-                           one_called[-1]))
+        if layer is not None and layer in group:
+            layers.append(layer)
+        elif not one_called or one_called[-1] in found.tokens:
+            layers.append(group[-1])
+        else:
+            layers.append(next((name for name in reversed(one_called) if decides(classifier, name, images)),
+                               one_called[-1]))
     form = replace(classifier.form, layers=tuple(layers), head=found.head)
     with torch.no_grad():
         looked = ForeignClassifier(network, form).to(images.device)
@@ -119,7 +120,7 @@ def by_size(names: list[str], grids: dict[str, Tensor]) -> Iterator[list[str]]:
 
 
 @torch.no_grad()
-def decides(classifier: ForeignClassifier, name: str, found: Survey, images: Tensor) -> bool:
+def decides(classifier: ForeignClassifier, name: str, images: Tensor) -> bool:
     """Whether the answer rests on a layer alone: images with the layer's output of the images in reverse order."""
     size, swapped = classifier.input_size(images), images.flip(0)
     with watching(classifier.network, [name], None, size) as seen:
