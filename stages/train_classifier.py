@@ -1,20 +1,26 @@
-"""Stage: slices -> a frozen classifier (`--role classifier`) or the independent judge (`--role judge`)."""
+"""Stage: slices -> a frozen classifier (`--role classifier`) or the independent judge (`--role judge`).
+
+It is trained, or the user's own is imported (`source`); either leaves the same files.
+"""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import torch
 
-from flipside.classifiers.networks.backbones import build_classifier, predict_logits
+from flipside.classifiers.blocks import ClassifierBlock
+from flipside.classifiers.importing import ForeignParams, ask, check_answers, check_strides, import_classifier
+from flipside.classifiers.networks.backbones import Classifier, build_classifier, predict_logits
 from flipside.classifiers.scores import classification_metrics, confusion_table, roc_table
-from flipside.classifiers.training import ClassifierParams, train
+from flipside.classifiers.training import train
 from flipside.core import paths
 from flipside.core import runtime as runtimes
 from flipside.core.checkpoint import Scratch, save_model
 from flipside.core.files import atomic_folder, write_json, write_metrics
 from flipside.core.history import write_history
-from flipside.core.params import announce, load_section, load_value, stage_main
+from flipside.core.params import announce, load_section, load_value, read_params, stage_main
 from flipside.core.store import SliceStore
 
 
@@ -24,25 +30,44 @@ def main() -> None:
     role = parser.parse_args().role
 
     # Parameters.
-    params = load_section(f"classifiers.{role}", ClassifierParams)
-    seed = load_value("seed", int) + params.seed_offset
+    params = load_section(f"classifiers.{role}", ClassifierBlock).root
+    seed = load_value("seed", int) + (0 if isinstance(params, ForeignParams) else params.seed_offset)
     announce(f"train_classifier {role}", seed=seed, **{role: params})
     runtime = runtimes.start(seed)
     store = SliceStore.open(paths.SLICES)
     sets = {split: labelled(store, split) for split in ("train", "val", "test")}
+    scratches: list[Scratch] = []
+    history: list[dict[str, float]] = []
+    best: dict[str, float] = {}
+    code: tuple[str, Path] | None = None
+    classifier: Classifier
+    network: torch.nn.Module
 
-    # Training (a strongly supervised classifier first on patches), then its scores on slices that it never saw.
-    classifier = runtime.place(build_classifier(params.architecture, params.width, params.pretrained, store.channels))
-    fingerprint_of, scratches = [params.model_dump(), seed, store.fingerprint], []
-    if params.pretraining == paths.PATCHES:
-        patches = SliceStore.open(paths.PATCHES)
-        print(f"{role}: STRONG SUPERVISION, pre-trained on {len(patches.index)} patches cut with lesion masks")
-        fingerprint_of.append(patches.fingerprint)
-        scratches.append(Scratch(f"train_classifier/{role}_patches", fingerprint_of))
-        train(classifier, params, seed, labelled(patches, "train"), labelled(patches, "val"), runtime, scratches[0])
-        classifier.requires_grad_(True)
-    scratch = Scratch(f"train_classifier/{role}", fingerprint_of)
-    result = train(classifier, params, seed, sets["train"], sets["val"], runtime, scratch)
+    if isinstance(params, ForeignParams):  # Import, and what must hold before any work; the report has the same scores.
+        classifier = own = import_classifier(role, params, sets["val"][0], runtime)
+        images, labels = (torch.cat([sets[split][part] for split in ("val", "test")]) for part in (0, 1))
+        for warning in check_answers(role, own, ask(own, images, runtime), labels):
+            print(warning, flush=True)
+        methods = read_params().get("methods", {}) if role == "classifier" else {}  # can refuse, changes no output
+        print(check_strides(role, own, images, runtime, methods), flush=True)
+        network, architecture, code = own.network, dict(vars(own.form)), params.code
+    else:  # Training (a strongly supervised classifier first on patches).
+        network = classifier = runtime.place(
+            build_classifier(params.architecture, params.width, params.pretrained, store.channels))
+        fingerprint_of = [params.model_dump(), seed, store.fingerprint]
+        if params.pretraining == paths.PATCHES:
+            patches = SliceStore.open(paths.PATCHES)
+            print(f"{role}: STRONG SUPERVISION, pre-trained on {len(patches.index)} patches cut with lesion masks")
+            fingerprint_of.append(patches.fingerprint)
+            scratches.append(Scratch(f"train_classifier/{role}_patches", fingerprint_of))
+            train(classifier, params, seed, labelled(patches, "train"), labelled(patches, "val"), runtime, scratches[0])
+            classifier.requires_grad_(True)
+        scratches.append(Scratch(f"train_classifier/{role}", fingerprint_of))
+        result = train(classifier, params, seed, sets["train"], sets["val"], runtime, scratches[-1])
+        architecture = {"architecture": params.architecture, "width": params.width, "image_channels": store.channels}
+        history, best = result["history"], result["best"]
+
+    # Scores on slices that no training here saw.
     logits = {split: predict_logits(classifier, sets[split][0], runtime) for split in ("val", "test")}
     metrics = classification_metrics(logits["test"], sets["test"][1])
     if params.pretraining == paths.PATCHES:
@@ -51,17 +76,15 @@ def main() -> None:
 
     # Outputs.
     with atomic_folder(paths.training_report(role)) as curves:
-        write_history(curves, result["history"], step="epoch")
+        write_history(curves, history, step="epoch")
         write_json(curves / "parameters.json", params.model_dump(mode="json"))
         roc_table(logits["test"], sets["test"][1]).to_csv(curves / "roc.csv", index=False)
         confusion_table(logits["test"], sets["test"][1]).to_csv(curves / "confusion.csv", index=False)
     write_metrics(paths.classifier_metrics(role), metrics)
-    save_model(paths.classifier(role), classifier, {
-        "architecture": {"architecture": params.architecture, "width": params.width, "image_channels": store.channels},
-        "parameters": params.model_dump(), "seed": seed, "data_fingerprint": store.fingerprint,
-        "final": result["best"],
-    })
-    for each in (scratch, *scratches):
+    save_model(paths.classifier(role), network, {
+        "architecture": architecture, "parameters": params.model_dump(), "seed": seed,
+        "data_fingerprint": store.fingerprint, "final": best}, code)
+    for each in scratches:
         each.clear()
     print(f"{role}: AUC {metrics['auc']:.3f}, accuracy {metrics['accuracy']:.3f} on {metrics['n']} test slices; "
           f"{runtime.describe()}, {runtime.describe_peak_memory()}")

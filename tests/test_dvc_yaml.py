@@ -255,6 +255,13 @@ def test_a_classifier_is_shown_lesions_only_where_that_is_asked_for_and_dvc_yaml
     assert code == {file for file in (script, *local_imports(script)) if not inside(file, "flipside/core")}
 
 
+def test_dvc_watches_the_folder_of_an_imported_classifier():
+    own = {"source": "timm", "pretraining": "data/foreign"}
+    stages = resolved_stages(PARAMS | {"classifiers": PARAMS["classifiers"] | {"classifier": own}})
+    assert "data/foreign" in paths(stages["train_classifier@classifier"]["deps"])
+    assert "data/foreign" not in paths(stages["train_classifier@judge"]["deps"])
+
+
 def strings_of(file):
     tree = ast.parse((ROOT / file).read_text())
     documentation = {id(node.body[0].value) for node in ast.walk(tree)

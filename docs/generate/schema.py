@@ -59,11 +59,11 @@ class Model:
             yield Parameter(key, as_yaml(value), self.kind(schema), schema.get("description", ""))
 
     def _member_for(self, value: Any, schema: Schema) -> Schema:
-        """The alternative of a union that a mapping belongs to: the one whose constants it has."""
+        """The alternative of a union that a mapping belongs to: the one whose constants it has, or has by default."""
         for member in self.members(schema):
             fields = member.get("properties", {})
-            if isinstance(value, dict) and all(value.get(name) == field["const"] for name, field in fields.items()
-                                               if "const" in field):
+            if isinstance(value, dict) and all(value.get(name, field.get("default")) == field["const"]
+                                               for name, field in fields.items() if "const" in field):
                 return member
         return schema
 

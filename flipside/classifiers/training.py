@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import RootModel
 from torch import Tensor
 
 from flipside.classifiers.augmentation import AnyTransform, augment
@@ -20,8 +19,11 @@ from flipside.core.store import as_channels
 
 
 class ClassifierParams(Params):
-    """One of the section `classifiers`."""
+    """One of the section `classifiers` that is trained here."""
 
+    source: Literal["trained"] = "trained"
+    """trained: here, on image-level labels. timm, torchvision, torchscript, python: your own is imported instead, see
+    [Explain your own classifier](../how-to/own-classifier.md)."""
     architecture: Literal["small_resnet", "resnet18", "densenet121", "efficientnet_v2_s", "mobilenet_v2"]
     """The network: a small residual net for 64 x 64 pixels, or one of torchvision's. A judge of another architecture
     than the classifier is the stronger evidence; the report says where both share one."""
@@ -52,11 +54,6 @@ class ClassifierParams(Params):
     """sampler: healthy and abnormal slices equally often. none: every slice equally often."""
     augmentation: list[AnyTransform]
     """Random transforms of each training image, one after the other; []: none."""
-
-
-class ClassifiersParams(RootModel[dict[Literal["classifier", "judge"], ClassifierParams]]):
-    """Section `classifiers`: `classifier` is the one that is explained; `judge` is trained independently of it, and
-    scores its counterfactuals."""
 
 
 def train(classifier: Classifier, params: ClassifierParams, seed: int, train_set: tuple[Tensor, Tensor],

@@ -11,7 +11,15 @@ import typer
 
 from flipside.core import paths
 from flipside.core.files import read_json, write_json
-from flipside.core.params import PARAMS_FILE, check_all, load_section, load_value, read_datasets, read_params
+from flipside.core.params import (
+    PARAMS_FILE,
+    ParamsError,
+    check_all,
+    load_section,
+    load_value,
+    read_datasets,
+    read_params,
+)
 
 if TYPE_CHECKING:
     from flipside.report.trainings import Trainings
@@ -44,6 +52,9 @@ def repeat(
 
     with alone(COPY) as lock:
         check_all()
+        if rows == Rows.ALL and read_params()["classifiers"]["classifier"].get("source", "trained") != "trained":
+            raise ParamsError(f"{PARAMS_FILE}: `classifiers.classifier` is imported and can't be trained again: use "
+                              "--rows generators (`make repeat ROWS=generators`)")
         check_fresh()
         trainings, text, params = begin(), PARAMS_FILE.read_text(), read_params()
         wanted = list(repetitions(seeds, tuple(SERIES) if rows == Rows.ALL else ("generators",)))

@@ -27,8 +27,11 @@ class CheckpointError(ValueError):
     """A model folder that is missing, damaged or made for another architecture."""
 
 
-def save_model(path: Path | str, module: torch.nn.Module, description: dict[str, Any]) -> None:
+def save_model(path: Path | str, module: torch.nn.Module, description: dict[str, Any],
+               code: tuple[str, Path] | None = None) -> None:
     """`model.safetensors` + `model.json` (architecture arguments, parameters, seed, data fingerprint, final losses).
+
+    code: name and origin of a file that goes along, where the network is built by one of the user's.
 
     Raises FloatingPointError for weights that are NaN or infinite, DiskFullError.
     """
@@ -37,6 +40,8 @@ def save_model(path: Path | str, module: torch.nn.Module, description: dict[str,
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
         (folder / "model.safetensors").write_bytes(safetensors_bytes(tensors))
         write_json(folder / "model.json", description)
+        if code is not None:
+            shutil.copyfile(code[1], folder / code[0])
 
 
 def read_description(path: Path | str) -> dict[str, Any]:
@@ -61,7 +66,9 @@ def load_weights(path: Path | str, module: Network) -> Network:
         raise CheckpointError(f"{file} is damaged ({error}): delete it and run `dvc repro`") from None
     except RuntimeError as error:
         raise CheckpointError(f"{file} doesn't fit the architecture that model.json names: {error}") from None
-    return module.eval().requires_grad_(False)
+    for parameter in module.parameters():  # TorchScript's modules have no `requires_grad_` of their own
+        parameter.requires_grad_(False)
+    return module.eval()
 
 
 class Scratch:

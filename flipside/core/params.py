@@ -47,7 +47,7 @@ SECTIONS: dict[str, Any] = {
     "offline_augmentation": "flipside.cohort.offline_augmentation:OfflineAugmentationParams",
     "strong_supervision": "flipside.cohort.patches:StrongSupervision",
     "mass_patches": "flipside.cohort.patches:PatchParams",
-    "classifiers": "flipside.classifiers.training:ClassifiersParams",
+    "classifiers": "flipside.classifiers.blocks:ClassifiersParams",
     "generators": "flipside.generators.base.loading:find_generator:{key}",
     "pseudo_masks": "flipside.segmenters.labels:PseudoMaskParams",
     "segmenter": "flipside.segmenters.training:SegmenterParams",

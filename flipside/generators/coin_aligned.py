@@ -138,7 +138,7 @@ class CoinAligned(AdversarialGenerator[CoinAlignedParams, AlignedBatch]):
                 "spectral_sigma": params.spectral_sigma, "image_channels": classifier.image_channels,
                 "alignment": params.alignment,
                 "feature_scale": params.feature_scale,
-                "features": len(classifier.classifying_weights()) if params.classifier_features else 0}
+                "features": classifier.feature_count if params.classifier_features else 0}
 
     @staticmethod
     def build(architecture: dict[str, Any]) -> AlignedNetwork:
@@ -240,4 +240,4 @@ class CoinAligned(AdversarialGenerator[CoinAlignedParams, AlignedBatch]):
         """The classifier's penultimate features (B,F) of images (B,C,H,W), where the network takes them."""
         if not self.params.classifier_features:
             return None
-        return self.classifier.pooled(self.classifier.features(images)).float()
+        return self.classifier.penultimate(images).float()

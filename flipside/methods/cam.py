@@ -5,14 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flipside.methods.base.maps import MapMethod, upsample
+from flipside.methods.base.maps import MapMethod, MapParams, upsample
+from flipside.methods.base.method import Context
 
 
 class CAM(MapMethod):
     """Feature maps, weighted by the linear layer."""
 
+    def __init__(self, params: MapParams, context: Context):
+        """Raises ValueError where the classifier has no such layer."""
+        super().__init__(params, context)
+        self.weights = context.classifier.classifying_weights()  # (C,)
+
     @torch.no_grad()
     def maps(self, images: Tensor, rows: Tensor) -> Tensor:
-        classifier = self.context.classifier
-        maps = torch.einsum("c,bchw->bhw", classifier.classifying_weights(), classifier.features(images))
+        maps = torch.einsum("c,bchw->bhw", self.weights, self.context.classifier.features(images))
         return upsample(maps, images)

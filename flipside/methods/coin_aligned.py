@@ -42,7 +42,7 @@ class CoinAligned(GeneratorPass):
         """Counterfactuals of images (B,C,H,W) in [-1,1]; the generator is conditioned on the classifier's features."""
         classifier, features = self.context.classifier, None
         if self.generator.features:  # in full precision, as in training
-            features = classifier.pooled(classifier.features(images))
+            features = classifier.penultimate(images)
         with self.context.runtime.autocast():
             total = self.generator.total(images, features).float()
         counterfactual = self.generator.in_input_range(total).clamp(-1, 1)  # all else compares it with the scan

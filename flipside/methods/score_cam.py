@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import Tensor
 
-from flipside.classifiers.networks.perceptual import maps_by_size
 from flipside.methods.base.feature_maps import FeatureMapMethod, FeatureMapParams
 from flipside.methods.base.maps import BASELINES, Baseline, masked_probabilities, min_max_scale, upsample
 
@@ -33,7 +32,7 @@ class ScoreCAM(FeatureMapMethod):
 
     @torch.no_grad()
     def coarse_maps(self, images: Tensor) -> list[Tensor]:
-        chosen = self.choose(maps_by_size(self.context.classifier.trunk, images), images)  # (B,C,h,w) each
+        chosen = self.choose(self.context.classifier.view(images).maps, images)  # (B,C,h,w) each
         return [torch.stack([self.coarse_map(*pair) for pair in zip(images, features.float(), strict=True)])
                 for features in chosen]
 

@@ -122,7 +122,7 @@ def generator_table() -> str:
     unmeasured = [f"No {names}: its weights are not in torch hub's cache, {weights.file.name} comes from "
                   f"{weights.url}, and nothing is downloaded."
                   for names, weights in (("FID", INCEPTION), ("LPIPS", ALEXNET)) if absent[weights]]
-    return "\n\n".join([table(results, len(rows), len(classifier.classifying_weights())), *unmeasured, *doubts])
+    return "\n\n".join([table(results, len(rows), classifier.feature_count), *unmeasured, *doubts])
 
 
 @torch.no_grad()

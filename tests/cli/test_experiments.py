@@ -26,7 +26,7 @@ STAGE = """
 import json
 from pathlib import Path
 from flipside.core.params import check_all, load_section, read_params
-from flipside.classifiers.training import ClassifiersParams
+from flipside.classifiers.blocks import ClassifiersParams
 from flipside.generators.coin import CoinParams
 from flipside.scans.layouts import DatasetsParams
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from flipside.cli.repeat import Rows, repeat
-from flipside.core.params import read_datasets, read_params
+from flipside.core.params import ParamsError, read_datasets, read_params
 from flipside.core.paths import METRICS
 from flipside.core.store import write_store
 from flipside.experiments.project_copy import BusyError
@@ -212,6 +212,15 @@ def test_only_a_finished_run_is_repeated_and_repetitions_of_another_one_do_not_c
     shutil.rmtree(root / ".dvc/cache")
     with pytest.raises(RuntimeError, match="cache lacks outputs of the run.*\n?.*Run `dvc repro`"):
         repeat(3)
+
+
+def test_an_imported_classifier_is_not_trained_again(root):
+    own = {"source": "timm", "pretraining": "data/foreign", "checkpoint": "w.pt", "architecture": "vit", "classes": 1,
+           "class_index": "binary", "channels": 3, "mean": [0.5], "std": [0.5]}
+    edit(root, lambda values: values["classifiers"].update(classifier=own))
+    with pytest.raises(ParamsError, match="`classifiers.classifier` is imported .*ROWS=generators"):
+        repeat(2)
+    assert ran(root) == []
 
 
 def test_the_committed_file_is_empty_or_that_of_a_run():

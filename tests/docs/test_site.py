@@ -141,3 +141,11 @@ def test_a_parameters_meaning_and_value_come_from_its_model():
     assert found["toy.inner.size"].meaning == "How large." and found["toy.inner.size"].value == "7"
     assert found["toy.sides"].kind == "[whole number, whole number]"
     assert parameters.row(found["toy.weight"])[3] == "Of the loss \\| in all."
+
+
+def test_every_key_of_an_imported_classifier_is_explained():
+    from flipside.classifiers.importing import ForeignParams
+
+    page = (ROOT / "docs/how-to/own-classifier.md").read_text()
+    rows = page[page.index("| key | meaning |"):].split("\n\n")[0]
+    assert {name for name in ForeignParams.model_fields if f"`{name}`" not in rows} == set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from flipside.classifiers.networks.view import View, maps_by_size
 from flipside.core.checkpoint import Scratch
 from flipside.core.runtime import Runtime, RuntimeParams, generator_for
 from flipside.generators.base.data import Batch, TrainingSlices
@@ -112,6 +113,15 @@ class BlobClassifier(torch.nn.Module):
 
     def classifying_weights(self):
         return torch.tensor([20.0, 0.0])
+
+    def view(self, images):
+        maps = maps_by_size(self.trunk, images)
+        return View(maps, self.pooled(maps[-1]), self.head(maps[-1]))
+
+    def penultimate(self, images):
+        return self.pooled(self.features(images))
+
+    feature_count, has_maps = 2, True
 
     def forward(self, images):
         return self.head(self.features(images))

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flipside.classifiers.networks.view import View, maps_by_size
 from flipside.core.checkpoint import Scratch, read_description, save_model
 from flipside.core.params import load_section
 from flipside.core.paths import CLASSIFIER, SLICES
@@ -92,6 +93,21 @@ class BlobClassifier(nn.Module):
 
     def classifying_weights(self) -> Tensor:
         return self.weights
+
+    def view(self, images: Tensor) -> View:
+        maps = maps_by_size(self.trunk, images)
+        return View(maps, self.pooled(maps[-1]), self.head(maps[-1]))
+
+    def penultimate(self, images: Tensor) -> Tensor:
+        return self.pooled(self.features(images))
+
+    feature_count, has_maps = 3, True
+
+    def last_layer(self) -> None:
+        return None  # fixed weights, none to shuffle
+
+    def input_height(self, images: Tensor) -> int:
+        return images.shape[-2]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images))

@@ -1,7 +1,9 @@
 """Classifiers with one logit: torchvision's backbones and a small residual net for 64 x 64.
 
-Every classifier offers, besides `forward`, what the attribution methods need: `features` (the last convolutional
-maps), `head` (the rest) and `classifying_weights` (the linear weights behind a global average pool).
+Every classifier offers, besides `forward`, what methods and losses need: `view` (its feature maps at several depths,
+penultimate features and logits in one pass), `features` (the last convolutional maps), `penultimate` and
+`classifying_weights` (the linear weights behind a global average pool). One that the user brought offers what its
+network allows (`foreign.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flipside.classifiers.networks.view import View, maps_by_size
 from flipside.core.checkpoint import load_weights, read_description
 from flipside.core.runtime import Runtime
 from flipside.core.store import as_channels
@@ -53,6 +56,34 @@ class Classifier(nn.Module):
     def classifying_weights(self) -> Tensor:
         """Weights (C,) from the pooled features to the logit (CAM's weights)."""
         return self.linear.weight.squeeze(0)
+
+    def view(self, images: Tensor) -> View:
+        """Maps at several depths, penultimate features and logits, in one pass."""
+        check_channels(images.shape[1], self.image_channels)
+        maps = maps_by_size(self.trunk, images)
+        return View(maps, self.pooled(maps[-1]), self.head(maps[-1]))
+
+    def penultimate(self, images: Tensor) -> Tensor:
+        """Penultimate features (B,F)."""
+        return self.pooled(self.features(images))
+
+    @property
+    def feature_count(self) -> int:
+        """F of the penultimate features."""
+        return self.linear.in_features
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether the network shows its feature maps."""
+        return True
+
+    def last_layer(self) -> nn.Module | None:
+        """The linear layer that gives the logit; None where there is no telling."""
+        return self.linear
+
+    def input_height(self, images: Tensor) -> int:
+        """Rows of the image that the network itself gets, which strides are counted from."""
+        return images.shape[-2]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images))
@@ -176,13 +207,17 @@ def _densenet_name(name: str) -> str:
 
 
 def load_classifier(path: Path | str, runtime: Runtime, image_channels: int) -> Classifier:
-    """A trained classifier from its folder: frozen, in eval mode, on the runtime's device.
+    """A trained or imported classifier from its folder: frozen, in eval mode, on the runtime's device.
 
     Raises ValueError where the images that it is to be asked about have another number of channels than those that it
     was trained on.
     """
     arguments: dict[str, Any] = read_description(path)["architecture"]
     check_channels(image_channels, arguments.get("image_channels", 1))  # absent: from before there were several
+    if "source" in arguments:
+        from flipside.classifiers.networks.foreign import load_foreign  # which imports this file
+
+        return runtime.place(load_foreign(path, arguments))
     return runtime.place(load_weights(path, build_classifier(**arguments, pretrained=False)))
 
 
@@ -202,7 +237,7 @@ def predict_features(classifier: Classifier, images: Any, runtime: Runtime, batc
     features = []
     for start in range(0, len(images), batch_size):
         batch = as_channels(torch.as_tensor(images[start : start + batch_size], device=runtime.device).float())
-        features.append(classifier.pooled(classifier.features(batch)).float().cpu())  # (B,C,H,W) -> (B,F)
+        features.append(classifier.penultimate(batch).float().cpu())  # (B,C,H,W) -> (B,F)
     return torch.cat(features)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -13,26 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flipside.classifiers.networks.backbones import Classifier
-
-
-def maps_by_size(trunk: nn.Module, images: Tensor) -> list[Tensor]:
-    """Maps of images (B,C,H,W) at several depths: the last (B,C,h,w) of each size; the trunk's output ends the list."""
-    maps: list[Tensor] = []
-    x = images
-    for layer in _layers(trunk):
-        x = layer(x)
-        if maps and maps[-1].shape[-2:] == x.shape[-2:]:
-            maps[-1] = x
-        else:
-            maps.append(x)
-    return maps
-
-
-def _layers(module: nn.Module) -> list[nn.Module]:
-    """A trunk's layers in the order in which they are called, nested `Sequential`s taken apart."""
-    if type(module).forward is nn.Sequential.forward:
-        return [layer for child in module.children() for layer in _layers(child)]
-    return [module]
+from flipside.classifiers.networks.view import View
 
 
 def map_distance(maps: list[Tensor], others: list[Tensor]) -> Tensor:
@@ -44,19 +25,6 @@ def map_distance(maps: list[Tensor], others: list[Tensor]) -> Tensor:
     depths = [(F.normalize(first, dim=1) - F.normalize(second, dim=1)).square().sum(dim=1).mean(dim=(1, 2))
               for first, second in zip(maps, others, strict=True)]  # (B,C,h,w) -> (B,)
     return torch.stack(depths).mean(dim=0)
-
-
-@dataclass(frozen=True)
-class View:
-    """What an `Observer` computes of images; for fixed images it is computed once."""
-
-    maps: list[Tensor]  # (B,C,h,w) each: what the perceptual distance compares
-    features: Tensor  # (B,F) the classifier's penultimate features
-    logits: Tensor  # (B,) the classifier's
-
-    def rows(self, chosen: Tensor) -> View:
-        """The view of some of the images, by positions or as a mask (B,)."""
-        return View([each[chosen] for each in self.maps], self.features[chosen], self.logits[chosen])
 
 
 class Lpips(Protocol):
@@ -71,22 +39,30 @@ class Observer:
     """One pass of a frozen classifier, and of LPIPS' network where that is given, over images (B,C,H,W) in [-1,1].
 
     Without LPIPS the perceptual distance is that of the classifier's own maps, and `name` says so: `perceptual_clf`.
+    Of a classifier that shows no maps it is the squared difference of the pixels at three sizes: `pixels`.
     """
 
     def __init__(self, classifier: Classifier, lpips: Lpips | None):
         self.classifier, self.lpips = classifier, lpips
-        self.name = "perceptual_clf" if lpips is None else "lpips"
+        own = "perceptual_clf" if classifier.has_maps else "pixels"
+        self.name = own if lpips is None else "lpips"
 
     def __call__(self, images: Tensor) -> View:
-        maps = maps_by_size(self.classifier.trunk, images)
-        features, logits = self.classifier.pooled(maps[-1]), self.classifier.head(maps[-1])
+        view = self.classifier.view(images)
         if self.lpips is not None:
             rgb = as_rgb(images)  # (B*P,3,H,W)
             maps = [stack_parts(each, len(images)) for each in self.lpips.net.forward(self.lpips.scaling_layer(rgb))]
-        return View(maps, features, logits)
+            return replace(view, maps=maps)
+        if self.name == "pixels":
+            return replace(view, maps=[images, F.avg_pool2d(images, 2), F.avg_pool2d(images, 4)])
+        return view
 
     def perceptual(self, one: View, other: View) -> Tensor:
-        """LPIPS (Zhang et al., 2018) or the distance of the classifier's maps, (B,)."""
+        """LPIPS (Zhang et al., 2018), the distance of the classifier's maps, or that of the pixels, (B,)."""
+        if self.name == "pixels":
+            sizes = [(first - second).square().mean(dim=(1, 2, 3))
+                     for first, second in zip(one.maps, other.maps, strict=True)]  # (B,C,h,w) -> (B,)
+            return torch.stack(sizes).mean(dim=0)
         if self.lpips is None:
             return map_distance(one.maps, other.maps)
         depths = [layer((unit_length(first) - unit_length(second)).square()).mean(dim=(1, 2, 3))  # (B,1,h,w) -> (B,)

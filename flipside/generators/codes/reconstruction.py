@@ -10,8 +10,9 @@ from pydantic import Field
 from torch import Tensor
 
 from flipside.classifiers.networks.backbones import Classifier
-from flipside.classifiers.networks.perceptual import Observer, View
+from flipside.classifiers.networks.perceptual import Observer
 from flipside.classifiers.networks.pretrained import find_lpips
+from flipside.classifiers.networks.view import View
 from flipside.core.params import Params
 from flipside.generators.codes.blobs import Layout
 

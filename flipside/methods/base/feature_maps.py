@@ -14,9 +14,9 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from flipside.classifiers.networks.backbones import Classifier
-from flipside.classifiers.networks.perceptual import maps_by_size
+from flipside.classifiers.networks.view import by_stride
 from flipside.methods.base.maps import MapMethod, MapParams, min_max_scale, upsample
+from flipside.methods.base.method import Context
 
 Strides = Literal["last"] | Annotated[list[PositiveInt], Field(min_length=1)]
 
@@ -35,6 +35,14 @@ class FeatureMapMethod(MapMethod):
     Params: ClassVar[type[FeatureMapParams]] = FeatureMapParams
     params: FeatureMapParams
 
+    def __init__(self, params: FeatureMapParams, context: Context):
+        """Raises ValueError where the classifier shows no feature maps."""
+        if not context.classifier.has_maps:
+            raise ValueError("the explained classifier shows no feature maps, which this method weights (a TorchScript "
+                             "file lets nobody look at its layers): take the method out of `methods` in params.yaml, "
+                             "or import the classifier with `source: python`")
+        super().__init__(params, context)
+
     @abstractmethod
     def coarse_maps(self, images: Tensor) -> list[Tensor]:
         """Unscaled maps of images (B,C,H,W) in [-1,1], one (B,h,w) for each of the strides."""
@@ -49,7 +57,7 @@ class FeatureMapMethod(MapMethod):
         """
         if self.params.strides == "last":
             return features[-1:]
-        found = by_stride(features, images)
+        found = by_stride(features, self.context.classifier.input_height(images))
         if missing := [stride for stride in self.params.strides if stride not in found]:
             key = f"methods.{type(self).__module__.rpartition('.')[2]}.strides"
             raise ValueError(f"{key} asks for feature maps of stride {', '.join(map(str, missing))}, but the "
@@ -59,27 +67,12 @@ class FeatureMapMethod(MapMethod):
 
     def features_and_gradients(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
         """For each of the strides the feature maps A (B,C,h,w) and d logit / d A (B,C,h,w)."""
-        classifier: Classifier = self.context.classifier
         with torch.enable_grad():
-            features = maps_by_size(classifier.trunk, images.detach().requires_grad_())
-            chosen = self.choose(features, images)
+            view = self.context.classifier.view(images.detach().requires_grad_())
+            chosen = self.choose(view.maps, images)
             # Images don't mix, so one sum serves them all.
-            gradients = torch.autograd.grad(classifier.head(features[-1]).sum(), chosen)
+            gradients = torch.autograd.grad(view.logits.sum(), chosen)
         return [(maps.detach(), gradient) for maps, gradient in zip(chosen, gradients, strict=True)]
-
-
-def by_stride(features: list[Tensor], images: Tensor) -> dict[int, Tensor]:
-    """{stride: maps} of feature maps (B,C,h,w) of falling sizes, the strides relative to images (B,C,H,W).
-
-    Counted from size to size, each ratio rounded to a whole number: a side of 9 that becomes 5 or 4 is halved.
-    """
-    found: dict[int, Tensor] = {}
-    stride, side = 1, images.shape[-2]
-    for maps in features:
-        stride *= round(side / maps.shape[-2])
-        side = maps.shape[-2]
-        found[stride] = maps
-    return found
 
 
 def geometric_mean(maps: list[Tensor]) -> Tensor:

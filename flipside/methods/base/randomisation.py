@@ -54,7 +54,9 @@ def shuffle_weights(classifier: Classifier, layers: str, images: Tensor, draw: t
     """
     network = copy.deepcopy(classifier)
     generator = generator_for(*draw)
-    for parameter in (network if layers == "all" else network.linear).parameters():
+    head = network.last_layer()
+    assert head is not None, "asked for only where there is one"
+    for parameter in (network if layers == "all" else head).parameters():
         order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
         parameter.data.copy_(parameter.data.flatten()[order].view_as(parameter))
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
@@ -124,6 +126,9 @@ def check_randomisation(method_class: type[Method], method_params: MethodParams,
     if not method_class.explains_any_classifier:
         return {"reason": f"it explains with {method_params.needs}, which was trained against the classifier and "
                           "would have to be trained again against a shuffled one"}
+    if context.classifier.last_layer() is None:
+        return {"reason": "the classifier doesn't tell which of its layers is the last linear one (a TorchScript file "
+                          "lets nobody look at its layers), so its weights can't be shuffled stage by stage"}
     if len(rows) == 0:
         return {"reason": "the test split has no slice labelled abnormal"}
     runtime = context.runtime

@@ -1,7 +1,7 @@
 """How far a method's counterfactuals are from their scans and from real healthy slices of the test split.
 
 FID, KID and LPIPS only where their networks' weights lie in torch hub's cache; otherwise the reason is kept. The
-distances in the classifier's own features are always there.
+distances in the classifier's own features are there unless it is an imported one that shows none.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from flipside.core.runtime import Runtime
 from flipside.methods.checks.perceptual import classifier_features
 from flipside.methods.checks.realism import (
     BOTH_DIRECTIONS,
+    CLASSIFIER_METRICS,
     INCEPTION_METRICS,
     Realism,
     RealismParams,
@@ -32,6 +33,7 @@ from flipside.methods.checks.realism import (
     measure_populations,
 )
 
+NO_MAPS = "the explained classifier was imported from a file that shows neither feature maps nor features"
 Spaces = dict[str, np.ndarray]  # space of features, as in FRECHET -> features (N,D)
 
 
@@ -63,11 +65,10 @@ class RealismMeter:
             raise ValueError(f"{paths.explanations(method)} has no counterfactual.npy: there is nothing to measure")
         at = find_positions(explanations, self.index["slice_id"], method)
         counterfactuals = np.array(explanations.counterfactual[at])
-        pooled, pooled_cf, distances = classifier_features(self.classifier, self.scans, counterfactuals, self.runtime,
-                                                           self.params.batch_size)
+        own, own_cf, distances = self.in_classifier(counterfactuals)
         if self.of_scans is None:
-            self.of_scans = {"classifier": pooled} | self.in_inception(self.scans)
-        of_counterfactuals = {"classifier": pooled_cf} | self.in_inception(counterfactuals)
+            self.of_scans = own | self.in_inception(self.scans)
+        of_counterfactuals = own_cf | self.in_inception(counterfactuals)
         f_x = explanations.index["f_x"].to_numpy(float)[at]
         result = measure_populations(self.of_scans, of_counterfactuals, f_x >= CALLED_ABNORMAL,
                                      self.index["label"].to_numpy() == 0, self.params, self.seed)
@@ -79,12 +80,23 @@ class RealismMeter:
         if self.lpips is not None:
             table["lpips"] = lpips_distances(self.lpips, self.scans, counterfactuals, self.runtime,
                                              self.params.batch_size)
+        if not self.classifier.has_maps:
+            result.missing |= dict.fromkeys(CLASSIFIER_METRICS, NO_MAPS)
         for weights, names in list_metrics(abnormal is not None).items():
             if weights in self.absent:
                 result.missing |= dict.fromkeys(names, self.absent[weights])
             elif weights in self.doubtful:
                 result.caution(names, self.doubtful[weights])
         return result, table
+
+    def in_classifier(self, counterfactuals: np.ndarray) -> tuple[Spaces, Spaces, np.ndarray]:
+        """The classifier's features of the scans and of counterfactuals, and the distance (N,) of each pair's maps;
+        none, and NaN, of a classifier that shows none."""
+        if not self.classifier.has_maps:
+            return {}, {}, np.full(len(self.scans), np.nan)
+        pooled, pooled_cf, distances = classifier_features(self.classifier, self.scans, counterfactuals, self.runtime,
+                                                           self.params.batch_size)
+        return {"classifier": pooled}, {"classifier": pooled_cf}, distances
 
     def in_inception(self, images: np.ndarray) -> Spaces:
         """Inception's features of images (N,H,W) or (N,C,H,W) in [-1,1], none where its weights are absent."""
@@ -94,8 +106,10 @@ class RealismMeter:
         return {f"inception_{dim}": values for dim, values in features.items()}
 
     def warnings(self, both_directions: bool) -> list[str]:
-        """What to tell the user of weights that are absent or doubtful; `both_directions`: a method needs these too."""
-        return [f"{word} {', '.join(names)}: {reasons[weights]} (the file comes from {weights.url})"
+        """What to tell the user of weights that are absent or doubtful, and of a classifier that shows nothing;
+        `both_directions`: a method needs these too."""
+        unseen = [] if self.classifier.has_maps else [f"no {', '.join(CLASSIFIER_METRICS)}: {NO_MAPS}"]
+        return unseen + [f"{word} {', '.join(names)}: {reasons[weights]} (the file comes from {weights.url})"
                 for weights, names in list_metrics(both_directions).items()
                 for word, reasons in (("no", self.absent), ("doubtful", self.doubtful)) if weights in reasons]
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from flipside.classifiers.networks.backbones import Classifier
-from flipside.classifiers.networks.perceptual import map_distance, maps_by_size
+from flipside.classifiers.networks.perceptual import map_distance
 from flipside.core.runtime import Runtime
 from flipside.core.store import as_channels
 
@@ -18,11 +18,11 @@ def classifier_features(classifier: Classifier, images: np.ndarray, others: np.n
     (N,F) float64, and the distance (N,) of their maps."""
     pooled, pooled_others, distances = [], [], []
     for start in range(0, len(images), batch_size):
-        maps, other_maps = (
-            maps_by_size(classifier.trunk, as_channels(
+        one, other = (
+            classifier.view(as_channels(
                 torch.as_tensor(part[start : start + batch_size], device=runtime.device).float()))  # of (B,C,H,W)
             for part in (images, others))
-        pooled.append(classifier.pooled(maps[-1]).double().cpu().numpy())
-        pooled_others.append(classifier.pooled(other_maps[-1]).double().cpu().numpy())
-        distances.append(map_distance(maps, other_maps).cpu().numpy())
+        pooled.append(one.features.double().cpu().numpy())
+        pooled_others.append(other.features.double().cpu().numpy())
+        distances.append(map_distance(one.maps, other.maps).cpu().numpy())
     return np.concatenate(pooled), np.concatenate(pooled_others), np.concatenate(distances)

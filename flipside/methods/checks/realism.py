@@ -27,6 +27,8 @@ from flipside.core.params import Params
 FRECHET = {"classifier": "fd_clf", "inception_64": "fid_64", "inception_768": "fid_768", "inception_2048": "fid_2048"}
 KERNEL = {"classifier": "kid_clf", "inception_2048": "kid"}
 INCEPTION_METRICS = [name for space, name in FRECHET.items() if space != "classifier"]
+CLASSIFIER_METRICS = [name + suffix for name in ("fd_clf", "kid_clf") for suffix in ("", "_unchanged")] + [
+    "kid_clf_std", "perceptual_clf"]
 BOTH_DIRECTIONS = [f"{name}_both_directions" for name in INCEPTION_METRICS]
 INCEPTION_METRICS += [f"{name}_coin" for name in INCEPTION_METRICS] + ["kid"]
 

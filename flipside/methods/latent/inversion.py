@@ -15,7 +15,8 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from flipside.classifiers.networks.perceptual import Observer, View
+from flipside.classifiers.networks.perceptual import Observer
+from flipside.classifiers.networks.view import View
 from flipside.core.checkpoint import Scratch
 from flipside.core.params import Params
 from flipside.core.progress import Ticker

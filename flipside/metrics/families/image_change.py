@@ -35,13 +35,14 @@ class ImageChange(Family):
                            absent="this method has no way back from the counterfactual to the scan"),
     }
     columns = ("l1", "ssim",
-               "perceptual_clf", "lpips",  # lpips only where its weights were found
+               "perceptual_clf",  # not of a classifier that shows no feature maps
+               "lpips",  # only where its weights were found
                "cycle_l1")
 
     def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
         names = ["perceptual_clf", "lpips"]
         cases[names] = artifacts.recorded("realism", names, "measure_realism")
-        if cases["perceptual_clf"].isna().any() or cases["lpips"].isna().nunique() > 1:
+        if any(cases[name].isna().nunique() > 1 for name in names):
             raise EvaluationError(f"data/realism/{artifacts.method}.csv lacks distances of some test slices: "
                                   "run `dvc repro measure_realism`")
         cases["l1"], cases["ssim"] = change(artifacts.test.images, artifacts.counterfactual)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import pandas as pd
 
@@ -61,11 +61,17 @@ class Classifiers(Section):
 
 def describe_architectures(inputs: ReportInputs) -> str:
     """What kinds of networks classifier and judge are, and what it means where they are of one kind."""
-    classifier, judge = (inputs.made_with["models"][role]["architecture"] for role in ("classifier", "judge"))
+    classifier, judge = (name_architecture(inputs.made_with["models"][role]) for role in ("classifier", "judge"))
     if classifier != judge:
         return f"The classifier is a {classifier}, the judge a {judge}."
     return (f"Both are a {judge}: a change that fools one may fool the other because they are built alike, so the "
             "judge's flips are weaker evidence. `classifiers.judge.architecture` makes it another.")
+
+
+def name_architecture(parameters: dict[str, Any]) -> str:
+    """A classifier's network, and where it comes from if it was not trained in this run."""
+    source = parameters.get("source", "trained")
+    return parameters["architecture"] + ("" if source == "trained" else f" (imported, {source})")
 
 
 def count_confusion(role: str, calls: pd.DataFrame) -> Confusion:

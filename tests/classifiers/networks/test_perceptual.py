@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from flipside.classifiers.networks.backbones import build_classifier
-from flipside.classifiers.networks.perceptual import Observer, as_rgb, map_distance, maps_by_size
+from flipside.classifiers.networks.perceptual import Observer, as_rgb, map_distance
+from flipside.classifiers.networks.view import maps_by_size
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from pytorch_fid.fid_score import calculate_frechet_distance
 from torch import nn
 
 from flipside.classifiers.networks.backbones import ARCHITECTURES, build_classifier
-from flipside.classifiers.networks.perceptual import map_distance, maps_by_size
+from flipside.classifiers.networks.perceptual import map_distance
+from flipside.classifiers.networks.view import maps_by_size
 from flipside.methods.checks import realism
 from flipside.methods.checks.perceptual import classifier_features
 from flipside.methods.checks.realism import (
