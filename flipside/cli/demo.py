@@ -57,8 +57,8 @@ def write_project(folder: Path) -> None:
         shutil.copytree(name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(".dvc/plots", folder / ".dvc/plots", dirs_exist_ok=True)
     (folder / ".dvc/config").write_text(DVC_CONFIG)
-    for name in (DATASETS_FILE, ".dvcignore"):
-        shutil.copy(name, folder)
+    for file in (DATASETS_FILE, ".dvcignore"):
+        shutil.copy(file, folder)
     pipeline = yaml.safe_load(Path("dvc.yaml").read_text())
     for target, content in ((PARAMS_FILE, demo_parameters(read_params())), ("dvc.yaml", demo_pipeline(pipeline))):
         (folder / target).write_text(yaml.safe_dump(content, sort_keys=False, width=120))
