@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from benchmarks import label_free
-from tests.stages.project_of_two import SECTIONS, rewrite_index, write_project
+from flipside.core.store import write_store
+from tests.stages.project_of_two import SECTIONS, rewrite_index, slices, write_project
 
 HALF = "share_of_maximum median 0.5"
 
@@ -19,6 +20,8 @@ def finished(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(label_free, "candidates", lambda: [rule for rule in ALL if rule.smooth_px == 1])
     write_project()
+    images, lesion, index = slices()
+    write_store("data/filtered", images - 0.5 * lesion, np.ones_like(lesion), index)
     Path("params.yaml").write_text(yaml.safe_dump(SECTIONS | {"report": {"controls": ["blind"]}}))
     # The classifier misses the first lesion slice of the validation split.
     for method in ("good", "blind"):
@@ -36,9 +39,10 @@ def test_a_rule_is_scored_on_gated_cleaned_masks_of_validation_slices(finished):
     assert data.empty.sum() == 7
     ious, areas = label_free.compare(finished)
     assert ious.loc[HALF, "good"] == pytest.approx(17 / 18, abs=0.03)  # near perfect but for the missed slice
+    assert ious.loc[HALF, "clean slice"] == pytest.approx(17 / 18) and "clean slice" not in areas
     assert areas.loc[HALF, "good"] == 0  # healthy slices are called so
     assert (ious.loc["best single threshold"] >= ious.loc["fixed 0.25"]).all()
-    score = label_free.summarise(ious, ["blind"])
+    score = label_free.summarise(ious, ["blind"])  # nor is the clean slice a method
     assert score[HALF] == pytest.approx(ious.loc[HALF, "good"] / ious.loc["best single threshold", "good"])
 
 
