@@ -14,7 +14,7 @@ demo: .venv/installed
 
 # The pipeline, then the ranked table.
 repro: .venv/installed
-	dvc repro
+	@flipside repro
 	@flipside ranking
 
 # Linter, types and tests.

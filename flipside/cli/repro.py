@@ -1,0 +1,129 @@
+"""The pipeline as `dvc repro` runs it, several stages at a time."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DVC = (sys.executable, "-m", "dvc")
+POLL_SECONDS = 0.2
+
+
+def repro(jobs: Annotated[int, typer.Option(min=0, help="Stages that run at a time; 0: two on a CPU of two cores or "
+                                            "more, one on a GPU.")] = 0) -> None:
+    """Run the pipeline as `dvc repro` does, but several stages at a time.
+
+    Small slices hardly keep two cores busy, so two trainings side by side, with half of the cores each, are done
+    sooner than one after the other. DVC runs each stage and skips what is up to date, and has the last word: at the
+    end `dvc repro` looks at everything once more.
+    """
+    cores = cores_of_jobs(jobs or default_jobs())
+    if len(cores) > 1:
+        from dvc.repo import Repo
+
+        with Repo() as repo:
+            needs = {stage.addressing: {other.addressing for other in repo.index.graph.successors(stage)}
+                     for stage in repo.index.graph}
+            changed = [name for name in repo.status() if name in needs]
+        run_stages(needs, stale_stages(needs, changed), cores)
+    if subprocess.run([*DVC, "repro"], env=environment(), check=False).returncode:
+        raise RuntimeError("`dvc repro` failed; its own message stands above. The same command goes on where this one "
+                           "stopped")
+
+
+def default_jobs() -> int:
+    """Two on a CPU; trainings share no GPU, whose memory one may fill."""
+    from flipside.core.params import load_section
+    from flipside.core.runtime import Runtime, RuntimeParams
+
+    return 2 if Runtime(load_section("runtime", RuntimeParams)).device.type == "cpu" else 1
+
+
+def cores_of_jobs(jobs: int) -> list[set[int]]:
+    """The cores of each job: this process' own, dealt out; one job where there are too few, or no system call for it
+    (macOS, Windows)."""
+    if not hasattr(os, "sched_getaffinity"):
+        return [set()]
+    own = sorted(os.sched_getaffinity(0))
+    jobs = max(1, min(jobs, len(own)))
+    return [set(own[number::jobs]) for number in range(jobs)]
+
+
+def stale_stages(needs: Mapping[str, set[str]], changed: Iterable[str]) -> set[str]:
+    """The changed stages and all that rest on them."""
+    found, left = set(), list(changed)
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left += [other for other, own in needs.items() if name in own]
+    return found
+
+
+def in_order(needs: Mapping[str, set[str]]) -> dict[str, int]:
+    """{stage: how many stages follow each other from it on}: the longer, the sooner it should run."""
+    @functools.cache
+    def length(name: str) -> int:
+        return 1 + max((length(other) for other, own in needs.items() if name in own), default=0)
+
+    return {name: length(name) for name in needs}
+
+
+def run_stages(needs: Mapping[str, set[str]], stale: set[str], cores: list[set[int]]) -> None:
+    """Run the stale stages, each once those that it needs are done, as many at a time as there are sets of cores.
+
+    Lines of their output have the stage's name before them. RuntimeError names a stage that failed; what runs beside
+    it is finished first.
+    """
+    length, left, running = in_order(needs), set(stale), dict[int, Job]()
+    failed: list[str] = []
+    while running or (left and not failed):
+        for place, own in enumerate(cores):
+            ready = [] if failed else [name for name in left if not needs[name] & (left | {
+                job.name for job in running.values()})]
+            if place not in running and ready:
+                name = max(ready, key=lambda name: (length[name], name))
+                left.remove(name)
+                running[place] = Job(name, own)
+        time.sleep(POLL_SECONDS)
+        for place, job in list(running.items()):
+            if (status := job.process.poll()) is not None:
+                job.printing.join()
+                del running[place]
+                failed += [job.name] if status else []
+    if failed:
+        raise RuntimeError(f"stage {', '.join(failed)} failed; its own message stands above. The same command goes on "
+                           "where this one stopped")
+
+
+class Job:
+    """One stage that DVC runs on some of the cores."""
+
+    def __init__(self, name: str, cores: set[int]):
+        self.name = name
+        self.process = subprocess.Popen(
+            [*DVC, "--wait-for-lock", "repro", "--single-item", name], env=environment(), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        os.sched_setaffinity(self.process.pid, cores)  # of DVC, before it starts the stage
+        self.printing = threading.Thread(target=self._print_lines, daemon=True)
+        self.printing.start()
+
+    def _print_lines(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as lines:
+            for line in lines:
+                print(f"[{self.name}] {line}", end="", flush=True)
+
+
+def environment() -> dict[str, str]:
+    """The stages' `python` is the one that runs this."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
