@@ -57,11 +57,11 @@ def write_project(folder: Path) -> None:
         shutil.copytree(name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(".dvc/plots", folder / ".dvc/plots", dirs_exist_ok=True)
     (folder / ".dvc/config").write_text(DVC_CONFIG)
-    for file in (DATASETS_FILE, ".dvcignore"):
+    for file in (DATASETS_FILE, Path(".dvcignore")):
         shutil.copy(file, folder)
     pipeline = yaml.safe_load(Path("dvc.yaml").read_text())
-    for name, content in ((PARAMS_FILE, demo_parameters(read_params())), ("dvc.yaml", demo_pipeline(pipeline))):
-        (folder / name).write_text(yaml.safe_dump(content, sort_keys=False, width=120))
+    for file, content in ((PARAMS_FILE, demo_parameters(read_params())), (Path("dvc.yaml"), demo_pipeline(pipeline))):
+        (folder / file).write_text(yaml.safe_dump(content, sort_keys=False, width=120))
     write_json(folder / TRAININGS, EMPTY.model_dump(mode="json"))
 
 
