@@ -31,8 +31,8 @@ def own(name):
     return yaml.safe_load((ROOT / f"profiles/{name}.yaml").read_text())
 
 
-def test_together_they_have_at_most_800_lines():
-    assert sum(len((ROOT / f"profiles/{name}.yaml").read_text().splitlines()) for name in PROFILES) <= 800
+def test_together_they_have_at_most_820_lines():
+    assert sum(len((ROOT / f"profiles/{name}.yaml").read_text().splitlines()) for name in PROFILES) <= 820
 
 
 def test_committed_parameters_are_the_profile_that_they_name(params):

@@ -5,9 +5,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SLOW = ("captum", "highdicom", "lpips", "pytorch_fid", "sklearn", "torchmetrics", "torchvision")
-# What a single stage can't do without.
+# What a single stage or command can't do without.
 USED = {("flipside/classifiers/scores.py", "torchmetrics"), ("flipside/methods/checks/realism.py", "torchmetrics"),
-        ("flipside/methods/checks/realism.py", "pytorch_fid"), ("flipside/methods/gradient.py", "captum")}
+        ("flipside/methods/checks/realism.py", "pytorch_fid"), ("flipside/methods/gradient.py", "captum"),
+        ("flipside/prediction/dicom_objects.py", "highdicom")}
 
 
 def imported_at_once(file):
