@@ -101,16 +101,17 @@ def draw_thresholds(inputs: ReportInputs) -> Figure:
 
 def draw_flips(inputs: ReportInputs) -> Figure:
     """One line per method that makes counterfactuals: flips that count over the greatest change allowed. Controls are
-    dashed, the bound in use an upright line."""
+    grey, the bound in use an upright line."""
     figure = Figure(figsize=(7.5, 4), layout="constrained")
     axes = figure.subplots()
     names = [result.name for result in inputs.with_counterfactual() if (inputs.flips["method"] == result.name).any()]
-    for place, name in enumerate(names):
+    controls = [name for name in names if inputs.results[name].is_control]
+    methods = [name for name in names if name not in controls]
+    for name in names:
         curve = inputs.flips[inputs.flips["method"] == name]
-        control = inputs.results[name].is_control
-        axes.plot(curve["bound"], curve["bounded_flip_rate"], label=name, linewidth=1.6,
-                  color=MUTED if control else f"C{place % 10}",
-                  linestyle=DASHES[place % len(DASHES)] if control else "-")
+        colour, line = ((MUTED, DASHES[controls.index(name) % len(DASHES)]) if name in controls
+                        else (f"C{methods.index(name) % 10}", "-"))
+        axes.plot(curve["bound"], curve["bounded_flip_rate"], label=name, linewidth=1.6, color=colour, linestyle=line)
     axes.axvline(value_at(inputs.parameters, "evaluate.change_bound"), color=UPPER, linewidth=1)
     axes.set_xlabel("greatest change allowed, as a share of what a blur changes (line: the bound in use)", fontsize=9)
     axes.set_ylabel(label("bounded_flip_rate"), fontsize=9)
