@@ -73,6 +73,7 @@ def demo_parameters(values: dict[str, Any]) -> dict[str, Any]:
         (value_at(values, holder) if holder else values)[leaf] = value
     return values | {
         "methods": {name: values["methods"][name] for name in METHODS},
+        "foreign_maps": {},
         "generators": {name: values["generators"][name] for name in GENERATORS},
         "evaluate": values["evaluate"] | {"reference_method": "coin", "upper_bound": None},
         "segment_scans": values["segment_scans"] | {"method": "coin"},
