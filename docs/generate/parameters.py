@@ -47,7 +47,7 @@ def page() -> str:
                 entries |= list_entries(model)
         else:
             model = loader._import_model(spec, section)
-            written = layouts if is_keyed_by_kind(model) else parameters if values[section] else keys_of_a_block
+            written = layouts if is_keyed_by_kind(model) else keys_of_a_block if values[section] == {} else parameters
             parts += [*described(model), written(model, section, values[section])]
             entries |= list_entries(model)
     parts += ["", "## Entries of lists", "", "What an entry of a list of mappings may be.", "", *entries.values()]

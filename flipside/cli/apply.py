@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
@@ -31,7 +31,9 @@ from flipside.core.params import (
     read_params,
     value_at,
 )
-from flipside.prediction.trained import WINDOW, TrainedRun
+
+if TYPE_CHECKING:
+    from flipside.prediction.trained import TrainedRun
 
 CODE = Path(__file__).resolve().parents[2]
 ROLES = ("classifier", "judge")
@@ -51,6 +53,8 @@ def apply(
     """
     # Parameters and models.
     check_all()
+    from flipside.prediction.trained import TrainedRun
+
     run = TrainedRun.open(".")
     check_finished(run)
     params = derived_params(read_params() | read_datasets(), dataset, root, run.window)
@@ -136,7 +140,8 @@ def commands(methods: dict[str, Any]) -> list[tuple[str, ...]]:
         ("stages.judge_counterfactuals",), ("stages.measure_realism",),
         *(("stages.extract_masks", "--method", method, "--carry-from", str(Path(paths.MASKS).resolve()))
           for method in methods),
-        ("stages.evaluate",), ("flipside.cli.applied_report", "--source", str(Path(WINDOW).resolve())),
+        ("stages.evaluate",),
+        ("flipside.cli.applied_report", "--source", str(Path(f"{paths.FILTERED}/manifest.json").resolve())),
     ]
 
 

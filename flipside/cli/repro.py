@@ -20,11 +20,11 @@ POLL_SECONDS = 0.2
 
 def repro(jobs: Annotated[int, typer.Option(min=0, help="Stages that run at a time; 0: two on a CPU of two cores or "
                                             "more, one on a GPU.")] = 0) -> None:
-    """Run the pipeline as `dvc repro` does, but several stages at a time.
+    """Run the pipeline, several stages at a time.
 
-    Small slices hardly keep two cores busy, so two trainings side by side, with half of the cores each, are done
-    sooner than one after the other. DVC runs each stage and skips what is up to date, and has the last word: at the
-    end `dvc repro` looks at everything once more.
+    It does what `dvc repro` does. Small slices hardly keep two cores busy, so two trainings side by side, with half of
+    the cores each, are done sooner than one after the other. DVC runs each stage and skips what is up to date, and has
+    the last word: at the end `dvc repro` looks at everything once more.
     """
     cores = cores_of_jobs(jobs or default_jobs())
     if len(cores) > 1:

@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from flipside.cli import app
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("demo", "init", "check", "ranking", "profile", "predict", "export", "apply", "compare", "experiments",
-            "sweep", "ablations", "repeat", "ablation-tables", "generator-table", "tace-tables", "review")
+COMMANDS = ("demo", "init", "check", "repro", "ranking", "profile", "predict", "export", "apply", "compare",
+            "experiments", "sweep", "ablations", "repeat", "ablation-tables", "generator-table", "tace-tables",
+            "review")
 HEAVY = ("torch", "pandas", "matplotlib", "scipy", "dvc", "ruamel.yaml")
 
 
