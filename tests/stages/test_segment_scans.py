@@ -23,7 +23,7 @@ REVERSED = Geometry.of_volume(
 def write_project(scans, draws=1, policy="val", method="coin"):
     """A project whose test scans have the given geometries and slice numbers, with random masks."""
     Path("params.yaml").write_text(yaml.safe_dump({
-        "methods": {"coin": {}}, "segment_scans": {"method": method, "policy": policy, "volumes": {
+        "methods": {"coin": {}}, "foreign_maps": {}, "segment_scans": {"method": method, "policy": policy, "volumes": {
             "vote_slices": 1, "fill_holes": False, "components": "all", "least_mm3": 0.0}}}))
     rows = [(f"{scan_id}:{z}" + (f":d{draw}" if draws > 1 else ""), draw, scan_id, z)
             for scan_id, (_, numbers) in scans.items() for z in numbers for draw in range(draws)]
