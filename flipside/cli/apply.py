@@ -133,6 +133,8 @@ def inverted(methods: dict[str, Any]) -> list[str]:
 
 def commands(methods: dict[str, Any]) -> list[tuple[str, ...]]:
     """Modules with their options, in the order of the pipeline."""
+    from flipside.prediction.trained import WINDOW
+
     return [
         ("stages.extract_slices",), ("stages.split_patients",), ("stages.draw_anomalies",),
         *(("stages.invert", "--generator", generator) for generator in inverted(methods)),
@@ -140,8 +142,7 @@ def commands(methods: dict[str, Any]) -> list[tuple[str, ...]]:
         ("stages.judge_counterfactuals",), ("stages.measure_realism",),
         *(("stages.extract_masks", "--method", method, "--carry-from", str(Path(paths.MASKS).resolve()))
           for method in methods),
-        ("stages.evaluate",),
-        ("flipside.cli.applied_report", "--source", str(Path(f"{paths.FILTERED}/manifest.json").resolve())),
+        ("stages.evaluate",), ("flipside.cli.applied_report", "--source", str(Path(WINDOW).resolve())),
     ]
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-DVC = (sys.executable, "-m", "dvc")
+from flipside.experiments.project_copy import DVC, environment
+
 POLL_SECONDS = 0.2
 
 
@@ -122,8 +121,3 @@ class Job:
         with self.process.stdout as lines:
             for line in lines:
                 print(f"[{self.name}] {line}", end="", flush=True)
-
-
-def environment() -> dict[str, str]:
-    """The stages' `python` is the one that runs this."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}

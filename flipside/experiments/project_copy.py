@@ -86,13 +86,17 @@ def write_values(text: str, values: dict[str, Any], path: Path) -> None:
         editor.dump(content, handle)
 
 
+def environment() -> dict[str, str]:
+    """For DVC: the stages' `python` is the one that runs this."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+
+
 def reproduce(folder: Path, target: str, lock: int) -> None:
     """`dvc repro` of a stage in the copy, its output going through; RuntimeError where it fails.
 
     Raw scans that DVC doesn't hold are not in the copy; what was made of them is.
     """
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-    result = subprocess.run([*DVC, "repro", "--allow-missing", target], cwd=folder, env=environment, check=False,
+    result = subprocess.run([*DVC, "repro", "--allow-missing", target], cwd=folder, env=environment(), check=False,
                             pass_fds=[lock])
     if result.returncode:
         raise RuntimeError(f"`dvc repro {target}` in {folder} failed; its own message stands above. The same command "

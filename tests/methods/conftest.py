@@ -103,8 +103,8 @@ class BlobClassifier(nn.Module):
 
     feature_count, has_maps = 3, True
 
-    def last_layer(self) -> None:
-        return None  # fixed weights, none to shuffle
+    def last_layer(self) -> nn.Module:
+        return self  # whose own weights are those of the head
 
     def input_height(self, images: Tensor) -> int:
         return images.shape[-2]

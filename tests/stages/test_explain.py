@@ -224,7 +224,7 @@ def test_a_map_method_is_added_by_one_file_and_its_block(toy_method, folder, mon
     expected = probabilities(classifier, np.array(written.extras["darker"]))
     np.testing.assert_allclose(written.index["f_x_darker"], expected, atol=1e-6)
     found = read_json("data/explanations/toy/randomisation.json")
-    assert found["reason"].startswith("the classifier doesn't tell which of its layers is the last")  # the toy has none
+    assert found["reason"] == "the test split has no slice labelled abnormal"
     assert pd.read_csv("data/judgements/toy.csv")["judge_x"].notna().all()
 
 
