@@ -125,8 +125,12 @@ def slice_labels(index: pd.DataFrame, lesion_threshold_px: int) -> np.ndarray:
 
 
 def relative_height(index: pd.DataFrame) -> np.ndarray:
-    """(N,) position of a slice among its scan's kept ones, 0 (lowest z) to 1 (highest); 0.5 where a scan keeps one."""
-    z = index.groupby("scan_id")["z"]
-    low, high = z.transform("min").to_numpy(float), z.transform("max").to_numpy(float)
-    extent = high - low
-    return np.where(extent > 0, (index["z"] - low) / np.where(extent > 0, extent, 1), 0.5)
+    """(N,) position of a slice among its scan's kept ones, 0 (lowest z) to 1 (highest); 0.5 where a scan keeps one.
+
+    Pictures with a slice number are those of their patient's scan.
+    """
+    numbered = index["slice_number"].notna()
+    z = index["slice_number"].where(numbered, index["z"]).astype(float)
+    scans = z.groupby([numbered, index["patient_id"].where(numbered, index["scan_id"])])
+    low, extent = scans.transform("min"), scans.transform("max") - scans.transform("min")
+    return np.where(extent > 0, (z - low) / extent.where(extent > 0, 1), 0.5)

@@ -92,7 +92,7 @@ def slice_scan(scan: Scan, modality: str, image_size: ImageSize, foreground_samp
             "spacing_z_mm": spacing_z,
             "native_rows": rows, "native_cols": columns, "organ_px": organ_px[z], "source_file": scan.source_file,
             "lesion_px": lesion_px[z], "sha256": scan.image_digest or _digest(scan, z),
-            "class_label": scan.class_label,
+            "class_label": scan.class_label, "slice_number": scan.slice_number,
         })
     described = {
         "scan_id": scan.scan_id, "patient_id": scan.patient_id,

@@ -38,6 +38,7 @@ class Row:
     patient: str
     split: str
     site: str
+    slice_number: int | None  # of a picture that is a slice of the patient's scan
     masks: tuple[Path, ...]
     organs: tuple[Path, ...] | Literal["nonzero"]
     spacing_mm: tuple[float, float] | None  # height and width of a pixel
@@ -105,7 +106,7 @@ def read_row(name: str, row: Row, how: Reading, salt: str) -> Scan:
     return Scan(
         scan_id=read.names.scan_id, patient_id=patient, source_file=read.names.source_file, channels=tuple(channels),
         spacing_mm=_spacing(read, row, how.spacing_mm), organ=organ, lesion=lesion, given_split=row.split,
-        site=row.site, class_label=_label(row, lesion, geometry),
+        site=row.site, slice_number=row.slice_number if geometry.is_image else None, class_label=_label(row, lesion, geometry),
         image_digest=file_digest(row.path) if geometry.is_image else "")
 
 

@@ -29,6 +29,7 @@ class Scan:
     class_label: int = UNLABELLED  # 0 healthy, 1 abnormal
     given_split: str = ""  # train or test, where the data set brings its own split
     site: str = ""  # where it was taken, as the data set names it
+    slice_number: int | None = None  # of an image that is a slice of the patient's scan, where the data set tells it
     image_digest: str = ""  # sha256 of an image's file; "" for a volume
     clean: Volume | None = None  # a simulated scan without what was simulated on it, on the same grid
 

@@ -71,6 +71,9 @@ class Table(Layout):
     site_column: str = "site"
     """Column with the hospital or scanner at which a scan was taken. The contact sheet counts classes by site: a site
     with one class only is a shortcut for a classifier."""
+    slice_column: str = "slice"
+    """Column with the number of the slice that a picture is of its patient's scan. COIN-Aligned and flip_mask compare
+    slices of about the same height; without numbers, pictures of any height."""
     mask_column: str = "mask"
     """Column with the path of the lesion's mask, or of several, with `;` between them. Empty: no lesion. With a mask,
     the slices of a volume are labelled by it instead of by the volume's label."""
@@ -181,6 +184,9 @@ class Table(Layout):
                          "nothing where the label is unknown")
         if part and part not in self.splits:
             raise refuse(self.split_column, part, f"one of {list(self.splits)} (datasets.{dataset}.splits)")
+        number_text = cell(self.slice_column)
+        if not re.fullmatch(r"-?\d*", number_text):
+            raise refuse(self.slice_column, number_text, f"a slice's number (datasets.{dataset}.slice_column)")
         spacing = parse_spacing(cell(self.spacing_column))
         if spacing is None and cell(self.spacing_column):
             raise refuse(self.spacing_column, cell(self.spacing_column), "mm as 0.7x0.7 or one number above 0")
@@ -205,6 +211,7 @@ class Table(Layout):
             place=f"{self.file}, row {number}", path=_as_on_disk(image), more=tuple(map(_as_on_disk, more)),
             label=self.classes[label] if label else unlabelled, patient=cell(self.patient_column),
             split=self.splits[part] if part else "", site=cell(self.site_column),
+            slice_number=int(number_text) if number_text else None,
             masks=tuple(map(_as_on_disk, masks)),
             organs="nonzero" if organs == "nonzero" else tuple(map(_as_on_disk, organs)), spacing_mm=spacing)
 
