@@ -63,7 +63,8 @@ def main() -> None:
             train(classifier, params, seed, labelled(patches, "train"), labelled(patches, "val"), runtime, scratches[0])
             classifier.requires_grad_(True)
         scratches.append(Scratch(f"train_classifier/{role}", fingerprint_of))
-        result = train(classifier, params, seed, sets["train"], sets["val"], runtime, scratches[-1])
+        result = train(classifier, params, seed, sets["train"], sets["val"], runtime, scratches[-1],
+                       torch.as_tensor(store.index["relative_height"].to_numpy("float32")[store.rows("train")]))
         architecture = {"architecture": params.architecture, "width": params.width, "image_channels": store.channels}
         history, best = result["history"], result["best"]
 

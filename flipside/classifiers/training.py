@@ -18,6 +18,10 @@ from flipside.core.runtime import Runtime, draw_rows, generator_for
 from flipside.core.store import as_channels
 
 
+HEIGHT_BINS = 20
+LEAST_HEALTHY = 0.25
+
+
 class ClassifierParams(Params):
     """One of the section `classifiers` that is trained here."""
 
@@ -50,21 +54,27 @@ class ClassifierParams(Params):
     and down once over all epochs."""
     patience: int
     """Epochs without a better validation loss before training stops."""
-    balance: Literal["sampler", "none"]
-    """sampler: healthy and abnormal slices equally often. none: every slice equally often."""
+    balance: Literal["sampler", "height", "none"]
+    """sampler: healthy and abnormal slices equally often. height: also at each height in the scan that abnormal slices
+    come from, so that the height alone doesn't tell them apart. none: every slice equally often."""
     augmentation: list[AnyTransform]
     """Random transforms of each training image, one after the other; []: none."""
 
 
 def train(classifier: Classifier, params: ClassifierParams, seed: int, train_set: tuple[Tensor, Tensor],
-          val_set: tuple[Tensor, Tensor], runtime: Runtime, scratch: Scratch) -> dict[str, Any]:
+          val_set: tuple[Tensor, Tensor], runtime: Runtime, scratch: Scratch,
+          heights: Tensor | None = None) -> dict[str, Any]:
     """Train in place until `epochs` or early stopping and leave the weights with the lowest validation loss.
 
     `train_set`, `val_set`: images (N,H,W) or (N,C,H,W) float16 in [-1,1] and labels (N,) float on the CPU; they move to
-    the device.
+    the device. `heights` (N,): relative heights of the training slices, for `balance: height`.
     Returns `history` (one row per epoch) and `best` (the row of the weights kept).
     """
     images, labels = train_set[0].to(runtime.device), train_set[1]
+    weights = None
+    if params.balance == "height":
+        assert heights is not None, "balance by height needs heights"
+        weights = height_weights(labels, heights)
     val_images, val_labels = val_set[0].to(runtime.device), val_set[1]
     steps = params.steps_per_epoch or max(1, len(labels) // params.batch_size)
     optimizer = torch.optim.AdamW(classifier.parameters(), params.learning_rate, (0.9, 0.999),
@@ -83,7 +93,8 @@ def train(classifier: Classifier, params: ClassifierParams, seed: int, train_set
         if stopped_early(history, params.patience):
             break
         started = time.monotonic()
-        losses = train_epoch(classifier, params, seed, epoch, steps, images, labels, optimizer, scheduler, runtime)
+        losses = train_epoch(classifier, params, seed, epoch, steps, images, labels, weights, optimizer, scheduler,
+                             runtime)
         for step, loss in enumerate(losses, start=epoch * steps + 1):
             check_finite({"bce": loss}, step, scratch)
         classifier.eval()
@@ -106,14 +117,22 @@ def train(classifier: Classifier, params: ClassifierParams, seed: int, train_set
 
 
 def train_epoch(classifier: Classifier, params: ClassifierParams, seed: int, epoch: int, steps: int, images: Tensor,
-                labels: Tensor, optimizer: torch.optim.Optimizer, scheduler: Any, runtime: Runtime) -> Tensor:
-    """One epoch; returns its batch losses (steps,). Each epoch's draws depend on the seed and its number alone."""
+                labels: Tensor, weights: Tensor | None, optimizer: torch.optim.Optimizer, scheduler: Any,
+                runtime: Runtime) -> Tensor:
+    """One epoch; returns its batch losses (steps,). Each epoch's draws depend on the seed and its number alone.
+
+    `weights` (N,): how often slices are drawn, where `balance` is height.
+    """
     classifier.train()
     generator = generator_for(seed, epoch)
     torch.manual_seed(seed * 10_007 + epoch)  # dropout
     losses = []
     for _ in range(steps):
-        rows = draw_rows(labels, params.batch_size, params.balance, generator)
+        if params.balance == "height":
+            assert weights is not None
+            rows = torch.multinomial(weights, params.batch_size, replacement=True, generator=generator)
+        else:
+            rows = draw_rows(labels, params.batch_size, params.balance, generator)
         batch = as_channels(images[rows.to(images.device)].float())  # (B,C,H,W)
         with runtime.autocast():
             logits = classifier(augment(batch, params.augmentation, generator))
@@ -125,6 +144,20 @@ def train_epoch(classifier: Classifier, params: ClassifierParams, seed: int, epo
             scheduler.step()
         losses.append(loss.detach())
     return torch.stack(losses).cpu()
+
+
+def height_weights(labels: Tensor, heights: Tensor) -> Tensor:
+    """How often to draw slices with labels (N,) 0/1 and relative heights (N,) in [0,1], (N,) float.
+
+    Abnormal slices all equally often. In each of HEIGHT_BINS ranges of height healthy ones as often as abnormal ones;
+    where those are rarer than a quarter of what healthy ones are, a quarter, so that no height is left out.
+    """
+    bins = (heights * HEIGHT_BINS).long().clamp(max=HEIGHT_BINS - 1)
+    abnormal = labels > 0
+    share = [torch.bincount(bins[kind], minlength=HEIGHT_BINS) / kind.sum().clamp(min=1) for kind in (abnormal, ~abnormal)]
+    wanted = torch.maximum(share[0], LEAST_HEALTHY * share[1])
+    healthy = (wanted / share[1].clamp(min=1e-9))[bins] / (~abnormal).sum().clamp(min=1)
+    return torch.where(abnormal, 1 / abnormal.sum().clamp(min=1), healthy)
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, params: ClassifierParams, steps: int) -> Any:

@@ -70,6 +70,17 @@ def test_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatch):
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
+def test_balanced_by_height_the_height_tells_nothing():
+    heights = torch.linspace(0, 1, 4000)
+    labels = ((heights > 0.4) & (heights < 0.6) & (torch.arange(4000) % 4 == 0)).float()  # in the middle alone
+    weights = training.height_weights(labels, heights)
+    rows = torch.multinomial(weights, 20000, replacement=True, generator=generator_for(0))
+    middle = (heights[rows] > 0.42) & (heights[rows] < 0.58)
+    assert labels[rows][middle].mean().item() == pytest.approx(0.5, abs=0.03)
+    outside = ((heights[rows] < 0.3) | (heights[rows] > 0.7)).float().mean().item()
+    assert 0.03 < outside < 0.2  # rarer than among all slices, but seen: 0.6 of them are there
+
+
 def test_sampler_balances_the_classes():
     labels = torch.zeros(100)
     labels[:5] = 1

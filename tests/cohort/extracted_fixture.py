@@ -58,7 +58,7 @@ def write_extracted(root: Path, patients: int = 10, slices: int = 4, size: int =
         "spacing_col_mm": 1.5, "spacing_z_mm": 3.0, "native_rows": 64, "native_cols": 64,
         "organ_px": np.where(z == 0, 40, 200), "source_file": [f"{name}.nii.gz" for name in names],
         "lesion_px": lesion.sum(axis=(1, 2)) * 4, "sha256": [f"{number:064x}" for number in range(count)],
-        "class_label": -1,
+        "class_label": -1, "slice_number": np.nan,
     })
     folder = root / "data/extracted"
     folder.mkdir(parents=True)

@@ -85,6 +85,14 @@ def test_a_spacing_is_the_files_own_else_the_tables(mixed):
         "study": (0.5, 0.75, 3)}
 
 
+def test_pictures_may_say_which_slice_of_their_patients_scan_they_are(mixed, tmp_path):
+    text = "path,label,patient,slice\npng/0.png,0,p,12\npng/1.png,1,q,\nct/a.nii.gz,0,p,3\n"
+    numbers = run(mixed, tmp_path / "out", text=text).index.groupby("scan_id")["slice_number"].first()
+    assert numbers["0"] == 12 and numbers[["1", "a"]].isna().all()  # a volume counts its own slices
+    with pytest.raises(DatasetError, match="row 2, column 'slice': found 'L4', expected a slice's number"):
+        block(mixed, text.replace(",12", ",L4")).find_scans("toy")
+
+
 def test_an_unknown_label_is_never_healthy(mixed, tmp_path):
     got = run(mixed, tmp_path / "out")
     assert "2" not in set(got.index["scan_id"])

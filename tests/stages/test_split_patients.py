@@ -102,8 +102,15 @@ def test_the_window_maps_its_bounds_to_minus_one_and_one():
 
 
 def test_relative_height_counts_kept_slices_of_each_scan():
-    index = pd.DataFrame({"scan_id": ["a", "a", "a", "b"], "z": [10, 14, 12, 3]})
+    index = pd.DataFrame({"scan_id": ["a", "a", "a", "b"], "z": [10, 14, 12, 3], "patient_id": "p",
+                          "slice_number": np.nan})
     assert relative_height(index).tolist() == [0, 1, 0.5, 0.5]
+
+
+def test_relative_height_of_pictures_is_that_among_their_patients_numbered_ones():
+    index = pd.DataFrame({"scan_id": list("abcdv"), "z": [0, 0, 0, 0, 7], "patient_id": ["p", "p", "p", "q", "p"],
+                          "slice_number": [4, 8, 5, 9, np.nan]})
+    assert relative_height(index).tolist() == [0, 1, 0.25, 0.5, 0.5]
 
 
 def test_byte_identical_copies_stay_once_and_are_reported(root):
