@@ -19,7 +19,7 @@ from flipside.core.params import Params
 from flipside.generators.base.data import TrainingSlices
 from flipside.masks.extraction.morphology import Step, clean
 
-HEALED = 0.1  # a filled slice's probability of abnormal below which it counts as healed
+SPARED = 1.0  # by how much more the logit must fall where the mask is filled than where its mirror image is
 BATCH = 32
 
 
@@ -49,8 +49,8 @@ class PseudoMaskParams(Params):
     morphology: list[Literal["open", "close", "largest_component"]]
     """Steps that clean either mask, in their order."""
     verify: bool
-    """Keep a pseudo-mask only if filling it with healthy content heals the slice (probability below 0.1), and filling
-    as much on the other side doesn't."""
+    """Keep a pseudo-mask only if filling it with healthy content lowers the classifier's logit by at least 1 more than
+    filling as much on the other side does."""
     transplants: TransplantParams
     rounds: int = Field(ge=1)
     """Times that the student is trained; after each it labels the training slices for the next."""
@@ -126,11 +126,11 @@ def cut(probability: Tensor, cuts: tuple[float, float], morphology: list[Step]) 
 
 @torch.no_grad()
 def verified(classifier: Classifier, images: Tensor, masks: Tensor, content: Tensor) -> Tensor:
-    """Which masks (B,1,H,W) of 0 and 1 heal their images (B,C,H,W) where they are and not elsewhere, (B,) bool.
+    """Of which masks (B,1,H,W) of 0 and 1 the filling lowers the logits of their images (B,C,H,W) by at least SPARED
+    more than filling elsewhere does, (B,) bool.
 
     Elsewhere: the mask mirrored, without its own pixels; where nothing is left of it, the image as it is.
     """
     elsewhere = masks.flip(3) * (1 - masks)
-    here, there = (torch.sigmoid(classifier(images + where * (content - images)).float()) < HEALED
-                   for where in (masks, elsewhere))
-    return here & ~there
+    here, there = (classifier(images + where * (content - images)).float() for where in (masks, elsewhere))
+    return here <= there - SPARED

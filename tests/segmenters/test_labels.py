@@ -1,4 +1,4 @@
-"""Pseudo-masks: two cuts, and the check that filling one heals and filling elsewhere doesn't."""
+"""Pseudo-masks: two cuts, and the check that filling one lowers the logit more than filling elsewhere does."""
 
 import pydantic
 import pytest
@@ -45,7 +45,7 @@ def test_either_cut_is_cleaned():
     assert ignored.sum() == 4 and ignored[0, 5, 1:5].all()
 
 
-def test_a_mask_is_kept_only_where_filling_it_and_nothing_else_heals():
+def test_a_mask_is_kept_only_where_filling_it_lowers_the_logit_and_filling_elsewhere_does_not():
     images = torch.full((4, 1, 16, 16), -0.3)
     images[:3, :, 4:8, 2:6] = 0.9
     masks = torch.zeros_like(images)
