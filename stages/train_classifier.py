@@ -13,7 +13,7 @@ import torch
 from flipside.classifiers.blocks import ClassifierBlock
 from flipside.classifiers.importing import ForeignParams, ask, check_answers, check_strides, import_classifier
 from flipside.classifiers.networks.backbones import Classifier, build_classifier, predict_logits
-from flipside.classifiers.scores import classification_metrics, confusion_table, roc_table
+from flipside.classifiers.scores import classification_metrics, confusion_table, height_auc, roc_table
 from flipside.classifiers.training import train
 from flipside.core import paths
 from flipside.core import runtime as runtimes
@@ -36,6 +36,8 @@ def main() -> None:
     runtime = runtimes.start(seed)
     store = SliceStore.open(paths.SLICES)
     sets = {split: labelled(store, split) for split in ("train", "val", "test")}
+    heights = {split: torch.as_tensor(store.index["relative_height"].to_numpy("float32")[store.rows(split)])
+               for split in sets}
     scratches: list[Scratch] = []
     history: list[dict[str, float]] = []
     best: dict[str, float] = {}
@@ -63,8 +65,7 @@ def main() -> None:
             train(classifier, params, seed, labelled(patches, "train"), labelled(patches, "val"), runtime, scratches[0])
             classifier.requires_grad_(True)
         scratches.append(Scratch(f"train_classifier/{role}", fingerprint_of))
-        result = train(classifier, params, seed, sets["train"], sets["val"], runtime, scratches[-1],
-                       torch.as_tensor(store.index["relative_height"].to_numpy("float32")[store.rows("train")]))
+        result = train(classifier, params, seed, sets["train"], sets["val"], runtime, scratches[-1], heights["train"])
         architecture = {"architecture": params.architecture, "width": params.width, "image_channels": store.channels}
         history, best = result["history"], result["best"]
 
@@ -74,6 +75,7 @@ def main() -> None:
     if params.pretraining == paths.PATCHES:
         metrics["strongly_supervised"] = 1  # not to be compared with the AUC of one on image-level labels
     metrics["val_auc"] = classification_metrics(logits["val"], sets["val"][1])["auc"]
+    metrics["height_auc"] = height_auc(*((sets[split][1], heights[split]) for split in ("train", "test")))
 
     # Outputs.
     with atomic_folder(paths.training_report(role)) as curves:

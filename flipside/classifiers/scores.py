@@ -13,6 +13,8 @@ from torchmetrics.functional.classification import (
     binary_roc,
 )
 
+HEIGHT_BINS = 20
+
 
 def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     """Metrics at the decision threshold 0.5 of logits (N,) against labels (N,) in {0,1}.
@@ -33,6 +35,24 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
         "n_abnormal": abnormal,
         "n_healthy": len(target) - abnormal,
     }
+
+
+def height_auc(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> float:
+    """AUC that the height in the scan has alone: a shortcut that a classifier may take.
+
+    `train`, `test`: labels (N,) in {0,1} and relative heights (N,) in [0,1]. A test slice's score is the share of
+    abnormal ones among the training slices in its twentieth of the scan, of all where none is.
+    """
+    bins = [height_bins(heights) for _, heights in (train, test)]
+    slices, abnormal = (torch.bincount(bins[0], weights, minlength=HEIGHT_BINS)
+                        for weights in (torch.ones(len(bins[0])), train[0].float()))
+    share = torch.where(slices > 0, abnormal / slices.clamp(min=1), train[0].float().mean())  # (HEIGHT_BINS,)
+    return float(binary_auroc(share[bins[1]], test[0].int()))
+
+
+def height_bins(heights: Tensor) -> Tensor:
+    """In which twentieth of the scan slices at relative heights (N,) in [0,1] lie, (N,) int."""
+    return (heights * HEIGHT_BINS).long().clamp(max=HEIGHT_BINS - 1)
 
 
 def roc_table(logits: Tensor, labels: Tensor) -> pd.DataFrame:

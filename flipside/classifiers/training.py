@@ -11,15 +11,14 @@ from torch import Tensor
 
 from flipside.classifiers.augmentation import AnyTransform, augment
 from flipside.classifiers.networks.backbones import Classifier, predict_logits
+from flipside.classifiers.scores import HEIGHT_BINS, height_bins
 from flipside.core.checkpoint import Scratch, check_finite
 from flipside.core.params import Params
 from flipside.core.progress import Ticker
 from flipside.core.runtime import Runtime, draw_rows, generator_for
 from flipside.core.store import as_channels
 
-
-HEIGHT_BINS = 20
-LEAST_HEALTHY = 0.25
+LEAST_HEALTHY = 0.25  # of the healthy slices' own share of a height
 
 
 class ClassifierParams(Params):
@@ -152,9 +151,10 @@ def height_weights(labels: Tensor, heights: Tensor) -> Tensor:
     Abnormal slices all equally often. In each of HEIGHT_BINS ranges of height healthy ones as often as abnormal ones;
     where those are rarer than a quarter of what healthy ones are, a quarter, so that no height is left out.
     """
-    bins = (heights * HEIGHT_BINS).long().clamp(max=HEIGHT_BINS - 1)
+    bins = height_bins(heights)
     abnormal = labels > 0
-    share = [torch.bincount(bins[kind], minlength=HEIGHT_BINS) / kind.sum().clamp(min=1) for kind in (abnormal, ~abnormal)]
+    share = [torch.bincount(bins[kind], minlength=HEIGHT_BINS) / kind.sum().clamp(min=1)
+             for kind in (abnormal, ~abnormal)]
     wanted = torch.maximum(share[0], LEAST_HEALTHY * share[1])
     healthy = (wanted / share[1].clamp(min=1e-9))[bins] / (~abnormal).sum().clamp(min=1)
     return torch.where(abnormal, 1 / abnormal.sum().clamp(min=1), healthy)

@@ -130,7 +130,8 @@ def extract(dataset: str, layout: Layout, params: ExtractParams, image_size: Ima
                    "patients": len({scan["patient_id"] for scan in scans}), "left_out": unread,
                    "without_organ": len(without_organ), "class_left_out": class_left_out},
     }
-    pd.DataFrame(index)[[*COLUMNS, "lesion_px", "sha256", "class_label", "slice_number"]].to_csv(folder / "index.csv", index=False)
+    pd.DataFrame(index)[[*COLUMNS, "lesion_px", "sha256", "class_label", "slice_number"]].to_csv(
+        folder / "index.csv", index=False)
     pd.DataFrame(scans).to_csv(folder / "scans.csv", index=False)
     with zipfile.ZipFile(folder / "foreground.npz", "w") as archive:  # np.savez refuses some names of scans
         for name, values in foreground.items():

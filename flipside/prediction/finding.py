@@ -101,7 +101,7 @@ class _How:
             organs: tuple[Path, ...] | Literal["nonzero"] = (), spacing: tuple[float, float] | None = None) -> _Found:
         """A scan in one file or folder (or in several on one grid); root: the folder from which on it is named."""
         path, organs = path.absolute(), organs if self.run.organ_rule is None else self.run.organ_rule
-        row = Row(place or str(path), path, more, UNLABELLED, "", "", "", (), organs, spacing)
+        row = Row(place or str(path), path, more, UNLABELLED, "", "", "", None, (), organs, spacing)
         values = self.table.organ_values
         how = Reading(Path(path.anchor), self.colour, getattr(self.run.block, "spacing_mm", None) or (1.0, 1.0),
                       None if values is None else tuple(values), None, "any")

@@ -106,7 +106,8 @@ def read_row(name: str, row: Row, how: Reading, salt: str) -> Scan:
     return Scan(
         scan_id=read.names.scan_id, patient_id=patient, source_file=read.names.source_file, channels=tuple(channels),
         spacing_mm=_spacing(read, row, how.spacing_mm), organ=organ, lesion=lesion, given_split=row.split,
-        site=row.site, slice_number=row.slice_number if geometry.is_image else None, class_label=_label(row, lesion, geometry),
+        site=row.site, slice_number=row.slice_number if geometry.is_image else None,
+        class_label=_label(row, lesion, geometry),
         image_digest=file_digest(row.path) if geometry.is_image else "")
 
 

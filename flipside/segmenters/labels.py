@@ -12,13 +12,16 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 from pydantic import Field, model_validator
+from scipy.ndimage import binary_dilation, uniform_filter
 from torch import Tensor
 
 from flipside.classifiers.networks.backbones import Classifier
 from flipside.core.params import Params
 from flipside.generators.base.data import TrainingSlices
-from flipside.masks.extraction.morphology import Step, clean
+from flipside.masks.extraction.morphology import clean
 
+SMOOTH_PX = 3  # the difference is a mean over so many pixels each way
+GREATEST = 0.9  # quantile of the differences that counts as the greatest one
 SPARED = 1.0  # by how much more the logit must fall where the mask is filled than where its mirror image is
 BATCH = 32
 
@@ -43,11 +46,15 @@ class TransplantParams(Params):
 class PseudoMaskParams(Params):
     """Section `pseudo_masks`: what the student of `flip_mask` learns from."""
 
-    cuts: tuple[float, float]
-    """Two thresholds of a probability: lesion from the second on, and pixels on which the two cleaned masks disagree
-    teach nothing."""
+    cut: float = Field(gt=0, lt=1)
+    """Threshold of the probability."""
+    grow: float = Field(ge=0)
+    """How far around the cut mask its outline is looked for, as a fraction of the side."""
+    change: tuple[float, float]
+    """Two shares of a slice's greatest difference from the healthy content there: lesion is what differs by the second
+    or more; pixels on which the two cleaned masks disagree teach nothing. [0, 0]: the cut mask as it is, grown."""
     morphology: list[Literal["open", "close", "largest_component"]]
-    """Steps that clean either mask, in their order."""
+    """Steps that clean the masks, in their order."""
     verify: bool
     """Keep a pseudo-mask only if filling it with healthy content lowers the classifier's logit by at least 1 more than
     filling as much on the other side does."""
@@ -57,8 +64,8 @@ class PseudoMaskParams(Params):
 
     @model_validator(mode="after")
     def _in_order(self) -> PseudoMaskParams:
-        if not 0 < self.cuts[0] <= self.cuts[1] < 1:
-            raise ValueError(f"`cuts` are {list(self.cuts)}, expected two thresholds between 0 and 1, the lower one "
+        if not 0 <= self.change[0] <= self.change[1] < 1:
+            raise ValueError(f"`change` is {list(self.change)}, expected two shares from 0 to below 1, the lower one "
                              "first")
         return self
 
@@ -95,12 +102,12 @@ def pseudo_labels(data: TrainingSlices, teacher: MaskTeacher, probability: Calla
         images, on_device = data.images_at(rows), rows.to(device)
         found = probability(images).float()  # (B,1,H,W)
         content = teacher.parts(images)[1]
-        masks, unsure = cut(found[:, 0], params.cuts, params.morphology)
+        masks, unsure = outline(found[:, 0], (images - content).abs().mean(dim=1), params)
         kept = masks.any(dim=(1, 2))
         if params.verify:
             kept &= verified(data.classifier, images, masks.unsqueeze(1).float(), content)
         lesion[on_device], ignored[on_device], teaches[rows] = masks, unsure, kept.cpu()
-        change[on_device] = ((images - content) * found * (masks | unsure).unsqueeze(1)).half()
+        change[on_device] = ((images - content) * (masks | unsure).unsqueeze(1)).half()
     return Labels(lesion, ignored, teaches, change)
 
 
@@ -109,18 +116,27 @@ def describe(labels: Labels, data: TrainingSlices) -> str:
     taught = labels.teaches & data.labels
     if not taught.any():
         return (f"WARNING: none of the {int(data.labels.sum())} abnormal training slices has a pseudo-mask, so the "
-                "student learns to mark nothing: lower `pseudo_masks.cuts`, set `pseudo_masks.verify` to false, or "
+                "student learns to mark nothing: lower `pseudo_masks.cut`, set `pseudo_masks.verify` to false, or "
                 "train generators.flip_mask for longer")
     share = labels.lesion[taught.to(labels.lesion.device)].float().mean()
     return (f"{int(taught.sum())} of {int(data.labels.sum())} abnormal training slices have a pseudo-mask, of "
             f"{100 * float(share):.2f} % of their pixels")
 
 
-def cut(probability: Tensor, cuts: tuple[float, float], morphology: list[Step]) -> tuple[Tensor, Tensor]:
-    """Lesion and unsure pixels, (B,H,W) bool each, of probabilities (B,H,W): see `PseudoMaskParams.cuts`."""
-    values = probability.cpu().numpy()
-    wide, narrow = (torch.as_tensor(clean(np.asarray(values >= threshold), morphology)).to(probability.device)
-                    for threshold in cuts)
+def outline(probability: Tensor, change: Tensor, params: PseudoMaskParams) -> tuple[Tensor, Tensor]:
+    """Lesion and unsure pixels, (B,H,W) bool each, of probabilities and differences from healthy content (B,H,W).
+
+    Where filling flips the classifier is known to a pixel or two only. What differs from the healthy content in and
+    next to it is the lesion: see `PseudoMaskParams`.
+    """
+    steps, radius = params.morphology, round(params.grow * probability.shape[-1])
+    cut = clean(np.asarray(probability.cpu().numpy() >= params.cut), steps)
+    near = np.stack([binary_dilation(mask, iterations=radius) for mask in cut]) if radius else cut
+    smooth = uniform_filter(change.float().cpu().numpy(), (1, SMOOTH_PX, SMOOTH_PX), mode="nearest")
+    greatest = np.array([np.quantile(values[mask], GREATEST) if mask.any() else np.inf
+                         for values, mask in zip(smooth, near, strict=True)])  # (B,)
+    wide, narrow = (torch.as_tensor(clean(near & (smooth >= share * greatest[:, None, None]), steps)).to(
+        probability.device) for share in params.change)
     return narrow, wide & ~narrow
 
 

@@ -5,7 +5,7 @@ import torch
 
 from flipside.classifiers import training
 from flipside.classifiers.networks.backbones import build_classifier, predict_logits
-from flipside.classifiers.scores import classification_metrics, confusion_table, roc_table
+from flipside.classifiers.scores import classification_metrics, confusion_table, height_auc, roc_table
 from flipside.core.checkpoint import Scratch
 from flipside.core.runtime import Runtime, RuntimeParams, draw_rows, generator_for
 from tests.killed import dies_at
@@ -79,6 +79,14 @@ def test_balanced_by_height_the_height_tells_nothing():
     assert labels[rows][middle].mean().item() == pytest.approx(0.5, abs=0.03)
     outside = ((heights[rows] < 0.3) | (heights[rows] > 0.7)).float().mean().item()
     assert 0.03 < outside < 0.2  # rarer than among all slices, but seen: 0.6 of them are there
+
+
+def test_the_height_alone_can_tell_the_labels_apart():
+    heights = torch.linspace(0, 1, 400)
+    middle, alternating = ((heights > 0.4) & (heights < 0.6)).float(), (torch.arange(400) % 2).float()
+    assert height_auc((middle, heights), (middle, heights)) > 0.99
+    assert height_auc((alternating, heights), (alternating, heights)) == pytest.approx(0.5, abs=0.02)
+    assert height_auc((middle, torch.full((400,), 0.5)), (middle, heights)) == 0.5  # no heights known in training
 
 
 def test_sampler_balances_the_classes():

@@ -1,15 +1,16 @@
-"""Pseudo-masks: two cuts, and the check that filling one lowers the logit more than filling elsewhere does."""
+"""Pseudo-masks: their outline, and the check that filling one lowers the logit more than filling elsewhere does."""
 
 import pydantic
 import pytest
 import torch
 
 from flipside.generators.flip_mask import MaskNetwork
-from flipside.segmenters.labels import PseudoMaskParams, cut, describe, pseudo_labels, verified
+from flipside.segmenters.labels import PseudoMaskParams, describe, outline, pseudo_labels, verified
 from tests.generators.toys import BlobClassifier, slices, toy_data
 
 TRANSPLANTS = {"share": 0.0, "contrast": [1.0, 1.0], "dark": 0.0, "shift": 0.0, "scale": 0.0, "rotate_degrees": 0.0}
-PSEUDO = {"cuts": [0.3, 0.6], "morphology": [], "verify": True, "transplants": TRANSPLANTS, "rounds": 1}
+PSEUDO = {"cut": 0.5, "grow": 0.0, "change": [0.3, 0.3], "morphology": [], "verify": True,
+          "transplants": TRANSPLANTS, "rounds": 1}
 
 
 class Filler(MaskNetwork):
@@ -31,18 +32,40 @@ def blobs(images):
     return (images > 0.5).float() * 0.9
 
 
-def test_pixels_between_the_cuts_are_ignored():
-    probability = torch.tensor([[[0.1, 0.4, 0.7]]])
-    lesion, ignored = cut(probability, (0.3, 0.6), [])
-    assert lesion.tolist() == [[[False, False, True]]] and ignored.tolist() == [[[False, True, False]]]
+def step(height=0.9):
+    """A mask of 6 x 6 pixels around a lesion of 4 x 4 that fades over one pixel: (1,16,16) probability and change."""
+    probability, change = torch.zeros(1, 16, 16), torch.zeros(1, 16, 16)
+    probability[0, 5:11, 5:11] = height
+    change[0, 4:12, 4:12], change[0, 6:10, 6:10] = 0.2, 1.0
+    return probability, change
 
 
-def test_either_cut_is_cleaned():
-    probability = torch.zeros(1, 12, 12)
-    probability[0, 1:5, 1:5], probability[0, 9, 9], probability[0, 5, 1:5] = 0.9, 0.9, 0.4
-    lesion, ignored = cut(probability, (0.3, 0.6), ["open", "largest_component"])
-    assert lesion.sum() == 16 and not lesion[0, 9, 9]  # the speck is gone
-    assert ignored.sum() == 4 and ignored[0, 5, 1:5].all()
+def test_the_lesion_is_what_differs_from_healthy_content_in_and_around_the_cut_mask():
+    probability, change = step()
+    lesion, unsure = outline(probability, change, params(change=[0.5, 0.5]))
+    assert lesion[0, 6:10, 6:10].all() and lesion.sum() == 16 + 4 * 2 and not unsure.any()  # half way at the sides
+    probability[0, 5:11, 5:11] = 0
+    probability[0, 7:9, 7:9] = 0.9  # a mask too small by a pixel grows to the lesion, not to a second one
+    change[0, 12:, 12:] = 1.0
+    grown, _ = outline(probability, change, params(change=[0.3, 0.3], grow=1 / 16))
+    assert grown.sum() == 12 and grown[0, 6, 7:9].all() and not grown[0, 12:].any()
+    none, _ = outline(torch.full_like(probability, 0.4), change, params())
+    assert not none.any()
+
+
+def test_pixels_between_the_two_shares_are_unsure():
+    lesion, unsure = outline(*step(), params(change=[0.2, 0.8]))
+    assert lesion.any() and unsure.any() and not (lesion & unsure).any()
+    both = lesion | unsure
+    assert torch.equal(both, outline(*step(), params(change=[0.2, 0.2]))[0])
+
+
+def test_masks_are_cleaned():
+    probability, change = step()
+    probability[0, 1, 1] = 0.9
+    change[0, 1, 1] = 9.0
+    lesion, _ = outline(probability, change, params(morphology=["open", "largest_component"]))
+    assert lesion[0, 7, 7] and not lesion[0, 1, 1]
 
 
 def test_a_mask_is_kept_only_where_filling_it_lowers_the_logit_and_filling_elsewhere_does_not():
@@ -70,7 +93,7 @@ def test_labels_of_the_training_slices(verify):
     labels = pseudo_labels(data, Filler(), blobs, params(verify=verify))
     images = slices()
     assert torch.equal(labels.lesion, images > 0.5) and not labels.ignored.any() and labels.teaches.all()
-    change = torch.where(images > 0.5, (images + 0.3) * 0.9, 0.0)[:, None]
+    change = torch.where(images > 0.5, images + 0.3, 0.0)[:, None]
     torch.testing.assert_close(labels.change.float(), change, atol=2e-3, rtol=0)
     assert "16 of 16 abnormal training slices" in describe(labels, data)
 
@@ -86,7 +109,7 @@ def test_slices_without_a_mask_that_holds_do_not_teach_and_healthy_ones_are_empt
     assert "WARNING: none of the 16" in describe(empty, data)
 
 
-@pytest.mark.parametrize("cuts", [[0.6, 0.3], [0.0, 0.5], [0.5, 1.0]])
-def test_cuts_that_cut_nothing_are_refused(cuts):
-    with pytest.raises(pydantic.ValidationError, match="expected two thresholds between 0 and 1"):
-        params(cuts=cuts)
+@pytest.mark.parametrize("change", [[0.6, 0.3], [-0.1, 0.5], [0.5, 1.0]])
+def test_shares_of_no_change_are_refused(change):
+    with pytest.raises(pydantic.ValidationError, match="expected two shares from 0 to below 1"):
+        params(change=change)
