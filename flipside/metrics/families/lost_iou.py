@@ -42,7 +42,8 @@ class LostIou(Family):
         return {}
 
     def summarise(self, cases: pd.DataFrame, params: EvaluateParams, seed: int) -> dict[str, float]:
-        lesion, found = cases[is_lesion_case(cases)], {}
+        lesion = cases[is_lesion_case(cases)]
+        found: dict[str, float] = {}
         for name in self.columns:
             found |= mean_with_interval(lesion, name, params, seed)
         return found
