@@ -135,6 +135,16 @@ def draw_patients(means: pd.Series, mean: float, bounds: tuple[float, float] | N
                   f'{"".join(parts)}</svg>')
 
 
+def draw_parts(parts: dict[str, float]) -> Markup:
+    """Parts of a whole on one bar from 0 to 1, in their order; a part's name is the CSS class of its colour."""
+    width, start, drawn = 360, 0.0, []
+    for name, value in parts.items():
+        drawn.append(f'<rect class="part {escape(name)}" x="{width * start:.1f}" y="2" width="{width * value:.1f}" '
+                     f'height="12"/>')
+        start += value
+    return Markup(f'<svg class="parts" viewBox="0 0 {width} 16" aria-hidden="true">{"".join(drawn)}</svg>')
+
+
 def draw_level(value: float, largest: float) -> Markup:
     """A bare bar on a scale 0..largest, beside its number."""
     length = 66 * value / largest if largest > 0 else 0.0

@@ -12,24 +12,30 @@ from PIL import Image
 from flipside.core.files import atomic_file
 from flipside.core.params import value_at
 from flipside.masks.extraction.thresholds import HEADLINE
+from flipside.metrics.families.lost_iou import LostIou
 from flipside.metrics.registry import label
 from flipside.report.badges import badge
 from flipside.report.cases import lesion_cases, shared_cases
 from flipside.report.inputs import ReportInputs
 from flipside.report.pictures import DIFFERENCE, MASK, case_pictures, compared_pictures
+from flipside.report.sections.lost_iou import results_with_lost_iou
 from flipside.report.tables import interval
 
 INK, MUTED, ACCENT, UPPER = "#1f2933", "#8a94a0", "#2563a8", "#b3541e"
 GAP = 3  # pixels between the pictures of a montage, of MONTAGE_SIDE pixels each
 MONTAGE_SIDE = 96
+# Colours of the IoU and of what it is lost to; lesion pixels missed and marked in vain as in the pictures of masks.
+PARTS = dict(zip((f"iou_{HEADLINE}", *LostIou.columns), (ACCENT, "#fad228", "#eb403c", "#9b5fd0", MUTED), strict=True))
 DASHES = ("--", ":", "-.")  # of the controls
 
 
 def write_figures(folder: Path | str, inputs: ReportInputs) -> None:
-    """ranking.png, thresholds.png, gallery.png, comparison.png and, where a method makes counterfactuals, changes.png
-    and flips.png: the same inputs give the same bytes."""
+    """ranking.png, thresholds.png, gallery.png, comparison.png; lost_iou.png where there are lesion masks; changes.png
+    and flips.png where a method makes counterfactuals. The same inputs give the same bytes."""
     figures = {"ranking": draw_ranking(inputs), "thresholds": draw_thresholds(inputs),
                "gallery": draw_gallery(inputs), "comparison": draw_comparison(inputs)}
+    if results_with_lost_iou(inputs):
+        figures["lost_iou"] = draw_lost_iou(inputs)
     if inputs.with_counterfactual():
         figures |= {"changes": draw_changes(inputs), "flips": draw_flips(inputs)}
     for name, figure in figures.items():
@@ -67,6 +73,27 @@ def draw_ranking(inputs: ReportInputs) -> Figure:
     axes.set_xlabel(f"{label(rank_by)}: mean with interval, each test slice as a tick{oracle}", color=INK, fontsize=9)
     axes.set_axisbelow(True)
     axes.grid(axis="x", color="#e3e7eb")
+    _calm(axes)
+    return figure
+
+
+def draw_lost_iou(inputs: ReportInputs) -> Figure:
+    """One bar from 0 to 1 per method: its IoU, then what the rest is lost to."""
+    results = results_with_lost_iou(inputs)
+    figure = Figure(figsize=(8, 1.4 + 0.28 * len(results)), layout="constrained")
+    axes = figure.subplots()
+    start = np.zeros(len(results))
+    for name, colour in PARTS.items():
+        values = np.array([result.metrics[name] for result in results])
+        axes.barh(range(len(results)), values, left=start, height=0.72, color=colour, edgecolor="white", linewidth=0.6,
+                  label=label(name))
+        start += values
+    axes.set_yticks(range(len(results)), [
+        result.name + badge(result.name, result.metrics, inputs.params.controls, " ({})") for result in results])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("mean over the slices with a lesion", color=INK, fontsize=9)
+    figure.legend(loc="outside upper center", ncols=len(PARTS), fontsize=8, frameon=False)
     _calm(axes)
     return figure
 

@@ -16,6 +16,7 @@ from flipside.core.store import write_store
 from flipside.metrics import populations
 from flipside.metrics import subgroups as size_subgroups
 from flipside.metrics.families.bounded_flips import flips_by_bound
+from flipside.metrics.families.lost_iou import LostIou, divide_lost_iou
 from tests.parameters import write_parameters
 
 METHODS = {"coin": 0.8, "rise": 0.3, "random": 0.05}  # how much of the lesion each fake method finds
@@ -102,7 +103,10 @@ def build_project(root: Path, images: np.ndarray, methods: dict[str, float], cou
             "change_to_blur": np.linspace(0.1, 0.6, count) if makes else np.nan,
         }))
         mean = float(np.nanmean(iou))
+        counts = (part.sum((1, 2))[labels] for part in (masks & lesion, masks & ~lesion & 1, lesion & ~masks & 1))
+        lost = divide_lost_iou(*counts, f_x[labels] < 0.5).mean(axis=0)
         metrics[name] = {
+            **dict(zip(LostIou.columns, map(float, lost), strict=True)),
             "iou_label_free": mean, "iou_label_free_ci_low": mean * 0.9, "iou_label_free_ci_high": mean * 1.1,
             "iou_val": mean, "iou_fixed": mean * 0.8, "iou_otsu": mean * 0.7, "iou_oracle": mean * 1.05,
             "dice_label_free": mean * 1.2, "pixel_ap": mean,

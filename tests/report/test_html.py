@@ -37,7 +37,7 @@ def test_report_is_one_page_without_outside_references_that_shows_every_method(p
     assert page.count("control</span>") >= 2 and "upper bound" in page and "not a medical device" in page
     assert page.count('type="range"') == 3  # three cases of the one method with counterfactuals
     assert "UNUSED_BLOCK" not in page and "truncated &amp; odd" in page
-    for name in ("gallery", "comparison", "changes", "flips", "thresholds", "ranking"):
+    for name in ("gallery", "comparison", "changes", "flips", "thresholds", "ranking", "lost_iou"):
         assert (project / f"reports/figures/{name}.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
     assert printed.index("coin  ") < printed.index("rise  ") and str(project / "reports/report.html") in printed
@@ -59,7 +59,7 @@ def test_same_inputs_same_bytes(project):
         files = [Path("reports/report.html"), Path("reports/metrics.md"), *Path("reports/figures").iterdir()]
         return {str(file): file.read_bytes() for file in files}
     first = outputs()
-    assert len(first) == 8 and outputs() == first
+    assert len(first) == 9 and outputs() == first
 
 
 def test_a_data_set_without_lesion_masks_is_ranked_by_the_other_metric(project):
@@ -72,11 +72,12 @@ def test_a_data_set_without_lesion_masks_is_ranked_by_the_other_metric(project):
         Path(f"data/masks/{name}/label_free.npy").unlink()
     edit_json(project / "reports/metrics.json", lambda content: [
         values.pop(key) for values in content.values() for key in list(values)
-        if key.startswith(("iou", "dice", "n_cases"))])
+        if key.startswith(("iou", "dice", "lost_to", "n_cases"))])
     pd.read_csv("reports/subgroups.csv").iloc[:0].to_csv("reports/subgroups.csv", index=False)
     report.main()
     page = (project / "reports/report.html").read_text()
     assert "coin is first of 1 methods by bounded flips" in page
+    assert 'id="lost_iou"' in with_masks and 'id="lost_iou"' not in page
     # Maps instead of masks, and nothing that only truth could say.
     for words in ("true positive", '<th scope="col">truth</th>', "<figcaption>mask</figcaption>", "easiest", "by IoU"):
         assert words in with_masks and words not in shown(page), words

@@ -7,6 +7,7 @@ from flipside.report.sections.comparison import Comparison
 from flipside.report.sections.data import Data
 from flipside.report.sections.flips import Flips
 from flipside.report.sections.inpainter import Inpainter
+from flipside.report.sections.lost_iou import LostIous
 from flipside.report.sections.methods import Methods
 from flipside.report.sections.metrics import AllMetrics
 from flipside.report.sections.origin import Origin
@@ -23,5 +24,5 @@ from flipside.report.sections.volumes import Volumes
 
 # In the order of the page.
 PAGE_SECTIONS: tuple[type[Section], ...] = (
-    Ranking, Repetitions, Patients, LesionSizes, Volumes, AllMetrics, Comparison, Flips, Methods, Realism,
+    Ranking, Repetitions, LostIous, Patients, LesionSizes, Volumes, AllMetrics, Comparison, Flips, Methods, Realism,
     Classifiers, Thresholds, Training, Inpainter, Times, Data, Origin)
