@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from flipside.cli.profile import apply_profile
+from tests.quick_python import quick_python
 
 ROOT = Path(__file__).parents[1]
 METHODS = list(yaml.safe_load((ROOT / "params.yaml").read_text())["methods"])
@@ -44,12 +45,13 @@ def project(tmp_path_factory):
     shutil.copytree(ROOT / ".dvc/plots", root / ".dvc/plots")
     run(root, "git", "add", "-A")
     run(root, "git", "commit", "-qm", "start")
-    run(root, sys.executable, "-m", "dvc", "repro")
+    with quick_python() as folder:
+        run(root, sys.executable, ROOT / "tests/quick_dvc.py", "repro", python=folder)
     return root
 
 
-def run(root, *command):
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+def run(root, *command, python=Path(sys.executable).parent):
+    environment = {**os.environ, "PATH": f"{python}:{os.environ['PATH']}",
                    "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a",
                    "GIT_COMMITTER_EMAIL": "a@b", "PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("PYTHONPATH", None)
