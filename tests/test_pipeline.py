@@ -18,6 +18,7 @@ from flipside.cli.profile import apply_profile
 from tests.quick_python import quick_python
 
 ROOT = Path(__file__).parents[1]
+DVC = (sys.executable, ROOT / "tests/quick_dvc.py")
 METHODS = list(yaml.safe_load((ROOT / "params.yaml").read_text())["methods"])
 
 
@@ -46,7 +47,7 @@ def project(tmp_path_factory):
     run(root, "git", "add", "-A")
     run(root, "git", "commit", "-qm", "start")
     with quick_python() as folder:
-        run(root, sys.executable, ROOT / "tests/quick_dvc.py", "repro", python=folder)
+        run(root, *DVC, "repro", python=folder)
     return root
 
 
@@ -171,7 +172,7 @@ def test_an_experiment_changes_a_parameter_and_reruns_what_depends_on_it(project
     run(project, "git", "add", "-A")
     run(project, "git", "commit", "-qm", "smoke run")
     before = metrics(project)
-    output = run(project, sys.executable, "-m", "dvc", "exp", "run", "-S", "methods.centre.sigma=0.1")
+    output = run(project, *DVC, "exp", "run", "-S", "methods.centre.sigma=0.1")
     assert "Running stage 'explain@centre'" in output
     for other in ("explain@rise", "train_generator@coin", "train_classifier@judge", "extract_slices"):
         assert f"Running stage '{other}'" not in output
