@@ -17,11 +17,10 @@ repro: .venv/installed
 	@flipside repro
 	@flipside ranking
 
-# Linter, types and tests.
+# Linter, types and tests; types are checked while the tests run.
 test: .venv/installed
 	ruff check flipside stages tests benchmarks docs notebooks setup.py
-	mypy
-	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	mypy & types=$$!; python -m pytest -n 2 --dist loadfile --no-loadscope-reorder; tests=$$?; wait $$types && exit $$tests
 
 # The site, into site/; its sources are in docs/.
 docs: .venv/installed

@@ -23,7 +23,14 @@ METHODS = list(yaml.safe_load((ROOT / "params.yaml").read_text())["methods"])
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def python():
+    """A folder whose `python` runs the stages."""
+    with quick_python() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, python):
     """A copy of the project without artifacts, switched to the smoke profile, after `dvc repro`."""
     root = tmp_path_factory.mktemp("project")
     for name in ("dvc.yaml", "params.yaml", "datasets.yaml", ".dvcignore", ".gitignore"):
@@ -46,8 +53,7 @@ def project(tmp_path_factory):
     shutil.copytree(ROOT / ".dvc/plots", root / ".dvc/plots")
     run(root, "git", "add", "-A")
     run(root, "git", "commit", "-qm", "start")
-    with quick_python() as folder:
-        run(root, *DVC, "repro", python=folder)
+    run(root, *DVC, "repro", python=python)
     return root
 
 
@@ -168,11 +174,11 @@ def test_dvc_shows_metrics_and_plots(project):
     assert pictures == {"ranking", "thresholds", "gallery", "comparison", "changes", "flips"}
 
 
-def test_an_experiment_changes_a_parameter_and_reruns_what_depends_on_it(project):
+def test_an_experiment_changes_a_parameter_and_reruns_what_depends_on_it(project, python):
     run(project, "git", "add", "-A")
     run(project, "git", "commit", "-qm", "smoke run")
     before = metrics(project)
-    output = run(project, *DVC, "exp", "run", "-S", "methods.centre.sigma=0.1")
+    output = run(project, *DVC, "exp", "run", "-S", "methods.centre.sigma=0.1", python=python)
     assert "Running stage 'explain@centre'" in output
     for other in ("explain@rise", "train_generator@coin", "train_classifier@judge", "extract_slices"):
         assert f"Running stage '{other}'" not in output

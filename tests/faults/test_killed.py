@@ -31,8 +31,8 @@ def started(finished, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", [
-    "train_classifier@classifier", *GENERATORS, "judge_counterfactuals", "extract_masks@coin", "segment_scans",
-    "evaluate"])
+    "train_classifier@classifier", "train_generator@coin", INPAINTER, "judge_counterfactuals", "extract_masks@coin",
+    "segment_scans", "evaluate"])
 def test_killed_whenever_something_is_about_to_take_its_name(finished, tmp_path, name):
     """One run dies before its second rename (the first is of no artifact), the next later, until one gets through."""
     project = started(finished, tmp_path, name)
