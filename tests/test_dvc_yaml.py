@@ -263,6 +263,7 @@ def test_dvc_watches_the_folder_of_an_imported_classifier():
     assert "data/foreign" not in paths(stages["train_classifier@judge"]["deps"])
 
 
+@functools.cache
 def strings_of(file):
     tree = ast.parse((ROOT / file).read_text())
     documentation = {id(node.body[0].value) for node in ast.walk(tree)
