@@ -28,13 +28,13 @@ def editor() -> YAML:
 
 
 @functools.lru_cache(maxsize=8)
-def parsed(text: str) -> Any:
-    return _yaml.parse_yaml(text, "YAML")
+def parsed(text: str, path: Any) -> Any:
+    return _yaml.parse_yaml(text, path)
 
 
 def load(path: Any, fs: Any = None, **options: Any) -> Any:
     with (fs.open if fs else open)(path, encoding="utf-8", **options) as file:
-        return copy.deepcopy(parsed(file.read()))
+        return copy.deepcopy(parsed(file.read(), path))
 
 
 @contextlib.contextmanager
