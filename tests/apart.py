@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PRELOADED = ["stages.train_classifier", "stages.train_generator", "flipside.generators.coin",
-             "stages.explain", "stages.judge_counterfactuals", "stages.extract_masks",
-             "stages.segment_scans", "stages.evaluate", "stages.report",
-             "stages.extract_slices", "stages.split_patients", "stages.draw_anomalies",
-             "dvc.repo", "torch._dynamo"]  # the last two are imported in the middle of a training
+# What takes long to import, much of it in the middle of a stage's work.
+LIBRARIES = ("torch", "torch._dynamo", "torchvision.transforms.v2", "torchmetrics.image", "pytorch_fid.fid_score",
+             "captum.attr", "pandas", "nibabel", "pydicom", "scipy.stats", "scipy.ndimage", "skimage.metrics",
+             "sklearn.metrics", "matplotlib.figure", "safetensors.torch", "pydantic", "jinja2", "yaml", "tqdm")
+PRELOADED = [*LIBRARIES, "dvc.repo", *(f"stages.{file.stem}" for file in sorted((ROOT / "stages").glob("*.py")))]
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,11 @@ def _child(log: str, function: Callable[..., Any], arguments: tuple) -> None:
     sys.stdout.flush()
     os.dup2(file, 1)
     os.dup2(file, 2)
+    call_and_leave(function, *arguments)
+
+
+def call_and_leave(function: Callable[..., Any], *arguments: Any) -> None:
+    """Call a function and end this process, with its exit status; what the process was forked from isn't torn down."""
     try:
         function(*arguments)
     except SystemExit as leave:

@@ -12,9 +12,9 @@ import torch  # noqa: E402
 from tests.methods.conftest import classifier, planted, planted_nine, runtime, toy_models  # noqa: E402, F401
 
 # First, so that no worker is left with them.
-LONGEST = ("tests/test_pipeline.py", "tests/faults/test_killed.py", "tests/cli/test_experiments.py",
-           "tests/test_channels.py", "tests/faults/test_same_again.py", "tests/test_dvc_yaml.py",
-           "tests/cli/test_repeat.py")
+LONGEST = ("tests/test_pipeline.py", "tests/faults/test_killed.py", "tests/test_channels.py",
+           "tests/cli/test_experiments.py", "tests/cli/test_repeat.py", "tests/test_ci.py", "tests/test_dvc_yaml.py",
+           "tests/cli/test_profile.py", "tests/published/test_ablations.py")
 
 
 def pytest_collection_modifyitems(items):

@@ -18,6 +18,7 @@ from dvc.repo import Repo
 from flipside.core.params import value_at
 from flipside.experiments.repetition import Repetition
 from flipside.report.trainings import SERIES
+from tests.quick_dvc import hurried
 
 ROOT = Path(__file__).parents[1]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -262,6 +263,7 @@ def test_dvc_watches_the_folder_of_an_imported_classifier():
     assert "data/foreign" not in paths(stages["train_classifier@judge"]["deps"])
 
 
+@functools.cache
 def strings_of(file):
     tree = ast.parse((ROOT / file).read_text())
     documentation = {id(node.body[0].value) for node in ast.walk(tree)
@@ -317,15 +319,15 @@ def repository(tmp_path_factory):
 
 
 def dvc(root, *arguments):
-    result = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=root, capture_output=True, text=True,
-                            check=False)
+    result = subprocess.run([sys.executable, ROOT / "tests/quick_dvc.py", *arguments], cwd=root, capture_output=True,
+                            text=True, check=False)
     assert result.returncode == 0, result.stderr + result.stdout
     return result.stdout
 
 
 def status(root, *targets):
     """What `dvc status --json` prints; in this process, as a start of its own takes long."""
-    with contextlib.chdir(root), Repo(root) as repo:
+    with hurried(), contextlib.chdir(root), Repo(root) as repo:
         return repo.status(targets=list(targets))
 
 

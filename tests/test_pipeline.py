@@ -15,13 +15,22 @@ import pytest
 import yaml
 
 from flipside.cli.profile import apply_profile
+from tests.quick_python import quick_python
 
 ROOT = Path(__file__).parents[1]
+DVC = (sys.executable, ROOT / "tests/quick_dvc.py")
 METHODS = list(yaml.safe_load((ROOT / "params.yaml").read_text())["methods"])
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def python():
+    """A folder whose `python` runs the stages."""
+    with quick_python() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, python):
     """A copy of the project without artifacts, switched to the smoke profile, after `dvc repro`."""
     root = tmp_path_factory.mktemp("project")
     for name in ("dvc.yaml", "params.yaml", "datasets.yaml", ".dvcignore", ".gitignore"):
@@ -44,12 +53,12 @@ def project(tmp_path_factory):
     shutil.copytree(ROOT / ".dvc/plots", root / ".dvc/plots")
     run(root, "git", "add", "-A")
     run(root, "git", "commit", "-qm", "start")
-    run(root, sys.executable, "-m", "dvc", "repro")
+    run(root, *DVC, "repro", python=python)
     return root
 
 
-def run(root, *command):
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+def run(root, *command, python=Path(sys.executable).parent):
+    environment = {**os.environ, "PATH": f"{python}:{os.environ['PATH']}",
                    "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a",
                    "GIT_COMMITTER_EMAIL": "a@b", "PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("PYTHONPATH", None)
@@ -165,11 +174,11 @@ def test_dvc_shows_metrics_and_plots(project):
     assert pictures == {"ranking", "thresholds", "gallery", "comparison", "changes", "flips"}
 
 
-def test_an_experiment_changes_a_parameter_and_reruns_what_depends_on_it(project):
+def test_an_experiment_changes_a_parameter_and_reruns_what_depends_on_it(project, python):
     run(project, "git", "add", "-A")
     run(project, "git", "commit", "-qm", "smoke run")
     before = metrics(project)
-    output = run(project, sys.executable, "-m", "dvc", "exp", "run", "-S", "methods.centre.sigma=0.1")
+    output = run(project, *DVC, "exp", "run", "-S", "methods.centre.sigma=0.1", python=python)
     assert "Running stage 'explain@centre'" in output
     for other in ("explain@rise", "train_generator@coin", "train_classifier@judge", "extract_slices"):
         assert f"Running stage '{other}'" not in output

@@ -16,6 +16,7 @@ import yaml
 from flipside.cli.experiments import COLUMNS, show_command
 from flipside.core.params import PARAMS_FILE, SECTIONS, file_of
 from flipside.experiments.results import parameters
+from tests.quick_python import quick_python
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**{key: value for key, value in os.environ.items() if key != "PYTHONPATH"}, "DVC_NO_ANALYTICS": "true",
@@ -44,7 +45,7 @@ metrics["coin"]["iou_val_ci_low"], metrics["coin"]["iou_val_ci_high"] = 0.4, 0.9
 Path("reports/metrics.json").write_text(json.dumps(metrics))
 """
 DVC_YAML = {"stages": {"evaluate": {
-    "cmd": "python read.py", "deps": ["read.py", "base.json"],
+    "cmd": "python -m read", "deps": ["read.py", "base.json"],
     "params": [*(section for section in SECTIONS if file_of(section) == PARAMS_FILE),
                {"datasets.yaml": ["datasets.${dataset}"]}],
     "outs": [{"read.json": {"cache": False}}], "metrics": [{"reports/metrics.json": {"cache": False}}]}}}
@@ -102,8 +103,10 @@ def repository(tmp_path_factory):
     (root / "read.py").write_text(STAGE)
     shutil.copy(ROOT / "reports/metrics.json", root / "base.json")
     (root / "reports").mkdir()
-    start(root)
-    return root
+    with quick_python() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ENVIRONMENT, "PATH", f"{folder}:{ENVIRONMENT['PATH']}")
+        start(root)
+        yield root
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,22 @@
 """The loader of params.yaml and datasets.yaml: what is wrong is refused with file and full key, before any work."""
 
-import subprocess
+import importlib
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from flipside.core.params import Params, ParamsError, check_all, load_section, load_value, read_datasets, read_params
+from flipside.core.params import (
+    Params,
+    ParamsError,
+    check_all,
+    load_section,
+    load_value,
+    read_datasets,
+    read_params,
+    stage_main,
+)
 from flipside.scans.layouts import DatasetParams
 from tests.parameters import project_parameters, write_parameters
 
@@ -157,11 +166,14 @@ def test_datasets_yaml_holds_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["simulate_scans", "simulate_effects", "extract_slices"])
-def test_first_stages_refuse_a_typo_anywhere_in_one_line(tmp_path, stage):
+def test_first_stages_refuse_a_typo_anywhere_in_one_line(tmp_path, monkeypatch, capsys, stage):
     edited(tmp_path, lambda v: v["methods"]["coin"].update(typo=1))
-    result = subprocess.run([sys.executable, "-m", f"stages.{stage}"], cwd=tmp_path, capture_output=True,
-                            text=True, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, check=False)
-    assert result.returncode == 1
-    assert "unknown parameter `methods.coin.typo`" in result.stderr
-    assert "Traceback" not in result.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [stage])
+    with pytest.raises(SystemExit) as left:
+        stage_main(importlib.import_module(f"stages.{stage}").main)
+    error = capsys.readouterr().err
+    assert left.value.code == 1
+    assert "unknown parameter `methods.coin.typo`" in error
+    assert "Traceback" not in error
     assert not (tmp_path / "data").exists()

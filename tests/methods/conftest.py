@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from flipside.methods.latent.latents import write_latents
 from flipside.segmenters.labels import Labels, PseudoMaskParams, pseudo_labels
 from flipside.segmenters.networks import build_segmenter
 from flipside.segmenters.training import SegmenterParams, train_segmenter
+from tests.shared import made_once
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 TOY_GENERATOR = {
@@ -59,6 +61,11 @@ TOY_GENERATORS = {"impact": {
     "generator_every": 1, "size_in": 4, "channels": [16, 16, 16, 8], "discriminator_channels": [8, 16, 16],
     "encoder_channels": [8, 16, 16], "latent": 8, "width": 16, "mapping_layers": 2, "lambda_classifier": 3.0,
 }}
+
+
+RESTS_ON = {"data/latents/blobgan": "models/generators/blobgan",
+            "models/attributes/stylegan": "models/generators/stylegan",
+            "models/segmenters/flip_mask": "models/generators/flip_mask"}
 
 
 class BlobMaps(nn.Module):
@@ -157,27 +164,38 @@ def toy_models(tmp_path_factory) -> Callable[[str], Path]:
 
     def make(needs: str) -> Path:
         if needs != CLASSIFIER and not (root / needs).is_dir():
-            if needs == "data/latents/blobgan":
-                make("models/generators/blobgan")
-                invert_planted(root)
-            elif needs == "models/attributes/stylegan":
-                make("models/generators/stylegan")
-                find_in_planted(root)
-            elif needs == SLICES:
-                write_planted(root)
-            elif needs == "models/segmenters/flip_mask":
-                make("models/generators/flip_mask")
-                teach_planted(root)
-            elif needs == "models/segmenters/supervised":
-                train_toy_segmenter("supervised", root, lambda data, discs: Labels(
-                    discs, torch.zeros_like(discs), torch.ones(len(discs), dtype=torch.bool)))
-            elif needs.startswith("models/generators/"):
-                train_toy_generator(needs.rsplit("/", 1)[1], root)
-            else:
-                pytest.fail(f"tests/methods/conftest.py makes no toy model for {needs} yet: add one to `toy_models`")
+            if needs in RESTS_ON:
+                make(RESTS_ON[needs])
+
+            def train(folder: Path) -> None:
+                train_toy(needs, root)
+                shutil.copytree(root / needs, folder, dirs_exist_ok=True)
+
+            trained = made_once(tmp_path_factory, f"toy-{needs.replace('/', '-')}", train)
+            if not (root / needs).is_dir():
+                shutil.copytree(trained, root / needs)
         return root
 
     return make
+
+
+def train_toy(needs: str, root: Path) -> None:
+    """The toy of one kind of model, in `root`/`needs`; the one that it rests on is there."""
+    if needs == "data/latents/blobgan":
+        invert_planted(root)
+    elif needs == "models/attributes/stylegan":
+        find_in_planted(root)
+    elif needs == SLICES:
+        write_planted(root)
+    elif needs == "models/segmenters/flip_mask":
+        teach_planted(root)
+    elif needs == "models/segmenters/supervised":
+        train_toy_segmenter("supervised", root, lambda data, discs: Labels(
+            discs, torch.zeros_like(discs), torch.ones(len(discs), dtype=torch.bool)))
+    elif needs.startswith("models/generators/"):
+        train_toy_generator(needs.rsplit("/", 1)[1], root)
+    else:
+        pytest.fail(f"tests/methods/conftest.py makes no toy model for {needs} yet: add one to `train_toy`")
 
 
 def train_toy_generator(name: str, root: Path) -> None:
