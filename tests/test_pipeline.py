@@ -171,7 +171,7 @@ def test_dvc_shows_metrics_and_plots(project):
     assert {row["method"] for row in curves["data"]["values"]} == set(METHODS)
     assert {"ROC, test split", "Confusion, test split", "Classifier's loss", "COIN's loss terms"} <= set(plots)
     pictures = {Path(name).stem for name in plots if "figures" in name}
-    assert pictures == {"ranking", "thresholds", "gallery", "comparison", "changes", "flips"}
+    assert pictures == {"ranking", "thresholds", "gallery", "comparison", "changes", "flips", "lost_iou"}
 
 
 def test_an_experiment_changes_a_parameter_and_reruns_what_depends_on_it(project, python):

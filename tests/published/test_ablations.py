@@ -112,7 +112,8 @@ FLIPPED = {
         "black_hole_classifier": ("augmentation", "")},
     "impact": {"no_shape": ("lambda_total_variation lambda_area", "")},
     "table_1": {},
-    "flip_mask": {"verification": ("verify", ""), "transplants": ("share", ""), "rounds": ("rounds", "")},
+    "flip_mask": {"outline": ("grow change", ""), "verification": ("verify", ""), "transplants": ("share", ""),
+                  "rounds": ("rounds", "")},
 }
 
 

@@ -76,7 +76,7 @@ class LostIous(Section):
 
 def results_with_lost_iou(inputs: ReportInputs) -> list[Result]:
     """The methods whose lost IoU was measured, best first; none where the data set has no lesion masks."""
-    return [result for result in inputs.results.values() if LOST[0] in result.metrics]
+    return [result for result in inputs.results.values() if {IOU, *LOST} <= result.metrics.keys()]
 
 
 def describe_lost_iou(result: Result) -> list[str]:
