@@ -68,13 +68,20 @@ def stale_stages(needs: Mapping[str, set[str]], changed: Iterable[str]) -> set[s
     return found
 
 
-def in_order(needs: Mapping[str, set[str]]) -> dict[str, int]:
-    """{stage: how many stages follow each other from it on}: the longer, the sooner it should run."""
-    @functools.cache
-    def length(name: str) -> int:
-        return 1 + max((length(other) for other, own in needs.items() if name in own), default=0)
+def in_order(needs: Mapping[str, set[str]]) -> dict[str, tuple[int, int]]:
+    """{stage: how many stages follow each other from it on, and up to it}: the more, the sooner it should run.
 
-    return {name: length(name) for name in needs}
+    Between two with as much to come, the one at the end of a longer chain goes on with what was begun first.
+    """
+    @functools.cache
+    def to_come(name: str) -> int:
+        return 1 + max((to_come(other) for other, own in needs.items() if name in own), default=0)
+
+    @functools.cache
+    def so_far(name: str) -> int:
+        return 1 + max(map(so_far, needs[name]), default=0)
+
+    return {name: (to_come(name), so_far(name)) for name in needs}
 
 
 def run_stages(needs: Mapping[str, set[str]], stale: set[str], cores: list[set[int]]) -> None:
@@ -83,14 +90,14 @@ def run_stages(needs: Mapping[str, set[str]], stale: set[str], cores: list[set[i
     Lines of their output have the stage's name before them. RuntimeError names a stage that failed; what runs beside
     it is finished first.
     """
-    length, left, running = in_order(needs), set(stale), dict[int, Job]()
+    order, left, running = in_order(needs), set(stale), dict[int, Job]()
     failed: list[str] = []
     while running or (left and not failed):
         for place, own in enumerate(cores):
             ready = [] if failed else [name for name in left if not needs[name] & (left | {
                 job.name for job in running.values()})]
             if place not in running and ready:
-                name = max(ready, key=lambda name: (length[name], name))
+                name = max(ready, key=lambda name: (order[name], name))
                 left.remove(name)
                 running[place] = Job(name, own)
         time.sleep(POLL_SECONDS)

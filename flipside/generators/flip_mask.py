@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 from flipside.classifiers.augmentation import AnyTransform, augment
 from flipside.classifiers.networks.backbones import Classifier
 from flipside.generators.base.data import Batch, TrainingSlices, draw_pairs
-from flipside.generators.base.generator import clamped
+from flipside.generators.base.generator import clamped, filled
 from flipside.generators.nn.losses import relativistic_loss, squared_gradient_norms
 from flipside.generators.nn.patch_networks import PatchDiscriminator
 from flipside.generators.nn.unet import UNet
@@ -88,11 +88,6 @@ class MaskNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         mask, content = self.parts(images)
         return filled(images, mask, content)
-
-
-def filled(images: Tensor, mask: Tensor, content: Tensor) -> Tensor:
-    """x + M (C - x): images and content (B,C,H,W), mask (B,1,H,W) in [0,1]."""
-    return images + mask * (content - images)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from flipside.generators.base.generator import filled
 from flipside.generators.base.loading import load_generator
 from flipside.methods.base.batch import ExplanationBatch
 from flipside.methods.base.method import Context, Method
@@ -51,4 +52,4 @@ class FlipMask(Method):
                 mask = mean_over_flip(lambda seen: self.teacher.parts(seen)[0].float(), images)
         if self.student is not None:
             mask = lesion_probability(self.student, images, self.context.runtime)  # (B,1,H,W)
-        return ExplanationBatch(mask[:, 0], (images + mask * (content - images)).clamp(-1, 1))
+        return ExplanationBatch(mask[:, 0], filled(images, mask, content).clamp(-1, 1))

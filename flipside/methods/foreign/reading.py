@@ -21,12 +21,13 @@ from flipside.core.params import Params
 from flipside.core.progress import progress
 from flipside.masks.placing import safe_name
 from flipside.methods.base.maps import min_max_scale
+from flipside.scans.endings import NIFTI
 from flipside.scans.geometry import Geometry, grids_agree, slices_shape
 from flipside.scans.picture_files import decode_picture
 from flipside.scans.pixels import resize_bilinear, resize_nearest
 from flipside.scans.readers import ReadError, read_nifti
 
-VOLUMES, PICTURES = (".nii", ".nii.gz"), (".png",)
+PICTURES = (".png",)
 SHOWN = 5  # names of files in a message
 
 Values = Literal["any", "probability", "mask"]
@@ -52,7 +53,7 @@ class ForeignMaps(Params):
     @classmethod
     def _one_placeholder(cls, pattern: str) -> str:
         kinds = [kind for kind in ("case", "slice") if f"{{{kind}}}" in pattern]
-        allowed = PICTURES if kinds == ["slice"] else (*VOLUMES, *PICTURES)
+        allowed = PICTURES if kinds == ["slice"] else (*NIFTI, *PICTURES)
         if len(kinds) != 1 or not pattern.lower().endswith(allowed):
             raise ValueError("expected a name with {case} that ends in .nii, .nii.gz or .png, or one with {slice} that "
                              "ends in .png")
@@ -91,7 +92,7 @@ def read_maps(folder: Path, params: ForeignMaps, index: pd.DataFrame, geometries
     for file, rows in progress(of_file, f"read {folder.name}", total=len(of_file)):
         own = index.iloc[rows.to_numpy()]
         geometry = geometries[own["scan_id"].iloc[0]]
-        read = read_volume if file.lower().endswith(VOLUMES) else read_picture
+        read = read_volume if file.lower().endswith(NIFTI) else read_picture
         planes = read(folder / file, geometry, own["z"].tolist(), params, sides)
         for row, plane in zip(rows, planes, strict=True):
             refuse_values(folder / file, plane, params.values)

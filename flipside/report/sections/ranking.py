@@ -12,17 +12,7 @@ from flipside.metrics import registry
 from flipside.report import tables
 from flipside.report.cells import Cell, draw_ranked, metric_cell, ranked_scale
 from flipside.report.inputs import ReportInputs
-from flipside.report.sections.section import Section
-
-
-@dataclass(frozen=True)
-class Column:
-    """Head of one metric's column."""
-
-    label: str
-    meaning: str
-    higher: bool  # more is better
-    oracle: bool  # an upper bound
+from flipside.report.sections.section import Column, Section
 
 
 @dataclass(frozen=True)
@@ -75,8 +65,7 @@ class Ranking(Section):
             rank_label=registry.label(inputs.rank_by),
             confidence=100 * value_at(inputs.parameters, "evaluate.confidence"),
             controls=[result.name for result in inputs.results.values() if result.is_control],
-            columns=[Column(registry.label(name), registry.meaning(name), registry.higher_is_better(name),
-                            name.endswith("oracle")) for name in names],
+            columns=[Column.of(name) for name in names],
             rows=rows, warnings=tables.warnings(inputs.metrics),
             trainings=tables.one_or_several(inputs.trainings) if inputs.trainings.series else "",
             policies=tables.policies(inputs.metrics) if inputs.has_lesion_masks else {})

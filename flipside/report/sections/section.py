@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from flipside.metrics import registry
 from flipside.report.inputs import ReportInputs
+
+
+@dataclass(frozen=True)
+class Column:
+    """Head of one metric's column."""
+
+    label: str
+    meaning: str
+    higher: bool  # more is better
+    oracle: bool  # an upper bound
+
+    @classmethod
+    def of(cls, metric: str) -> Self:
+        return cls(registry.label(metric), registry.meaning(metric), registry.higher_is_better(metric),
+                   metric.endswith("oracle"))
 
 
 class Section(ABC):

@@ -5,20 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from flipside.metrics import registry
 from flipside.metrics.families.lesion_volumes import LesionVolumes
 from flipside.report.cells import Cell, metric_cell
 from flipside.report.inputs import ReportInputs
-from flipside.report.sections.section import Section
-
-
-@dataclass(frozen=True)
-class Column:
-    """Head of one metric's column."""
-
-    label: str
-    meaning: str
-    higher: bool  # more is better
+from flipside.report.sections.section import Column, Section
 
 
 @dataclass(frozen=True)
@@ -54,7 +44,6 @@ class Volumes(Section):
         return cls(
             n_volumes=int(counts["n_volumes"]), n_with_lesion=int(counts["n_volumes_with_lesion"]),
             n_with_gaps=int(counts["n_volumes_with_gaps"]), n_lesions=int(counts["n_lesions_3d"]),
-            columns=[Column(registry.label(name), registry.meaning(name), registry.higher_is_better(name))
-                     for name in names],
+            columns=[Column.of(name) for name in names],
             rows=[VolumeRow(result.name, result.is_control, [metric_cell(result, name) for name in names])
                   for result in inputs.results.values()])
