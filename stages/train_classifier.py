@@ -15,7 +15,7 @@ from flipside.classifiers.importing import ForeignParams, ask, check_answers, ch
 from flipside.classifiers.networks.backbones import Classifier, build_classifier, predict_logits
 from flipside.classifiers.scores import classification_metrics, confusion_table, height_auc, roc_table
 from flipside.classifiers.training import train
-from flipside.core import paths
+from flipside.core import paths, ranks
 from flipside.core import runtime as runtimes
 from flipside.core.checkpoint import Scratch, save_model
 from flipside.core.files import atomic_folder, write_json, write_metrics
@@ -32,8 +32,9 @@ def main() -> None:
     # Parameters.
     params = load_section(f"classifiers.{role}", ClassifierBlock).root
     seed = load_value("seed", int) + (0 if isinstance(params, ForeignParams) else params.seed_offset)
-    announce(f"train_classifier {role}", seed=seed, **{role: params})
-    runtime = runtimes.start(seed)
+    runtime = runtimes.start_training(seed, *([] if isinstance(params, ForeignParams) else [params.batch_size]))
+    if ranks.is_writer():
+        announce(f"train_classifier {role}", seed=seed, **{role: params})
     store = SliceStore.open(paths.SLICES)
     sets = {split: labelled(store, split) for split in ("train", "val", "test")}
     heights = {split: torch.as_tensor(store.index["relative_height"].to_numpy("float32")[store.rows(split)])
@@ -68,6 +69,7 @@ def main() -> None:
         result = train(classifier, params, seed, sets["train"], sets["val"], runtime, scratches[-1], heights["train"])
         architecture = {"architecture": params.architecture, "width": params.width, "image_channels": store.channels}
         history, best = result["history"], result["best"]
+    ranks.end()
 
     # Scores on slices that no training here saw.
     logits = {split: predict_logits(classifier, sets[split][0], runtime) for split in ("val", "test")}

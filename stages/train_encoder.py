@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from flipside.classifiers.networks.backbones import load_classifier
-from flipside.core import paths
+from flipside.core import paths, ranks
 from flipside.core import runtime as runtimes
 from flipside.core.checkpoint import Scratch, read_description, save_model
 from flipside.core.files import atomic_folder, file_digest, write_json
@@ -26,8 +26,9 @@ def main() -> None:
     # Parameters, slices, frozen networks.
     params = load_section(f"encoders.{name}", EncoderParams)
     seed = load_value("seed", int) + params.seed_offset
-    announce(f"train_encoder {name}", seed=seed, **{name: params})
-    runtime = runtimes.start(seed)
+    runtime = runtimes.start_training(seed, params.pretrain.batch_size, params.finetune.batch_size)
+    if ranks.is_writer():
+        announce(f"train_encoder {name}", seed=seed, **{name: params})
     store = SliceStore.open(paths.SLICES)
     classifier = load_classifier(paths.CLASSIFIER, runtime, store.channels)
     source = paths.generator(name)
@@ -40,6 +41,7 @@ def main() -> None:
                                                 file_digest(f"{paths.CLASSIFIER}/model.safetensors")])
     data = TrainingSlices.from_store(store, classifier, runtime)
     trained = train_encoder(training, data, seed, scratch)
+    ranks.end()
 
     # Outputs.
     with atomic_folder(paths.training_report(f"{name}_encoder")) as report:

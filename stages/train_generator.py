@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from flipside.classifiers.networks.backbones import load_classifier
-from flipside.core import paths
+from flipside.core import paths, ranks
 from flipside.core import runtime as runtimes
 from flipside.core.checkpoint import Scratch, read_description, save_model
 from flipside.core.files import atomic_folder, write_json
@@ -26,8 +26,9 @@ def main() -> None:
     params = load_section(f"generators.{name}", kind.Params)
     seed = load_value("seed", int) + params.seed_offset
     lesion_fraction = load_value("lesion_fraction", Fraction)
-    announce(f"train_generator {name}", seed=seed, lesion_fraction=lesion_fraction, **{name: params})
-    runtime = runtimes.start(seed)
+    runtime = runtimes.start_training(seed, params.batch_size)
+    if ranks.is_writer():
+        announce(f"train_generator {name}", seed=seed, lesion_fraction=lesion_fraction, **{name: params})
 
     # Training on the training split's images.
     store = SliceStore.open(paths.SLICES)
@@ -38,6 +39,7 @@ def main() -> None:
     scratch = Scratch(f"train_generator/{name}", [params.model_dump(), lesion_fraction, seed, store.fingerprint,
                                                   classifier_fingerprint, generator.details()])
     trained = generator.train(data, seed, scratch)
+    ranks.end()
     steps = int(trained.history[-1]["step"])
 
     # Outputs.

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from flipside.classifiers.networks.backbones import load_classifier
-from flipside.core import paths
+from flipside.core import paths, ranks
 from flipside.core import runtime as runtimes
 from flipside.core.checkpoint import Scratch, read_description
 from flipside.core.files import file_digest
@@ -32,8 +32,9 @@ def main() -> None:
     # Parameters, slices, frozen networks.
     params, masks = load_section("segmenter", SegmenterParams), load_section("pseudo_masks", PseudoMaskParams)
     seed = load_value("seed", int) + params.seed_offset
-    announce(f"train_segmenter {NAME}", seed=seed, segmenter=params, pseudo_masks=masks)
-    runtime = runtimes.start(seed)
+    runtime = runtimes.start_training(seed, params.batch_size)
+    if ranks.is_writer():
+        announce(f"train_segmenter {NAME}", seed=seed, segmenter=params, pseudo_masks=masks)
     store = SliceStore.open(paths.SLICES)
     classifier = load_classifier(paths.CLASSIFIER, runtime, store.channels)
     source = paths.generator(NAME)
@@ -60,6 +61,7 @@ def main() -> None:
     first = labels_of(partial(mean_over_flip, lambda images: teacher.parts(images)[0]))
     trained = train_segmenter(networks["student"], data, first, params, seed, scratch, masks.transplants, masks.rounds,
                               relabel)
+    ranks.end()
     networks["student"] = trained.network
     write_segmenter(NAME, networks, architecture, trained, {"segmenter": params, "pseudo_masks": masks},
                     {"seed": seed, "data_fingerprint": store.fingerprint}, runtime)

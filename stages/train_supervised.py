@@ -12,7 +12,7 @@ from torch import nn
 
 from flipside.artifacts.truth import open_truth
 from flipside.classifiers.networks.backbones import Classifier
-from flipside.core import paths
+from flipside.core import paths, ranks
 from flipside.core import runtime as runtimes
 from flipside.core.checkpoint import Scratch
 from flipside.core.files import file_digest
@@ -32,8 +32,9 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     params = load_section("segmenter", SegmenterParams)
     seed = load_value("seed", int) + params.seed_offset
-    announce(f"train_supervised {NAME}", seed=seed, segmenter=params)
-    runtime = runtimes.start(seed)
+    runtime = runtimes.start_training(seed, params.batch_size)
+    if ranks.is_writer():
+        announce(f"train_supervised {NAME}", seed=seed, segmenter=params)
     store = SliceStore.open(paths.SLICES)
     data = TrainingSlices.from_store(store, Classifier(nn.Identity(), store.channels), runtime)  # it is never asked
     masks = open_truth(paths.TRUTH, store.organ.shape)[store.rows("train")] > 0  # (N,H,W)
@@ -46,10 +47,12 @@ def main() -> None:
         scratch = Scratch(f"train_supervised/{NAME}", [params.model_dump(), seed, store.fingerprint,
                                                        file_digest(f"{paths.TRUTH}/lesion.npy")])
         trained = train_segmenter(networks["student"], data, labels, params, seed, scratch)
+        ranks.end()
         scratch.clear()
     else:
         print(f"{NAME}: {paths.TRUTH} has no lesion mask of a training slice, so there is nothing to learn: it marks "
               "nothing")
+        ranks.end()
         trained = Trained(answers_nothing(networks["student"]), [], 0.0)
     networks["student"] = trained.network
     write_segmenter(NAME, networks, architecture, trained, {"segmenter": params},

@@ -12,6 +12,7 @@ from torch import Tensor
 from flipside.classifiers.augmentation import AnyTransform, augment
 from flipside.classifiers.networks.backbones import Classifier, predict_logits
 from flipside.classifiers.scores import HEIGHT_BINS, height_bins
+from flipside.core import ranks
 from flipside.core.checkpoint import Scratch, check_finite
 from flipside.core.params import Params
 from flipside.core.progress import Ticker
@@ -75,6 +76,7 @@ def train(classifier: Classifier, params: ClassifierParams, seed: int, train_set
         assert heights is not None, "balance by height needs heights"
         weights = height_weights(labels, heights)
     val_images, val_labels = val_set[0].to(runtime.device), val_set[1]
+    ranks.over_whole_batches(classifier)
     steps = params.steps_per_epoch or max(1, len(labels) // params.batch_size)
     optimizer = torch.optim.AdamW(classifier.parameters(), params.learning_rate, (0.9, 0.999),
                                   weight_decay=params.weight_decay)
@@ -97,7 +99,8 @@ def train(classifier: Classifier, params: ClassifierParams, seed: int, train_set
         for step, loss in enumerate(losses, start=epoch * steps + 1):
             check_finite({"bce": loss}, step, scratch)
         classifier.eval()
-        val_loss = F.binary_cross_entropy_with_logits(predict_logits(classifier, val_images, runtime), val_labels)
+        val_loss = ranks.from_writer(F.binary_cross_entropy_with_logits(
+            predict_logits(classifier, val_images, runtime), val_labels))
         check_finite({"validation bce": val_loss}, (epoch + 1) * steps, scratch)
         if params.schedule == "plateau":
             scheduler.step(val_loss)
@@ -134,15 +137,16 @@ def train_epoch(classifier: Classifier, params: ClassifierParams, seed: int, epo
             rows = draw_rows(labels, params.batch_size, params.balance, generator)
         batch = as_channels(images[rows.to(images.device)].float())  # (B,C,H,W)
         with runtime.autocast():
-            logits = classifier(augment(batch, params.augmentation, generator))
-        loss = F.binary_cross_entropy_with_logits(logits.float(), labels[rows].to(runtime.device))
+            logits = classifier(ranks.share(augment(batch, params.augmentation, generator)))
+        loss = F.binary_cross_entropy_with_logits(logits.float(), ranks.share(labels[rows]).to(runtime.device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        ranks.average_gradients(optimizer)
         optimizer.step()
         if params.schedule == "one_cycle":
             scheduler.step()
         losses.append(loss.detach())
-    return torch.stack(losses).cpu()
+    return ranks.mean(torch.stack(losses)).cpu()
 
 
 def height_weights(labels: Tensor, heights: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 
+from flipside.core import ranks
 from flipside.core.files import atomic_file, atomic_folder, content_digest, read_json, write_json
 
 SCHEMA_VERSION = 1  # raise it when the meaning of a scratch checkpoint changes: older ones are then not resumed
@@ -98,12 +99,14 @@ class Scratch:
         return None
 
     def save(self, state: dict[str, Any]) -> None:
-        """Save the state atomically; `state["step"]` is the number of steps done.
+        """Save the state atomically; `state["step"]` is the number of steps done. Of several ranks the writer does.
 
         Raises FloatingPointError for a state with NaN or infinity, which would only fail again, and DiskFullError.
         Either way the state saved before is kept.
         """
         check_weights(state, f"the training failed before step {state['step']}; {self.kept}")
+        if not ranks.is_writer():
+            return
         written = io.BytesIO()  # torch's own writer doesn't say why it failed
         torch.save(state, written)
         with atomic_file(self.file) as temporary:

@@ -11,11 +11,13 @@ from tqdm import tqdm
 
 Item = TypeVar("Item")
 
+hidden = False  # bars: set on the processes of a training that leave the talking to another
+
 
 def progress(items: Iterable[Item], description: str, total: int | None = None, initial: int = 0) -> Iterator[Item]:
     """Iterate with a bar on a terminal; without one, stay silent."""
-    return iter(tqdm(items, desc=description, total=total, initial=initial, disable=not sys.stderr.isatty(),
-                     dynamic_ncols=True))
+    return iter(tqdm(items, desc=description, total=total, initial=initial,
+                     disable=hidden or not sys.stderr.isatty(), dynamic_ncols=True))
 
 
 class Ticker:
@@ -24,7 +26,7 @@ class Ticker:
     def __init__(self, description: str, total: int, initial: int = 0, every_seconds: float = 30.0):
         self.description, self.total, self.every_seconds = description, total, every_seconds
         self.started, self.last, self.initial = time.monotonic(), time.monotonic(), initial
-        self.bar = tqdm(desc=description, total=total, initial=initial, disable=not sys.stderr.isatty(),
+        self.bar = tqdm(desc=description, total=total, initial=initial, disable=hidden or not sys.stderr.isatty(),
                         dynamic_ncols=True)
 
     def tick(self, step: int, **values: float) -> None:

@@ -11,7 +11,9 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
+from pydantic import PositiveInt
 
+from flipside.core import ranks
 from flipside.core.params import Params, load_section
 
 resource: Any
@@ -32,6 +34,9 @@ class RuntimeParams(Params):
     """Of forward passes. auto: bfloat16 autocast on a GPU and on a CPU with matrix units for it (AMX), else float32."""
     threads: int = 0
     """Threads of a CPU; 0: one per core."""
+    devices: PositiveInt = 1
+    """GPUs of this machine, or on a CPU processes, that a training is spread over, see
+    [Train on several GPUs](../how-to/several-gpus.md)."""
 
 
 class Runtime:
@@ -45,11 +50,12 @@ class Runtime:
         wants_bfloat16 = params.precision == "bfloat16" or (
             params.precision == "auto" and (name == "cuda" or torch.cpu.get_capabilities().get("amx_bf16", False)))
         self.autocast_dtype = torch.bfloat16 if wants_bfloat16 else None
+        self.ranks = ranks.count()
         self.memory_format = torch.channels_last  # up to twice as fast on a CPU too
         if name == "cpu":
             # A saturated discriminator makes denormal gradients, which slow a CPU down up to twenty times.
             torch.set_flush_denormal(True)
-            torch.set_num_threads(params.threads or available_cores())
+            torch.set_num_threads(params.threads or max(1, available_cores() // ranks.on_this_machine()))
         else:
             torch.backends.cudnn.benchmark = True
             torch.backends.cuda.matmul.allow_tf32 = True
@@ -68,9 +74,10 @@ class Runtime:
     def describe(self) -> str:
         """The device and the precision of forward passes, in words."""
         precision = "float32" if self.autocast_dtype is None else "bfloat16"
+        shared = f", {self.ranks} ranks" if self.ranks > 1 else ""
         if self.device.type == "cuda":
-            return f"{torch.cuda.get_device_name()}, {precision}"
-        return f"CPU, {torch.get_num_threads()} threads, {precision}"
+            return f"{torch.cuda.get_device_name()}, {precision}{shared}"
+        return f"CPU, {torch.get_num_threads()} threads, {precision}{shared}"
 
     def peak_memory_gb(self) -> float | None:
         """Peak of this process so far in GB: resident memory, and on a GPU its allocator's peak instead.
@@ -101,6 +108,15 @@ def start(seed: int) -> Runtime:
     """Seed all global random numbers and set the device up as `runtime` in params.yaml says."""
     seed_everything(seed)
     return Runtime(load_section("runtime", RuntimeParams))
+
+
+def start_training(seed: int, *batch_sizes: int) -> Runtime:
+    """As `start`, but as one of as many ranks as torchrun, `fabric run` or `runtime.devices` says; `ranks.end` ends
+    the others. Refuses batch sizes that they can't share equally."""
+    params = load_section("runtime", RuntimeParams)
+    on_gpu = params.device != "cpu" and torch.cuda.is_available()
+    ranks.launch("cuda" if on_gpu else "cpu", params.devices, batch_sizes)
+    return start(seed)
 
 
 def now(runtime: Runtime) -> float:

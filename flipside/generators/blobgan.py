@@ -79,6 +79,8 @@ class LatentBatch(Batch):
     jitter: Tensor  # (2,B,K,4) in [-1,1)
     noise_seed: int
 
+    ROWS_ALONG = {"z": 1, "jitter": 1}
+
 
 class BlobGAN(LogisticGenerator[BlobGANParams, LatentBatch]):
     """A generator of blobs, with `training: joint` together with its encoder."""

@@ -20,6 +20,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.utils import parametrize
 
 from flipside.classifiers.networks.backbones import Classifier
+from flipside.core import ranks
 from flipside.core.runtime import draw_rows
 from flipside.generators.base.data import Batch, TrainingSlices, draw_pairs
 from flipside.generators.base.generator import clamped, fused
@@ -175,7 +176,11 @@ class CoinAligned(AdversarialGenerator[CoinAlignedParams, AlignedBatch]):
         """On real images and detached counterfactuals, given as their sums (B,C,H,W)."""
         params, real, fake = self.params, self.real_images(batch), self.network.aligned(made.detach())
         real_labels, fake_labels = self.conditions(batch)
-        penalised = math.ceil(params.penalty_share * len(real)) if params.gamma else len(real)
+        penalised = len(real)
+        if params.gamma:
+            whole = math.ceil(params.penalty_share * len(real) * ranks.count())
+            ranks.check_shares(whole, ranks.count(), "of a batch whose gradients are penalised", "penalty_share")
+            penalised = whole // ranks.count()
         scores: list[Tensor] = []
         penalty: Tensor | float = 0.0
         # Second derivatives need full precision; both parts of the batch see the same weights.

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from flipside.classifiers.networks.backbones import Classifier
+from flipside.core import ranks
 from flipside.core.checkpoint import Scratch
 from flipside.core.runtime import generator_for
 from flipside.generators.base.data import TrainingSlices
@@ -83,6 +84,7 @@ class Impact(TrainedGenerator[ImpactParams]):
                              "take `impact` out of `generators` and `methods`")
         params, runtime = self.params, data.runtime
         network = runtime.place(self.network).train()
+        ranks.over_whole_batches(network)
         features = runtime.place(VggFeatures()) if params.perceptual_features == "vgg16" else None
         optimizer = torch.optim.Adam(network.parameters(), params.learning_rate, fused=runtime.device.type == "cuda")
         total = params.steps + params.fine_tuning_steps
@@ -98,6 +100,7 @@ class Impact(TrainedGenerator[ImpactParams]):
             images = data.batch(rows, generator).images
             height, width = images.shape[2:]
             holes = draw_holes(len(images), (height, width), params, generator).to(runtime.device)
+            images, holes = ranks.share(images), ranks.share(holes)
             with runtime.autocast():
                 losses = loss_terms(params, network, features, images, holes)
             update(optimizer, *losses.values())

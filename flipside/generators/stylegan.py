@@ -20,6 +20,7 @@ from pydantic import Field, PositiveInt
 from torch import Generator, Tensor
 
 from flipside.classifiers.networks.backbones import Classifier
+from flipside.core import ranks
 from flipside.core.checkpoint import Scratch
 from flipside.generators.base.data import Batch, TrainingSlices, draw_batch
 from flipside.generators.base.generator import clamped
@@ -82,6 +83,8 @@ class StyleBatch(Batch):
     z: Tensor  # (2,B,latent): the second one from layer `crossover` on
     crossover: int
     noise_seed: int
+
+    ROWS_ALONG = {"z": 1}
 
 
 class StyleGAN(LogisticGenerator[StyleGANParams, StyleBatch]):
@@ -172,14 +175,18 @@ class StyleGAN(LogisticGenerator[StyleGANParams, StyleBatch]):
 
 def path_length_penalty(network: StyleNetwork, batch: StyleBatch) -> Tensor:
     """Karras et al. 2020, equation 4: squared distance of ||J_w^T y|| to its running mean, on half of the batch."""
-    half = max(1, len(batch.images) // 2)
+    whole = len(batch.images) * ranks.count()
+    half = max(1, whole // 2)
+    ranks.check_shares(half, ranks.count(), "in half a batch, on which the path length is taken,", "batch_size")
+    half //= ranks.count()
     source = Generator(batch.z.device).manual_seed(batch.noise_seed + 1)
     with torch.autocast(batch.z.device.type, enabled=False):
         codes = network.codes(network.mapping(batch.z[0, :half]))  # (half,codes,width)
         images = network.render(network.styles(codes, torch.sigmoid(batch.logits[:half])), source)
-        y = torch.randn(images.shape, generator=source, device=images.device) / math.sqrt(images[0].numel())
+        y = torch.randn(ranks.count() * half, *images.shape[1:], generator=source, device=images.device)
+        y = ranks.share(y) / math.sqrt(images[0].numel())
         gradient, = torch.autograd.grad((images * y).sum(), codes, create_graph=True)
         lengths = (gradient.square().sum(dim=2).mean(dim=1) + 1e-8).sqrt()  # (half,)
-        mean = network.path_length.lerp(lengths.detach().mean(), PATH_DECAY)
+        mean = network.path_length.lerp(ranks.mean(lengths.detach().mean()), PATH_DECAY)
         network.path_length.copy_(mean)
         return (lengths - mean).square().mean()

@@ -16,6 +16,7 @@ from scipy.ndimage import binary_dilation, uniform_filter
 from torch import Tensor
 
 from flipside.classifiers.networks.backbones import Classifier
+from flipside.core import ranks
 from flipside.core.params import Params
 from flipside.generators.base.data import TrainingSlices
 from flipside.generators.base.generator import filled
@@ -109,7 +110,7 @@ def pseudo_labels(data: TrainingSlices, teacher: MaskTeacher, probability: Calla
             kept &= verified(data.classifier, images, masks.unsqueeze(1).float(), content)
         lesion[on_device], ignored[on_device], teaches[rows] = masks, unsure, kept.cpu()
         change[on_device] = ((images - content) * (masks | unsure).unsqueeze(1)).half()
-    return Labels(lesion, ignored, teaches, change)
+    return Labels(*(ranks.from_writer(each) for each in (lesion, ignored, teaches, change)))
 
 
 def describe(labels: Labels, data: TrainingSlices) -> str:

@@ -12,6 +12,7 @@ from pydantic import Field, PositiveInt
 from torch import Generator, Tensor, nn
 
 from flipside.classifiers.augmentation import Affine, AnyTransform, Crop, HorizontalFlip, VerticalFlip, augment, uniform
+from flipside.core import ranks
 from flipside.core.checkpoint import Scratch
 from flipside.core.params import Params
 from flipside.core.runtime import generator_for
@@ -73,7 +74,8 @@ def train_segmenter(student: nn.Module, data: TrainingSlices, labels: Labels, pa
             labeller.load_state_dict(average.state_dict())
             labels = relabel(labeller)
         optimizer.param_groups[0]["lr"] = params.learning_rate_at(step % params.steps)
-        images, lesion, weight = draw_batch(data, labels, params, transplants, generator_for(seed, step))
+        batch = draw_batch(data, labels, params, transplants, generator_for(seed, step))
+        images, lesion, weight = (ranks.share(part) for part in batch)
         with runtime.autocast():
             logits = student(images)
         terms = segmentation_terms(logits.float(), lesion, weight, params.dice_weight)
@@ -132,11 +134,13 @@ def transplanted(healthy: Tensor, change: Tensor, lesion: Tensor, params: Transp
 
 def segmentation_terms(logits: Tensor, lesion: Tensor, weight: Tensor, dice_weight: float) -> dict[str, Tensor]:
     """Weighted cross-entropy, and 1 - soft Dice over all pixels of the batch; all (B,1,H,W), lesion and weight in
-    [0,1]. Dice has 1 added above and below, so that a batch without a lesion has a gradient too."""
+    [0,1]. Dice has 1 added above and below, so that a batch without a lesion has a gradient too. Sums are over the
+    whole batch, so each rank gets the whole batch's terms."""
     entropy = F.binary_cross_entropy_with_logits(logits, lesion, reduction="none")
-    terms = {"cross_entropy": (weight * entropy).sum() / weight.sum().clamp(min=1)}
+    terms = {"cross_entropy": ranks.summed((weight * entropy).sum()) / ranks.summed(weight.sum()).clamp(min=1)}
     if dice_weight:
         found = weight * torch.sigmoid(logits)
-        both, either = (found * lesion).sum(), found.sum() + (weight * lesion).sum()
+        both, either = (ranks.summed(each) for each in (
+            (found * lesion).sum(), found.sum() + (weight * lesion).sum()))
         terms["dice"] = dice_weight * (1 - (2 * both + 1) / (either + 1))
     return terms

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Generator, Tensor
 
 from flipside.classifiers.networks.backbones import Classifier, predict_features, predict_logits
+from flipside.core import ranks
 from flipside.core.runtime import Runtime, draw_rows
 from flipside.core.store import SliceStore, as_channels
 
@@ -23,6 +25,13 @@ class Batch:
     organ: Tensor  # (B,1,H,W) bool
     uniform: Tensor  # (B,) in [0,1), for a random choice per image
     step: int = 0  # of the training, counted from 0
+
+    ROWS_ALONG: ClassVar[dict[str, int]] = {}  # the dimension of B where it isn't the first, by the tensor's name
+
+    def share(self) -> Self:
+        """This rank's share of a batch that all ranks drew alike."""
+        return dataclasses.replace(self, **{name: ranks.share(value, self.ROWS_ALONG.get(name, 0))
+                                            for name, value in vars(self).items() if isinstance(value, Tensor)})
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ class TrainingSlices:
     @functools.cached_property
     def logits(self) -> Tensor:
         """The classifier's logits (N,) on the device; computed once."""
-        return predict_logits(self.classifier, self.images, self.runtime).to(self.runtime.device)
+        return ranks.from_writer(predict_logits(self.classifier, self.images, self.runtime).to(self.runtime.device))
 
     @functools.cached_property
     def decisions(self) -> Tensor:
@@ -58,7 +67,7 @@ class TrainingSlices:
     @functools.cached_property
     def features(self) -> Tensor:
         """The classifier's penultimate features (N,F) on the device; computed once."""
-        return predict_features(self.classifier, self.images, self.runtime).to(self.runtime.device)
+        return ranks.from_writer(predict_features(self.classifier, self.images, self.runtime).to(self.runtime.device))
 
     def batch(self, rows: Tensor, generator: Generator) -> Batch:
         """The slices at rows (B,)."""

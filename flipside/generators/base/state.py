@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from flipside.core import ranks
 from flipside.core.checkpoint import Scratch, check_finite
 from flipside.core.progress import Ticker
 
@@ -61,6 +62,7 @@ class TrainingState:
         self.unchecked.append((self.step, {name: loss.detach() for name, loss in losses.items()}))
         if self.step % RECORD_EVERY and self.step != self.total:
             return
+        self.unchecked = means_over_ranks(self.unchecked)
         for step, terms in self.unchecked:  # not at every step, which would wait for the GPU
             check_finite(terms, step, self.scratch)
         values = {name: float(value) for name, value in self.unchecked[-1][1].items()}
@@ -77,8 +79,17 @@ class TrainingState:
         return Trained(network.eval().requires_grad_(False), self.history, self.seconds)
 
 
+def means_over_ranks(steps: list[tuple[int, dict[str, Tensor]]]) -> list[tuple[int, dict[str, Tensor]]]:
+    """The losses of the whole batches, where several ranks computed them on their shares, in one message."""
+    if ranks.count() == 1:
+        return steps
+    means = iter(ranks.mean(torch.stack([loss.float() for _, terms in steps for loss in terms.values()])))
+    return [(step, {name: next(means) for name in terms}) for step, terms in steps]
+
+
 def update(optimizer: torch.optim.Optimizer, *losses: Tensor) -> None:
-    """One step down the gradient of the losses' sum."""
+    """One step down the gradient of the losses' sum, of several ranks down its mean."""
     optimizer.zero_grad(set_to_none=True)
     functools.reduce(operator.add, losses).backward()
+    ranks.average_gradients(optimizer)
     optimizer.step()

@@ -11,6 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, RootModel
 from torch import Tensor, nn
 
 from flipside.classifiers.networks.perceptual import Observer
+from flipside.core import ranks
 from flipside.core.checkpoint import Scratch
 from flipside.core.params import Params
 from flipside.core.runtime import generator_for
@@ -147,10 +148,10 @@ def train_encoder(training: EncoderTraining, data: TrainingSlices, seed: int, sc
             optimizer.param_groups[0]["lr"] = phase.learning_rate * 0.5 ** (step // phase.halve_every)
             generator = generator_for(seed, offset + step)
             rows = torch.randint(len(data.images), (phase.batch_size,), generator=generator)
-            batch = data.batch(rows, generator)
+            images = data.batch(rows, generator).images
             z = torch.randn(phase.batch_size, training.generator.latent, generator=generator).to(runtime.device)
             with runtime.autocast():
-                terms = terms_of(batch.images, z)
+                terms = terms_of(ranks.share(images), ranks.share(z))
             update(optimizer, *terms.values())
             state.record(terms, encoder=encoder, optimizer=optimizer)
     return state.finish(encoder)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flipside.core import ranks
+
 
 class InstanceUNet(nn.Module):
     """Images (B,C,H,W) -> a map (B,C,H,W), unbounded.
@@ -79,9 +81,11 @@ class ReplayPool(nn.Module):
         self.kept: Tensor | None = None  # (n,C,H,W), n <= size
 
     def forward(self, images: Tensor, uniform: Tensor) -> Tensor:
-        """Images (B,C,H,W), some of them exchanged as `uniform` (B,) in [0,1) says."""
+        """Images (B,C,H,W), some of them exchanged as `uniform` (B,) in [0,1) says. Every rank keeps the same ones, of
+        the whole batch."""
         if self.size == 0:
             return images
+        images, uniform = ranks.gathered(images), ranks.gathered(uniform)
         shown, images = images.clone(), images.detach()
         for number, u in enumerate(uniform.tolist()):
             image = images[number : number + 1]
@@ -92,7 +96,7 @@ class ReplayPool(nn.Module):
                 self.kept = self.kept.to(image.device)
                 shown[number] = self.kept[place]
                 self.kept[place] = image[0]
-        return shown
+        return ranks.share(shown)
 
     def get_extra_state(self) -> dict[str, Tensor]:
         return {} if self.kept is None else {"kept": self.kept}

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flipside.core import ranks
+
 SQRT2 = math.sqrt(2)
 
 
@@ -105,9 +107,12 @@ class ResidualTrunk(nn.Module):
 
 
 def deviation_map(x: Tensor, group: int = 4) -> Tensor:
-    """Mean standard deviation of maps (B,C,h,w) within groups of up to `group` images: (B,1,h,w)."""
+    """Mean standard deviation of maps (B,C,h,w) within groups of up to `group` images of the whole batch, whatever
+    ranks they are on: (B,1,h,w)."""
+    x = ranks.gathered(x)
     count, _, height, width = x.shape
     group = max(size for size in range(1, group + 1) if count % size == 0)
     grouped = x.float().view(group, count // group, *x.shape[1:])
     deviation = (grouped.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))  # (B/group,)
-    return deviation.repeat(group).to(x.dtype).view(count, 1, 1, 1).expand(count, 1, height, width)
+    deviation = ranks.share(deviation.repeat(group).to(x.dtype))  # (B,)
+    return deviation.view(-1, 1, 1, 1).expand(-1, 1, height, width)

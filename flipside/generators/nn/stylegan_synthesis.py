@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from flipside.core import ranks
 from flipside.generators.codes.styles import State, Styles
 from flipside.generators.nn.stylegan_layers import EqualLinear, activated, blur, pixel_norm
 
@@ -62,8 +63,8 @@ class ModulatedConv(nn.Module):
             x = blur(x, padding=1, gain=4.0)
         else:
             x = F.conv2d(x, weight, padding=1)
-        drawn = self.noise if noise is None else torch.randn(
-            len(x), 1, *x.shape[2:], generator=noise, device=x.device)
+        drawn = self.noise if noise is None else ranks.share(torch.randn(
+            ranks.count() * len(x), 1, *x.shape[2:], generator=noise, device=x.device))
         return activated(x * norm[:, :, None, None] + self.noise_strength * drawn + self.bias[:, None, None])
 
 

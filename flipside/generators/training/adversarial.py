@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
+from flipside.core import ranks
 from flipside.core.checkpoint import Scratch
 from flipside.core.runtime import generator_for
 from flipside.generators.base.data import Batch, TrainingSlices
@@ -65,7 +66,7 @@ class AdversarialGenerator(TrainedGenerator[P], Generic[P, B]):
 
     @abstractmethod
     def draw(self, data: TrainingSlices, generator: Generator) -> B:
-        """What a step sees; it depends on the generator of random numbers alone."""
+        """What a step sees, on all ranks together; it depends on the generator of random numbers alone."""
 
     @abstractmethod
     def generate(self, batch: B) -> Tensor:
@@ -83,6 +84,8 @@ class AdversarialGenerator(TrainedGenerator[P], Generic[P, B]):
         """Alternate the discriminator's and the network's steps; gives the network, or its average with `ema_decay`."""
         params, runtime = self.params, data.runtime
         network, discriminator = runtime.place(self.network).train(), runtime.place(self.discriminator).train()
+        for module in (network, discriminator):
+            ranks.over_whole_batches(module)
         average = copy.deepcopy(network).requires_grad_(False) if params.ema_decay else None
         optimizers = {
             name: torch.optim.Adam(module.parameters(), **params.adam(name), fused=runtime.device.type == "cuda")
@@ -96,7 +99,7 @@ class AdversarialGenerator(TrainedGenerator[P], Generic[P, B]):
 
         losses: dict[str, Tensor] = {}
         for step in range(state.step, params.steps):
-            batch = dataclasses.replace(self.draw(data, generator_for(seed, step)), step=step)
+            batch = dataclasses.replace(self.draw(data, generator_for(seed, step)), step=step).share()
             for name, optimizer in optimizers.items():
                 share = params.learning_rate_at(step) / params.learning_rate
                 optimizer.param_groups[0]["lr"] = params.adam(name)["lr"] * share
