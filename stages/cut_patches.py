@@ -50,7 +50,7 @@ def main() -> None:
             raise PatchError(f"{count['patches']} patches of {side} pixels fit in the {split} split, "
                              f"{count['on_lesion']} of them on a lesion; both kinds are needed: use a data set with "
                              "lesion masks, or change mass_patches.side_fraction")
-    images, organ = (np.stack([stack[row, ..., top : top + side, left : left + side]
+    images, organ = (np.stack([stack[row][..., top : top + side, left : left + side]
                                for row, (top, left) in zip(sources, corners, strict=True)])
                      for stack in (store.images, store.organ))  # (K,side,side) or (K,C,side,side), (K,side,side)
 

@@ -1,4 +1,4 @@
-"""Stage: one method's attribution maps -> masks under every threshold policy, with and without morphology."""
+"""Stage: one method's attribution maps -> the thresholds of every policy, and the masks of the headline's."""
 
 from __future__ import annotations
 
@@ -10,26 +10,22 @@ import pandas as pd
 
 from flipside.artifacts.explanations import CALLED_ABNORMAL, Explanations
 from flipside.artifacts.truth import open_truth
-from flipside.core.files import atomic_folder, new_memmap
+from flipside.core.files import atomic_folder
 from flipside.core.params import announce, load_section, stage_main
-from flipside.core.progress import progress
 from flipside.core.row_batches import row_batches
 from flipside.core.store import SliceStore
-from flipside.masks.extraction.morphology import Step
 from flipside.masks.extraction.thresholds import (
+    HEADLINE,
     POLICIES,
-    Cut,
     MaskError,
     MaskParams,
-    binarise,
     choose,
     describe,
-    gated,
     lesion_rows,
     read_carried,
     share_curve,
-    write_cuts,
 )
+from flipside.masks.method_masks import make_masks, maps_to_mark, write_masks
 
 
 def main() -> None:
@@ -50,9 +46,7 @@ def main() -> None:
     rows = store_rows(explanations, store, method)
     index = store.index.iloc[rows].reset_index(drop=True)
     index["called_healthy"] = explanations.index["f_x"].to_numpy() < CALLED_ABNORMAL
-    maps = explanations.attribution  # (N,H,W)
-    if params.inside_organ:
-        maps = np.where(store.organ[rows] > 0, maps, np.float16(0))
+    maps = maps_to_mark(explanations, store, rows, params)  # (N,H,W)
 
     # Thresholds. Truth without a single lesion pixel belongs to a data set without lesion masks.
     annotated = any(truth[part].any() for part in row_batches(truth.shape))
@@ -60,7 +54,7 @@ def main() -> None:
     thresholds, curves = choose(maps, lesion, index, params, carried)
     policies = [policy for policy in POLICIES if policy in thresholds]
     if not annotated:
-        print(f"data/truth holds no lesion: masks for {', '.join(policies)} alone, nothing can choose the others")
+        print(f"data/truth holds no lesion: thresholds of {', '.join(policies)} alone, nothing can choose the others")
     if lesion is not None:
         for split in ("val", "test"):
             labelled = ((index["split"] == split) & (index["label"] == 1)).sum()
@@ -70,15 +64,12 @@ def main() -> None:
     folder = Path("data/masks") / method
     with atomic_folder(folder) as partial:
         index[["slice_id", "split"]].to_csv(partial / "index.csv", index=False)
-        write_cuts(partial / "thresholds.json", thresholds)
         if lesion is not None and curves is not None:
             curves.to_csv(partial / "sweep.csv", index=False)
             share_curve(maps, lesion, index, params).to_csv(partial / "shares.csv", index=False)
-        empty = gated(index, params)
-        for policy in progress(policies, f"masks of {method}"):
-            write_masks(partial / f"{policy}.npy", maps, thresholds[policy], params.morphology, empty)
-            write_masks(partial / f"{policy}_raw.npy", maps, thresholds[f"{policy}_raw"], [], empty)
-    print(f"{folder}: {len(index)} slices, {empty.sum()} called healthy and so without a mask; "
+        masks = make_masks(maps, explanations, thresholds[HEADLINE], True, params)
+        write_masks(partial, masks, thresholds, params)
+    print(f"{folder}: {len(index)} slices, {masks.empty.sum()} called healthy and so without a mask; "
           + ", ".join(f"{name} {describe(cut)}" for name, cut in thresholds.items()))
 
 
@@ -99,15 +90,6 @@ def store_rows(explanations: Explanations, store: SliceStore, method: str) -> np
         raise MaskError(f"{folder}/index.csv lacks {len(left_out)} val and test slices of data/slices (first: "
                         f"{store.index['slice_id'].iloc[left_out[0]]}): see explain.splits and {remedy}")
     return rows
-
-
-def write_masks(file: Path, maps: np.ndarray, cut: Cut, steps: list[Step], empty: np.ndarray) -> None:
-    """Masks (N,H,W) uint8 0/1 of maps (N,H,W), a part at a time: they needn't fit into memory. empty (N,) bool: slices
-    that get none."""
-    masks = new_memmap(file, np.uint8, maps.shape)
-    for part in row_batches(maps.shape):
-        masks[part] = binarise(maps[part], cut, steps) & ~empty[part].reshape(-1, 1, 1)
-    masks.flush()
 
 
 if __name__ == "__main__":

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from flipside.artifacts.explanations import Explanations
+from flipside.core import paths
 from flipside.core.files import atomic_folder
-from flipside.core.index_tables import read_index
+from flipside.core.packed_masks import Stack
 from flipside.core.params import ParamsError, announce, load_section, read_params, stage_main, value_at
 from flipside.core.progress import progress
 from flipside.core.store import SliceStore
 from flipside.masks.extraction.thresholds import MaskError
+from flipside.masks.method_masks import open_masks
 from flipside.masks.placing import SegmentScansParams, file_name, read_geometries, voxel_mm3, write_segmentation
 
 
@@ -51,25 +53,19 @@ def main() -> None:
     print(f"data/segmentations: {len(rows)} test scans, {len(table)} slices; {params.method}, policy {params.policy}")
 
 
-def test_masks(store: SliceStore, params: SegmentScansParams) -> tuple[np.ndarray, pd.DataFrame]:
+def test_masks(store: SliceStore, params: SegmentScansParams) -> tuple[Stack, pd.DataFrame]:
     """Masks (M,H,W) of a method, and for each test slice that is placed scan_id, z and mask_row (its row in them)."""
-    folder = Path("data/masks") / params.method
-    file, remedy = folder / f"{params.policy}.npy", f"run `dvc repro extract_masks@{params.method}`"
-    if not file.is_file():
-        there = ", ".join(sorted(found.stem for found in folder.glob("*.npy") if not found.stem.endswith("_raw")))
-        raise FileNotFoundError(f"{file} not found; there are: {there or 'none'}. Choose one of them as "
-                                f"segment_scans.policy in params.yaml or {remedy}")
-    masks = np.load(file, mmap_mode="r")  # (M,H,W)
-    slice_ids = read_index(folder / "index.csv")["slice_id"]
+    explanations = Explanations.open(paths.explanations(params.method))
+    masks = open_masks(params.method, params.policy, explanations, store)  # (M,H,W)
     table = store.index.iloc[store.rows("test")]
     placed = table[table["draw"] == 0]
     if len(placed) < len(table):
         print("several anomalies were drawn for each slice: draw 0 is placed, "
               f"{len(table) - len(placed)} others are left out")
-    table = placed.assign(mask_row=pd.Index(slice_ids).get_indexer(placed["slice_id"]))
-    if len(table) == 0 or (table["mask_row"] < 0).any() or len(masks) != len(slice_ids):
-        raise MaskError(f"{folder} holds masks of {(table['mask_row'] >= 0).sum()} of the {len(table)} test slices of "
-                        f"data/slices: {remedy}")
+    table = placed.assign(mask_row=pd.Index(explanations.index["slice_id"]).get_indexer(placed["slice_id"]))
+    if len(table) == 0 or (table["mask_row"] < 0).any():
+        raise MaskError(f"{paths.masks(params.method)} holds masks of {(table['mask_row'] >= 0).sum()} of the "
+                        f"{len(table)} test slices of data/slices: run `dvc repro extract_masks@{params.method}`")
     return masks, table[["scan_id", "z", "mask_row"]]
 
 

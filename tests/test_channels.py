@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from flipside.artifacts.explanations import Explanations
+from flipside.artifacts.truth import open_truth
 from flipside.classifiers.networks.backbones import build_classifier
 from flipside.core.checkpoint import Scratch
 from flipside.core.runtime import Runtime, RuntimeParams
@@ -140,7 +141,7 @@ def test_an_anomaly_is_drawn_in_every_channel_alike(project):
     row = int(store.rows("test", label=1)[0])
     before = filtered.images[int(np.flatnonzero(sources == store.index["source_slice_id"][row])[0])].astype(float)
     added = store.images[row].astype(float) - before  # (C,H,W)
-    lesion = np.load(project / "data/truth/lesion.npy")[row] > 0
+    lesion = open_truth(project / "data/truth", store.organ.shape)[row] > 0
     assert (added[:, lesion] > 0).all()
     free = (store.images[row] < 1).all(axis=0)  # not clipped in any
     np.testing.assert_allclose(added[:, free].max(axis=0), added[:, free].min(axis=0), atol=2e-3)

@@ -9,8 +9,10 @@ import pytest
 import yaml
 
 from benchmarks import label_free
+from flipside.artifacts.truth import write_truth
+from flipside.core.packed_masks import PackedMasks
 from flipside.core.store import write_store
-from tests.stages.project_of_two import SECTIONS, rewrite_index, slices, write_project
+from tests.stages.project_of_two import SECTIONS, SIZE, rewrite_index, slices, write_project
 
 HALF = "share_of_maximum median 0.5"
 
@@ -52,9 +54,9 @@ def test_nothing_of_the_test_split_is_read(finished, capsys, monkeypatch):
     before = capsys.readouterr().out
     index = pd.read_csv("data/slices/index.csv")
     test = (index["split"] == "test").to_numpy()
-    lesion = np.load("data/truth/lesion.npy")
+    lesion = PackedMasks.open("data/truth/lesion.npy", SIZE)[:]
     lesion[test] = 1 - lesion[test]
-    np.save("data/truth/lesion.npy", lesion)
+    write_truth("data/truth", lesion)
     for method in ("good", "blind"):
         of_test = pd.read_csv(f"data/explanations/{method}/index.csv")["slice_id"].isin(index["slice_id"][test])
         maps = np.load(f"data/explanations/{method}/attribution.npy")

@@ -9,16 +9,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
-
 from flipside.core.files import atomic_folder
+from flipside.core.packed_masks import PackedMasks, Stack, write_packed
 from flipside.core.store import StoreError
 
 
-def write_truth(path: Path | str, lesion: np.ndarray) -> None:
-    """Write `lesion.npy` (N,H,W) uint8, aligned with a store's index."""
+def write_truth(path: Path | str, lesion: Stack) -> None:
+    """Write `lesion.npy`, masks (N,H,W) in bits, aligned with a store's index."""
     with atomic_folder(path) as folder:
-        np.save(folder / "lesion.npy", lesion.astype(np.uint8, copy=False))
+        write_packed(folder / "lesion.npy", lesion)
 
 
 def remove_truth(path: Path | str) -> None:
@@ -26,12 +25,12 @@ def remove_truth(path: Path | str) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def open_truth(path: Path | str, shape: tuple[int, ...]) -> np.ndarray:
-    """Memory-mapped lesion masks (N,H,W) uint8 for a store whose organ masks have this shape; refuses any other."""
+def open_truth(path: Path | str, shape: tuple[int, ...]) -> PackedMasks:
+    """Memory-mapped lesion masks (N,H,W) for a store whose organ masks have this shape; refuses any other."""
     file = Path(path) / "lesion.npy"
     if not file.is_file():
         raise FileNotFoundError(f"{file} not found: run the preparation first (`dvc repro draw_anomalies`)")
-    lesion = np.load(file, mmap_mode="r")
+    lesion = PackedMasks.open(file, shape[-1])
     if lesion.shape != shape:
         raise StoreError(f"{file} {lesion.shape} doesn't fit the slices {shape}: they are of different runs, "
                          "run `dvc repro`")

@@ -15,6 +15,7 @@ import pandas as pd
 import pydantic
 from scipy import ndimage
 
+from flipside.core.packed_masks import Stack
 from flipside.core.params import Params
 from flipside.core.progress import progress
 
@@ -132,7 +133,7 @@ def add_anomaly(image: np.ndarray, anomaly: Anomaly, params: AnomalyParams) -> t
     return changed.astype(np.float16), mask
 
 
-def plan_anomalies(organ: np.ndarray, slice_ids: list[str], params: AnomalyParams, seed: int
+def plan_anomalies(organ: Stack, slice_ids: list[str], params: AnomalyParams, seed: int
                    ) -> tuple[list[Anomaly | None], dict[str, int]]:
     """One entry per slice and draw (slice 0 draw 0, slice 0 draw 1, ...), and how often each outcome occurred.
 
@@ -153,7 +154,7 @@ def plan_anomalies(organ: np.ndarray, slice_ids: list[str], params: AnomalyParam
     return plan, dict(outcomes)
 
 
-def draw_slices(index: pd.DataFrame, organ: np.ndarray, params: AnomalyParams, dataset: str, seed: int
+def draw_slices(index: pd.DataFrame, organ: Stack, params: AnomalyParams, dataset: str, seed: int
                 ) -> tuple[pd.DataFrame, list[Anomaly | None], dict[str, int]]:
     """Index of the drawn slices, the anomaly of each of them (None: healthy), and how often each outcome occurred.
 

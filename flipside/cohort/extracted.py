@@ -11,6 +11,7 @@ import pandas as pd
 
 from flipside.core.files import read_json
 from flipside.core.index_tables import read_index
+from flipside.core.packed_masks import PackedMasks, Stack
 from flipside.scans.geometry import Geometry
 
 MANIFEST_KEYS = ("dataset", "anomalies", "lesion_threshold_px", "modality", "channels")
@@ -25,8 +26,8 @@ class Extracted:
     """The extraction's output, memory-mapped; rows of the arrays and of `index` agree."""
 
     images: np.ndarray  # (N,H,W) float32 in the scan's own units; (N,C,H,W) of several channels
-    organ: np.ndarray  # (N,H,W) uint8
-    lesion: np.ndarray  # (N,H,W) uint8
+    organ: Stack  # (N,H,W) uint8 0/1
+    lesion: Stack  # (N,H,W) uint8 0/1
     clean: np.ndarray | None  # (N,H,W) float32 without what was simulated on them; None where that isn't known
     index: pd.DataFrame
     scans: pd.DataFrame
@@ -48,7 +49,8 @@ class Extracted:
                      "manifest.json"):
             if not (path / name).is_file():
                 raise SelectionError(f"{path / name} not found: run `dvc repro extract_slices`")
-        images, organ, lesion = (np.load(path / f"{name}.npy", mmap_mode="r") for name in ("images", "organ", "lesion"))
+        images = np.load(path / "images.npy", mmap_mode="r")
+        organ, lesion = (PackedMasks.open(path / f"{name}.npy", images.shape[-1]) for name in ("organ", "lesion"))
         clean = np.load(path / "clean.npy", mmap_mode="r") if (path / "clean.npy").is_file() else None
         index = read_index(path / "index.csv")
         scans = read_index(path / "scans.csv")

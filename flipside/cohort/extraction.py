@@ -14,6 +14,7 @@ import pydantic
 from flipside.cohort.slicing import ScanSlices, slice_scan
 from flipside.core.files import write_json
 from flipside.core.image_size import ImageSize
+from flipside.core.packed_masks import pack
 from flipside.core.params import Params
 from flipside.core.progress import progress
 from flipside.core.store import INDEX_COLUMNS
@@ -102,6 +103,7 @@ def extract(dataset: str, layout: Layout, params: ExtractParams, image_size: Ima
             continue
         for name in names:
             part: np.ndarray = getattr(slices, name)
+            part = pack(part) if name in ("organ", "lesion") else part
             if name not in arrays:
                 arrays[name] = GrowingArray(folder / f"{name}.npy", part.shape[1:], part.dtype)
             arrays[name].append(part)

@@ -1,6 +1,6 @@
 """The slice store: the one form in which stages hand images to each other.
 
-A folder with `images.npy` float16 in [-1,1], `organ.npy` (N,H,W) uint8 and `index.csv`, one row per slice. Images are
+A folder with `images.npy` float16 in [-1,1], `organ.npy` (N,H,W) in bits and `index.csv`, one row per slice. Images are
 (N,H,W); of slices with several channels (colours, registered volumes, neighbouring slices) they are (N,C,H,W). What
 computes with images takes them through `as_channels`.
 Lesion masks are not in it: they are the separate truth artifact (`lesion.npy`, aligned with the index), which only the
@@ -22,6 +22,7 @@ import pandas as pd
 
 from flipside.core.files import atomic_folder, file_digest, naming_a_full_disk, new_memmap, write_json
 from flipside.core.index_tables import read_index
+from flipside.core.packed_masks import PackedMasks, Stack, write_packed
 
 INDEX_COLUMNS = [
     "slice_id",  # unique name of the slice
@@ -57,7 +58,7 @@ class SliceStore:
     """Memory-mapped images and organ masks with their index."""
 
     images: np.ndarray  # (N,H,W), or (N,C,H,W) with several channels; float16 in [-1,1]
-    organ: np.ndarray  # (N,H,W) uint8
+    organ: Stack  # (N,H,W) uint8 0/1
     index: pd.DataFrame
     path: Path
 
@@ -68,7 +69,7 @@ class SliceStore:
             if not (path / name).is_file():
                 raise StoreError(f"{path / name} not found: run the preparation first (`dvc repro draw_anomalies`)")
         images = np.load(path / "images.npy", mmap_mode="r")
-        organ = np.load(path / "organ.npy", mmap_mode="r")
+        organ = PackedMasks.open(path / "organ.npy", images.shape[-1])
         index = read_index(path / "index.csv")
         missing = [column for column in INDEX_COLUMNS if column not in index]
         if missing:
@@ -99,7 +100,7 @@ class SliceStore:
         return np.flatnonzero(wanted)
 
 
-def _check_shapes(images: np.ndarray, organ: np.ndarray, index: pd.DataFrame, where: str = "") -> None:
+def _check_shapes(images: np.ndarray, organ: Stack, index: pd.DataFrame, where: str = "") -> None:
     """Images (N,H,W) or (N,C,H,W), organ (N,H,W), N rows."""
     wanted = (len(index), *organ.shape[1:])
     if images.ndim not in (3, 4) or (images.shape[0], *images.shape[-2:]) != wanted or organ.shape != wanted:
@@ -118,7 +119,7 @@ def apply_window(images: np.ndarray, window: tuple[float, float]) -> np.ndarray:
     return np.clip(scaled, -1, 1).astype(np.float16)
 
 
-def write_store(path: Path | str, images: np.ndarray, organ: np.ndarray, index: pd.DataFrame,
+def write_store(path: Path | str, images: np.ndarray, organ: Stack, index: pd.DataFrame,
                 manifest: dict[str, Any] | None = None) -> None:
     """Write a slice store whole or not at all, with `manifest.json` where one is given.
 
@@ -132,7 +133,7 @@ def write_store(path: Path | str, images: np.ndarray, organ: np.ndarray, index: 
     extra = [column for column in index if column not in INDEX_COLUMNS]
     with atomic_folder(path) as folder:
         np.save(folder / "images.npy", images.astype(np.float16, copy=False))
-        np.save(folder / "organ.npy", organ.astype(np.uint8, copy=False))
+        write_packed(folder / "organ.npy", organ)
         index[INDEX_COLUMNS + extra].to_csv(folder / "index.csv", index=False)
         if manifest is not None:
             write_json(folder / "manifest.json", manifest)

@@ -16,6 +16,7 @@ from flipside.core import paths
 from flipside.core.index_tables import read_index
 from flipside.core.store import SliceStore
 from flipside.masks.extraction.thresholds import HEADLINE, lesion_rows
+from flipside.masks.method_masks import open_masks
 from flipside.masks.volumes import VolumeParams
 from flipside.metrics.evaluation import EvaluationError
 
@@ -169,26 +170,8 @@ class MethodArtifacts:
         return self.explanations.index[column].to_numpy(float)[self.at]
 
     def masks(self, name: str) -> np.ndarray:
-        """Masks (N,H,W) 0/1 under a threshold policy, `<policy>` cleaned or `<policy>_raw`."""
-        file = self._mask_folder / f"{name}.npy"
-        if not file.is_file():
-            raise EvaluationError(f"{file} not found: run `dvc repro extract_masks@{self.method}`")
-        masks = np.load(file, mmap_mode="r")
-        if masks.shape[1:] != self.test.lesion.shape[1:] or len(masks) <= self.at.max():
-            raise EvaluationError(f"{file} {masks.shape} doesn't fit truth of {self.test.lesion.shape[1:]} pixels: "
-                                  f"run `dvc repro extract_masks@{self.method}`")
-        return masks[self.at]
-
-    @functools.cached_property
-    def _mask_folder(self) -> Path:
-        folder = Path("data/masks") / self.method
-        if not (folder / "thresholds.json").is_file():
-            raise EvaluationError(f"{folder} not found or incomplete: run `dvc repro extract_masks@{self.method}`")
-        slice_ids = read_index(folder / "index.csv")["slice_id"]
-        if not slice_ids.equals(self.explanations.index["slice_id"]):
-            raise EvaluationError(f"method {self.method}: the slices of {folder}/index.csv are not those of its "
-                                  f"explanations: run `dvc repro extract_masks@{self.method}`")
-        return folder
+        """Masks (N,H,W) uint8 0/1 under a threshold policy, `<policy>` cleaned or `<policy>_raw`."""
+        return open_masks(self.method, name, self.explanations, self.test.store)[self.at]
 
     def recorded(self, folder: str, columns: list[str], stage: str) -> np.ndarray:
         """Columns (N,len(columns)) float of data/<folder>/<method>.csv, which `stage` writes, of the test slices."""

@@ -14,9 +14,11 @@ from flipside.artifacts.truth import open_truth
 from flipside.core import paths
 from flipside.core.files import read_json
 from flipside.core.index_tables import read_index
+from flipside.core.packed_masks import Stack
 from flipside.core.params import SECTIONS, read_datasets, read_params, value_at
 from flipside.core.store import SliceStore
 from flipside.masks.extraction.thresholds import Cut, read_cuts
+from flipside.masks.method_masks import open_masks
 from flipside.metrics import populations, subgroups
 from flipside.metrics.families.bounded_flips import SWEEP_COLUMNS
 from flipside.metrics.families.time import trainings
@@ -52,7 +54,7 @@ class Result:
     metrics: dict[str, float]
     is_control: bool
     explanations: Explanations
-    masks: np.ndarray | None  # (N,H,W) uint8 under the shown threshold policy; None: the data set has no lesion masks
+    masks: Stack | None  # (N,H,W) uint8 0/1 under the shown threshold policy; None: the data set has no lesion masks
     thresholds: dict[str, Cut]  # by policy
     row_of: dict[str, int]
     cases: pd.DataFrame  # this method's rows of reports/cases.csv
@@ -99,7 +101,7 @@ class ReportInputs:
     populations: pd.DataFrame  # reports/populations.csv: what each kind of number rests on, what was dropped and why
     results: dict[str, Result]  # best method first
     store: SliceStore
-    lesion: np.ndarray  # (N,H,W) uint8, aligned with the store
+    lesion: Stack  # (N,H,W) uint8 0/1, aligned with the store
     row_of: dict[str, int]  # slice_id -> row of store and lesion
     quality: dict[str, dict[str, float]]  # classifier and judge
     confusion: dict[str, pd.DataFrame]  # classifier and judge: actual, predicted of each test slice
@@ -160,7 +162,7 @@ def read_inputs(params: ReportParams) -> ReportInputs:
         curves = read_index(needed("reports/curves/thresholds.csv", "evaluate"))
     methods = {name: read_json(needed(f"{paths.explanations(name)}/parameters.json", f"explain@{name}"))
                for name in metrics}
-    results = {name: _read_result(name, metrics[name], params, cases, masked, methods[name]["needs"])
+    results = {name: _read_result(name, metrics[name], params, store, cases, masked, methods[name]["needs"])
                for name in ranking(metrics, rank_by)}
     models = {name: read_json(file) for name, file in _models(methods).items()}
     recorded = read_trainings()
@@ -206,19 +208,15 @@ def _models(methods: dict[str, dict[str, Any]]) -> dict[str, Path]:
     return {name: needed(f"{paths.training_report(name)}/parameters.json", stage) for name, stage in used.items()}
 
 
-def _read_result(name: str, metrics: dict[str, float], params: ReportParams, cases: pd.DataFrame, masked: bool,
-                 needs: str) -> Result:
+def _read_result(name: str, metrics: dict[str, float], params: ReportParams, store: SliceStore, cases: pd.DataFrame,
+                 masked: bool, needs: str) -> Result:
     """One method's artifacts; masked: the data set has lesion masks; needs: what the method explains with."""
     explanations = Explanations.open(f"data/explanations/{name}")
-    masks: np.ndarray | None = None
+    masks: Stack | None = None
     thresholds: dict[str, Cut] = {}
     if masked:
-        file = f"data/masks/{name}/{params.policy}.npy"
-        masks = np.load(needed(file, f"extract_masks@{name}"), mmap_mode="r")
-        thresholds = read_cuts(needed(f"data/masks/{name}/thresholds.json", f"extract_masks@{name}"))
-        if len(masks) != len(explanations.index):
-            raise ValueError(f"{file} has {len(masks)} masks for {len(explanations.index)} explained slices: "
-                             f"run `dvc repro extract_masks@{name}`")
+        masks = open_masks(name, params.policy, explanations, store)
+        thresholds = read_cuts(Path(paths.masks(name)) / "thresholds.json")
     row_of = {slice_id: row for row, slice_id in enumerate(explanations.index["slice_id"])}
     own = cases[cases["method"] == name].reset_index(drop=True)
     unknown = own.loc[~own["slice_id"].isin(row_of), "slice_id"]

@@ -1,5 +1,6 @@
 """Models applied to another data set: a tiny finished run in a folder, and images with lesions elsewhere."""
 
+import contextlib
 import importlib
 import json
 import sys
@@ -12,12 +13,16 @@ import torch
 import yaml
 from PIL import Image
 
+from flipside.artifacts.explanations import Explanations
 from flipside.classifiers.networks.backbones import build_classifier
 from flipside.cli import apply
 from flipside.cli.predict import predict
+from flipside.core import paths
 from flipside.core.checkpoint import save_model
 from flipside.core.params import ParamsError
+from flipside.core.store import SliceStore
 from flipside.generators.coin import Coin
+from flipside.masks.method_masks import open_masks
 from tests.parameters import project_parameters, write_parameters
 
 METHODS = ("coin", "gradient", "intensity")
@@ -105,6 +110,11 @@ def everything_below(folder: Path) -> dict:
             and not {".scratch", "applied"} & set(path.parts)}
 
 
+def masks_of(project, method, name):
+    with contextlib.chdir(project):
+        return open_masks(method, name, Explanations.open(paths.explanations(method)), SliceStore.open(paths.SLICES))[:]
+
+
 def test_frozen_models_and_carried_thresholds_are_scored_on_the_other_data(project, tmp_path, capsys):
     write_images(tmp_path / "data set", healthy=True)
     before = everything_below(project)
@@ -124,7 +134,7 @@ def test_frozen_models_and_carried_thresholds_are_scored_on_the_other_data(proje
         maps = np.load(workspace / "data/explanations" / method / "attribution.npy").astype(np.float32)
         shown = pd.read_csv(workspace / "data/explanations" / method / "index.csv")["f_x"].to_numpy() >= 0.5
         for name, threshold in (("val_raw", 0.2718), ("label_free_raw", 0.6)):
-            np.testing.assert_array_equal(np.load(folder / f"{name}.npy"),
+            np.testing.assert_array_equal(masks_of(workspace, method, name),
                                           (maps > np.float32(threshold)) & shown[:, None, None])
 
     results = project / "reports/applied/target"
@@ -187,7 +197,7 @@ def test_predict_gives_the_same_answers(project, tmp_path):
         predict(table=[tmp_path / "data set/scans.csv"], out=out, method=method)
         predictions = pd.read_csv(out / "predictions.csv").set_index("scan")
         maps = np.load(data / f"explanations/{method}/attribution.npy")
-        masks = np.load(data / f"masks/{method}/{policy}.npy")
+        masks = masks_of(data.parent, method, policy)
         assert len(index) == len(predictions) == 8 and maps.any() and masks.any() == (method == "gradient")
         for row, slice_id in enumerate(index["slice_id"]):
             name = f"images_{scans[slice_id]}"

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from flipside.core.packed_masks import write_packed
 from flipside.scans.geometry import Geometry
 
 FILTER = {
@@ -62,8 +63,9 @@ def write_extracted(root: Path, patients: int = 10, slices: int = 4, size: int =
     })
     folder = root / "data/extracted"
     folder.mkdir(parents=True)
-    for name, array in (("images", images), ("organ", organ), ("lesion", lesion)):
-        np.save(folder / f"{name}.npy", array)
+    np.save(folder / "images.npy", images)
+    for name, masks in (("organ", organ), ("lesion", lesion)):
+        write_packed(folder / f"{name}.npy", masks)
     scans = index.groupby("scan_id", as_index=False).agg(patient_id=("patient_id", "first"), px=("lesion_px", "sum"),
                                                          source_file=("source_file", "first"))
     scans["lesion_volume_mm3"] = scans.pop("px") * 3.0 * (1 + np.arange(patients))

@@ -8,6 +8,7 @@ import pytest
 
 from flipside.artifacts.explanations import ABNORMAL, Explanations, write_explanations
 from flipside.core.files import atomic_file, atomic_folder, write_metrics
+from flipside.core.packed_masks import write_packed
 from flipside.core.store import INDEX_COLUMNS, SliceStore, StoreError, as_channels, write_store
 
 
@@ -68,8 +69,8 @@ def test_store_of_several_channels(tmp_path):
     write_store(tmp_path / "slices", images, np.ones((6, 4, 5)), index(6))
     store = SliceStore.open(tmp_path / "slices")
     assert (store.channels, store.sides) == (3, (4, 5)) and as_channels(store.images) is store.images
-    np.save(tmp_path / "slices/organ.npy", np.ones((6, 5, 4), np.uint8))
-    with pytest.raises(StoreError, match=r"images \(6, 3, 4, 5\), organ \(6, 5, 4\), index 6 rows don't agree"):
+    write_packed(tmp_path / "slices/organ.npy", np.ones((6, 5, 5)))
+    with pytest.raises(StoreError, match=r"images \(6, 3, 4, 5\), organ \(6, 5, 5\), index 6 rows don't agree"):
         SliceStore.open(tmp_path / "slices")
 
 

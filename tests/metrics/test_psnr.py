@@ -9,6 +9,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
 from flipside.artifacts.clean import read_clean
+from flipside.artifacts.truth import open_truth
 from flipside.cli import profile
 from flipside.core.store import SliceStore
 from flipside.metrics.psnr import HIGHEST_DB, clean_metrics, psnr
@@ -42,7 +43,7 @@ def test_images_without_their_effect_lie_as_the_slices_do(tmp_path, monkeypatch)
     clean = read_clean("data/clean", store.index["slice_id"].iloc[tests]).astype(float)
     healthy = (store.index["label"].iloc[tests] == 0).to_numpy()
     assert 0 < healthy.sum() < len(tests) and np.array_equal(images[healthy], clean[healthy])
-    truth = np.load("data/truth/lesion.npy")[tests][~healthy] > 0
+    truth = open_truth("data/truth", store.organ.shape)[tests][~healthy] > 0
     change = (images - clean)[~healthy]
     assert change[truth].mean() > 0.15 and change[~truth].mean() < 0  # effect; stretched background
     Path("data/raw/synthetic_effect/clean/00000.png").unlink()

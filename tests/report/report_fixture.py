@@ -11,6 +11,7 @@ import pandas as pd
 
 from flipside.artifacts.explanations import write_explanations
 from flipside.artifacts.truth import write_truth
+from flipside.core.packed_masks import write_packed
 from flipside.core.params import SECTIONS
 from flipside.core.store import write_store
 from flipside.metrics import populations
@@ -86,7 +87,8 @@ def build_project(root: Path, images: np.ndarray, methods: dict[str, float], cou
         masks = (maps > 0.2).astype(np.uint8)
         folder = root / f"data/masks/{name}"
         folder.mkdir(parents=True)
-        np.save(folder / "label_free.npy", masks)
+        write_packed(folder / "label_free.npy", masks)
+        (folder / "parameters.json").write_text("{}")
         (folder / "thresholds.json").write_text(json.dumps({
             "label_free": {"rule": "share_of_maximum", "background": "median", "smooth_px": 1, "share": 0.5},
             "fixed": 0.25, "otsu": 0.3, "val": 0.2, "oracle": 0.22}))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flipside.core.packed_masks import PackedMasks, write_packed
 from flipside.report.inputs import read_inputs
 from flipside.report.params import ReportParams
 from flipside.report.sections.methods import describe_channels
@@ -27,9 +28,9 @@ def test_tables_of_another_form_are_refused(project):
 
 
 def test_artifacts_of_different_runs_are_refused(project):
-    masks = np.load("data/masks/rise/label_free.npy")
-    np.save("data/masks/rise/label_free.npy", masks[:-1])
-    with pytest.raises(ValueError, match="data/masks/rise/label_free.npy has 11 masks for 12.*extract_masks@rise"):
+    masks = PackedMasks.open("data/masks/rise/label_free.npy", 24)
+    write_packed("data/masks/rise/label_free.npy", masks[:-1])
+    with pytest.raises(ValueError, match=r"rise/label_free.npy holds masks \(11, .*\(12, .*extract_masks@rise"):
         report.main()
     Path("data/masks/rise/label_free.npy").unlink()
     with pytest.raises(FileNotFoundError, match="rise/label_free.npy not found.*extract_masks@rise"):

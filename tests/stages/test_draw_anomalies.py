@@ -6,9 +6,11 @@ import pandas as pd
 import pytest
 
 from flipside.artifacts.clean import read_clean
+from flipside.artifacts.truth import write_truth
 from flipside.cohort.anomalies import AnomalyError
 from flipside.cohort.offline_augmentation import OfflineAugmentationParams, augment, plan_copies
 from flipside.core.files import file_digest
+from flipside.core.packed_masks import PackedMasks
 from flipside.core.store import SliceStore
 from stages import draw_anomalies, split_patients
 from tests.cohort.extracted_fixture import AUGMENTATION, write_extracted, write_params
@@ -22,7 +24,7 @@ def root(tmp_path, monkeypatch):
 
 def run(root: Path) -> tuple[SliceStore, np.ndarray, dict]:
     draw_anomalies.main()
-    return (SliceStore.open("data/slices"), np.load("data/truth/lesion.npy"),
+    return (SliceStore.open("data/slices"), PackedMasks.open("data/truth/lesion.npy", 32)[:],
             json.loads((root / "data/slices/manifest.json").read_text()))
 
 
@@ -100,7 +102,7 @@ def test_a_data_set_with_lesions_passes_through_unchanged(root):
     before = filtered(root, lesions=(1, 4, 7), anomalies=False)
     store, truth, manifest = run(root)
     np.testing.assert_array_equal(store.images, before.images)
-    np.testing.assert_array_equal(truth, np.load("data/filtered_truth/lesion.npy"))
+    np.testing.assert_array_equal(truth, PackedMasks.open("data/filtered_truth/lesion.npy", 32))
     pd.testing.assert_frame_equal(store.index, before.index)
     assert manifest["anomalies"]["drawn"] is False
 
@@ -153,6 +155,6 @@ def test_a_copy_moves_image_organ_and_lesion_alike(kind):
 
 def test_truth_of_another_run_is_refused(root):
     filtered(root)
-    np.save("data/filtered_truth/lesion.npy", np.zeros((3, 32, 32), np.uint8))
+    write_truth("data/filtered_truth", np.zeros((3, 32, 32), np.uint8))
     with pytest.raises(ValueError, match="filtered_truth.*doesn't fit the slices.*dvc repro"):
         run(root)

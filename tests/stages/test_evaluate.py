@@ -10,7 +10,12 @@ import yaml
 from scipy import ndimage
 from skimage import measure
 
+from flipside.artifacts.explanations import Explanations
 from flipside.artifacts.truth import write_truth
+from flipside.core.packed_masks import write_packed
+from flipside.core.store import SliceStore
+from flipside.masks.extraction.thresholds import MaskError, read_cuts
+from flipside.masks.method_masks import open_masks
 from flipside.metrics import registry
 from stages import evaluate, extract_masks
 from tests.stages.project_of_two import (
@@ -26,6 +31,10 @@ from tests.stages.project_of_two import (
 )
 
 
+def masks_of(method, name):
+    return open_masks(method, name, Explanations.open(f"data/explanations/{method}"), SliceStore.open("data/slices"))[:]
+
+
 def test_masks_are_the_maps_above_the_chosen_thresholds(project_of_two):
     run(extract_masks, "--method", "good")
     maps = np.load("data/explanations/good/attribution.npy").astype(np.float32)
@@ -38,7 +47,7 @@ def test_masks_are_the_maps_above_the_chosen_thresholds(project_of_two):
     index = pd.read_csv("data/masks/good/index.csv")
     assert list(index) == ["slice_id", "split"] and set(index["split"]) == {"val", "test"}
     for policy in POLICIES:
-        masks, raw = (np.load(f"data/masks/good/{policy}{suffix}.npy") for suffix in ("", "_raw"))
+        masks, raw = (masks_of("good", f"{policy}{suffix}") for suffix in ("", "_raw"))
         assert masks.dtype == raw.dtype == np.uint8 and masks.shape == raw.shape == maps.shape
         assert empty.any() and not raw[empty].any()
         np.testing.assert_array_equal(raw[~empty], (maps > np.float32(threshold[f"{policy}_raw"]))[~empty])
@@ -54,14 +63,14 @@ def test_masks_are_the_maps_above_the_chosen_thresholds(project_of_two):
 
 
 def test_masks_keep_to_the_organ_and_have_no_gate_where_the_parameters_say_so(project_of_two):
-    organ = np.load("data/slices/organ.npy")
+    organ = SliceStore.open("data/slices").organ[:]
     organ[:, :, SIZE // 2:] = 0
-    np.save("data/slices/organ.npy", organ)
+    write_packed("data/slices/organ.npy", organ)
     Path("params.yaml").write_text(yaml.safe_dump(
         SECTIONS | {"masks": SECTIONS["masks"] | {"inside_organ": True, "gate": False}}))
     run(extract_masks, "--method", "blind")
     for policy in POLICIES:
-        masks = np.load(f"data/masks/blind/{policy}_raw.npy")
+        masks = masks_of("blind", f"{policy}_raw")
         assert masks[:, :, : SIZE // 2].any(axis=(1, 2)).all() and not masks[:, :, SIZE // 2:].any(), policy
 
 
@@ -191,8 +200,8 @@ def test_the_published_ious_are_pooled_with_and_without_morphology_and_per_image
         truth = lesion[rows["row"]][chosen] > 0
         maps = np.load(f"data/explanations/{method}/attribution.npy").astype(np.float32)[chosen]
         cut = maps > 0.25
-        np.testing.assert_array_equal(cut, np.load(f"data/masks/{method}/fixed_raw.npy")[chosen] > 0)  # none is gated
-        cleaned = np.load(f"data/masks/{method}/fixed.npy")[chosen] > 0
+        np.testing.assert_array_equal(cut, masks_of(method, "fixed_raw")[chosen] > 0)  # none is gated
+        cleaned = masks_of(method, "fixed")[chosen] > 0
         values = metrics[method]
         assert values["iou_pooled_fixed"] == pytest.approx((cleaned & truth).sum() / (cleaned | truth).sum())
         assert values["iou_pooled_fixed_raw"] == pytest.approx((cut & truth).sum() / (cut | truth).sum())
@@ -224,7 +233,7 @@ def test_the_reference_methods_maps_are_met_slice_by_slice_whatever_their_order(
 
 
 def test_where_the_lesion_vanished_nothing_is_scored_and_no_component_is_false(project_of_two):
-    lesion = np.load("data/truth/lesion.npy")
+    lesion = slices()[1]
     lesion[-1] = 0  # scan8:7, labelled abnormal
     write_truth("data/truth", lesion)
     good = run_all()["good"]
@@ -255,7 +264,7 @@ def test_cases_hold_what_the_metrics_average(project_of_two):
     row_of = {slice_id: row for row, slice_id in enumerate(index["slice_id"])}
     for method in METHODS:
         own = cases[cases["method"] == method]
-        masks = np.load(f"data/masks/{method}/label_free.npy")
+        masks = masks_of(method, "label_free")
         order = pd.read_csv(f"data/masks/{method}/index.csv")["slice_id"]
         ious = []
         for case in own.itertuples():
@@ -314,8 +323,10 @@ def test_the_same_seed_gives_the_same_bytes(project_of_two):
 def test_a_data_set_without_lesion_masks_is_scored_on_its_counterfactuals(project_of_two, capsys):
     write_project(masks=False)
     metrics = run_all()
-    assert sorted(file.name for file in Path("data/masks/good").glob("*.npy")) == [
-        "fixed.npy", "fixed_raw.npy", "label_free.npy", "label_free_raw.npy", "otsu.npy", "otsu_raw.npy"]
+    assert set(read_cuts(Path("data/masks/good/thresholds.json"))) == {
+        f"{policy}{suffix}" for policy in ("label_free", "fixed", "otsu") for suffix in ("", "_raw")}
+    with pytest.raises(MaskError, match="no threshold of the policy val; there are: fixed, label_free, otsu"):
+        masks_of("good", "val")
     assert metrics["good"]["success_rate"] == 1 and "iou_val" not in metrics["good"]
     assert "no segmentation metrics" in capsys.readouterr().out
     assert len(pd.read_csv("reports/subgroups.csv")) == 0
@@ -328,7 +339,7 @@ def test_lesions_of_whole_scans_are_those_of_the_stacked_masks(project_of_two):
     _, lesion, index = slices()
     scans = [(index["scan_id"] == f"scan{n}").to_numpy() for n in range(5, 9)]
     assert good["n_lesions_3d"] == sum(ndimage.label(lesion[scan], np.ones((3, 3, 3)))[1] for scan in scans)
-    masks = np.load("data/masks/blind/label_free.npy")
+    masks = masks_of("blind", "label_free")
     order = pd.read_csv("data/masks/blind/index.csv")["slice_id"].str.split(":").str[0]
     errors = [abs(int(masks[(order == f"scan{n}").to_numpy()].sum()) - int(lesion[scan].sum())) / 1000
               for n, scan in zip(range(5, 9), scans, strict=True)]

@@ -8,6 +8,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from flipside.artifacts.explanations import write_explanations
+from flipside.core.files import write_json
+from flipside.core.packed_masks import write_packed
 from flipside.core.store import INDEX_COLUMNS, write_store
 from flipside.scans.geometry import Geometry, to_slices
 from flipside.scans.pixels import resize_nearest
@@ -20,7 +23,7 @@ REVERSED = Geometry.of_volume(
     (5, SIZE * 2, SIZE), np.array([[0, 0, 1.5, 0], [0, -0.5, 0, 0], [-4, 0, 0, 0], [0, 0, 0, 1]]))
 
 
-def write_project(scans, draws=1, policy="val", method="coin"):
+def write_project(scans, draws=1, policy="label_free", method="coin"):
     """A project whose test scans have the given geometries and slice numbers, with random masks."""
     Path("params.yaml").write_text(yaml.safe_dump({
         "methods": {"coin": {}}, "foreign_maps": {}, "segment_scans": {"method": method, "policy": policy, "volumes": {
@@ -41,7 +44,10 @@ def write_project(scans, draws=1, policy="val", method="coin"):
     order = index.iloc[:0:-1]  # another order than the store's
     order[["slice_id", "split"]].to_csv(folder / "index.csv", index=False)
     masks = np.random.default_rng(0).integers(0, 2, (len(order), SIZE, SIZE)).astype(np.uint8)
-    np.save(folder / "val.npy", masks)
+    write_packed(folder / "label_free.npy", masks)
+    write_json(folder / "thresholds.json", {"label_free": 0.5, "fixed": 0.25})
+    write_json(folder / "parameters.json", {})
+    write_explanations("data/explanations/coin", masks, None, order[["slice_id"]].assign(f_x=0.9), {})
     return dict(zip(order["slice_id"], masks, strict=True))
 
 
@@ -96,7 +102,7 @@ def test_two_scans_never_share_a_file(project):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"policy": "otsu"}, "otsu.npy not found; there are: val"),
+    ({"policy": "otsu"}, "no threshold of the policy otsu; there are: fixed, label_free"),
     ({"method": "magic"}, "segment_scans.method` is 'magic'.*coin"),
 ])
 def test_a_choice_that_is_not_there_is_named(project, arguments, message):

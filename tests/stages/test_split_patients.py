@@ -9,6 +9,7 @@ from flipside.cohort.extracted import SelectionError
 from flipside.cohort.selection import keep_by_organ, relative_height, slice_labels
 from flipside.cohort.splits import SplitError, check_leakage
 from flipside.cohort.windowing import fingerprint_window
+from flipside.core.packed_masks import PackedMasks
 from flipside.core.params import ParamsError
 from flipside.core.store import INDEX_COLUMNS, SliceStore, apply_window
 from stages import split_patients
@@ -23,7 +24,7 @@ def root(tmp_path, monkeypatch):
 
 def run(root: Path) -> tuple[SliceStore, np.ndarray, dict]:
     split_patients.main()
-    return (SliceStore.open("data/filtered"), np.load("data/filtered_truth/lesion.npy"),
+    return (SliceStore.open("data/filtered"), PackedMasks.open("data/filtered_truth/lesion.npy", 32)[:],
             json.loads((root / "data/filtered/manifest.json").read_text()))
 
 
@@ -36,7 +37,8 @@ def test_the_store_holds_the_kept_slices_windowed_and_aligned(root):
     write_extracted(root, lesions=(1, 4, 7), anomalies=False)
     write_params(root, filter={"window": [0, 80]})
     store, lesion, manifest = run(root)
-    extracted, truth = np.load("data/extracted/images.npy"), np.load("data/extracted/lesion.npy")
+    extracted = np.load("data/extracted/images.npy")
+    truth = PackedMasks.open("data/extracted/lesion.npy", 32)
     names = list(tables(root)[0]["slice_id"])
     assert len(store.index) == 30 and lesion.shape == store.images.shape
     for position, name in enumerate(store.index["slice_id"]):

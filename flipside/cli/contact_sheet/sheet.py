@@ -18,6 +18,7 @@ from flipside.cohort.windowing import window_text
 from flipside.core import paths
 from flipside.core.files import read_json
 from flipside.core.index_tables import read_index
+from flipside.core.packed_masks import Stack
 from flipside.core.store import SliceStore
 from flipside.report.channels import shown_channels
 from flipside.report.pictures import outlined
@@ -85,7 +86,7 @@ def read_contact_sheet(seed: int) -> ContactSheet:
          *_site_warnings(sites), *_warnings(index, rows, values, slices["window"], with_lesion)])
 
 
-def _shown(store: SliceStore, lesion: np.ndarray, row: int, names: list[str]) -> ShownSlice:
+def _shown(store: SliceStore, lesion: Stack, row: int, names: list[str]) -> ShownSlice:
     about = store.index.iloc[row]
     size = f"{about['native_cols']} x {about['native_rows']}"
     return ShownSlice(outlined(shown_channels(store.images[row], names), lesion[row]), about["slice_id"], size)

@@ -21,6 +21,7 @@ from pydantic import Field, field_validator
 from skimage.filters import threshold_otsu
 
 from flipside.core.files import read_json, write_json
+from flipside.core.packed_masks import Stack
 from flipside.core.params import Params
 from flipside.core.row_batches import row_batches
 from flipside.masks.extraction.label_free import (
@@ -62,7 +63,7 @@ class MaskParams(Params):
     inside_organ: bool
     """Whether the maps of all methods count as 0 outside of the organ (closing may still add a pixel at its edge)."""
     morphology: list[Step]
-    """Steps that clean the masks, in their order; the masks without them are written as well."""
+    """Steps that clean the masks, in their order; masks are measured without them as well."""
 
     @field_validator("sweep_step")
     @classmethod
@@ -92,7 +93,7 @@ def gated(index: pd.DataFrame, params: MaskParams) -> np.ndarray:
     return index["called_healthy"].to_numpy(bool) & params.gate
 
 
-def otsu(maps: np.ndarray, rows: np.ndarray) -> float:
+def otsu(maps: Stack, rows: np.ndarray) -> float:
     """Otsu's threshold over all pixels of some rows of maps (N,H,W) in [0,1]; of constant maps their one value."""
     parts = [rows[part] for part in row_batches((len(rows), *maps.shape[1:]))]
     low, high = float(min(maps[part].min() for part in parts)), float(max(maps[part].max() for part in parts))
@@ -160,7 +161,7 @@ def _iou_of_masks(levels: np.ndarray, truth: np.ndarray, count: int, steps: list
     return result
 
 
-def lesion_rows(lesion: np.ndarray, index: pd.DataFrame, split: str) -> np.ndarray:
+def lesion_rows(lesion: Stack, index: pd.DataFrame, split: str) -> np.ndarray:
     """Rows of a split's slices that are labelled abnormal and show a lesion (one can vanish when masks are resized)."""
     rows = np.flatnonzero((index["split"] == split) & (index["label"] == 1))
     return rows[np.array([lesion[row].any() for row in rows], bool)]
@@ -191,7 +192,7 @@ def read_carried(folder: Path | str, method: str) -> dict[str, Cut]:
     return {name: cut for name, cut in read_cuts(file).items() if not name.startswith("oracle")}
 
 
-def choose(maps: np.ndarray, lesion: np.ndarray | None, index: pd.DataFrame, params: MaskParams,
+def choose(maps: Stack, lesion: np.ndarray | None, index: pd.DataFrame, params: MaskParams,
            carried: dict[str, Cut] | None = None) -> tuple[dict[str, Cut], pd.DataFrame | None]:
     """Thresholds {policy: cut, policy_raw: cut} with and without morphology, and the curves that they come from.
 
@@ -215,7 +216,7 @@ def choose(maps: np.ndarray, lesion: np.ndarray | None, index: pd.DataFrame, par
     return _choose_best(maps, lesion, index, params, chosen, {"val": "val", "oracle": "test"})
 
 
-def choose_rule(maps: np.ndarray, index: pd.DataFrame, params: LabelFreeParams) -> FittedRule:
+def choose_rule(maps: Stack, index: pd.DataFrame, params: LabelFreeParams) -> FittedRule:
     """The rule of the policy label_free, fitted to maps of validation slices labelled healthy where it needs them."""
     if not needs_healthy_maps(params):
         return fit_rule(params)
@@ -226,7 +227,7 @@ def choose_rule(maps: np.ndarray, index: pd.DataFrame, params: LabelFreeParams) 
     return fit_rule(params, maps[rows])
 
 
-def share_curve(maps: np.ndarray, lesion: np.ndarray, index: pd.DataFrame, params: MaskParams) -> pd.DataFrame:
+def share_curve(maps: Stack, lesion: np.ndarray, index: pd.DataFrame, params: MaskParams) -> pd.DataFrame:
     """Columns share, iou_val, iou_test: mean IoU of a split's lesion slices where maps are cut at that share of what
     the rule takes a share of (see label_free.py) and cleaned; a split without lesion slices has no column."""
     curve = pd.DataFrame({"share": candidates(params)[1:-1]})
@@ -239,7 +240,7 @@ def share_curve(maps: np.ndarray, lesion: np.ndarray, index: pd.DataFrame, param
     return curve
 
 
-def _choose_oracle(maps: np.ndarray, lesion: np.ndarray | None, index: pd.DataFrame, params: MaskParams,
+def _choose_oracle(maps: Stack, lesion: np.ndarray | None, index: pd.DataFrame, params: MaskParams,
                    carried: dict[str, Cut]) -> tuple[dict[str, Cut], pd.DataFrame | None]:
     if lesion is None:
         return carried, None
@@ -250,7 +251,7 @@ def _choose_oracle(maps: np.ndarray, lesion: np.ndarray | None, index: pd.DataFr
     return _choose_best(maps, lesion, index, params, carried, {"oracle": "test"})
 
 
-def _choose_best(maps: np.ndarray, lesion: np.ndarray, index: pd.DataFrame, params: MaskParams,
+def _choose_best(maps: Stack, lesion: np.ndarray, index: pd.DataFrame, params: MaskParams,
                  known: dict[str, Cut], split_of: dict[str, str]) -> tuple[dict[str, Cut], pd.DataFrame]:
     """The known thresholds and those of the policies in `split_of`, each best on its split; the splits' curves."""
     numbers = [cut for cut in known.values() if not isinstance(cut, FittedRule)]

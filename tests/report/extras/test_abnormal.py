@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from flipside.artifacts.explanations import ABNORMAL, Explanations, write_explanations
+from flipside.core.packed_masks import write_packed
+from flipside.core.store import SliceStore
 from flipside.report import pictures
 from flipside.report.extras.abnormal import abnormal_pictures
 from flipside.report.inputs import read_inputs
@@ -23,9 +25,9 @@ def make_abnormal(project, organ_columns=12):
 
     Of the six slices called healthy the first two don't convince the classifier.
     """
-    organ = np.load(project / "data/slices/organ.npy")
+    organ = SliceStore.open(project / "data/slices").organ[:]
     organ[:, :, organ_columns:] = 0
-    np.save(project / "data/slices/organ.npy", organ)
+    write_packed(project / "data/slices/organ.npy", organ)
     written = Explanations.open(project / "data/explanations/coin")
     abnormal = np.array(written.counterfactual)
     abnormal[:, :4, :4] = 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
 import pandas as pd
 
+from flipside.core.packed_masks import PackedMasks, write_packed
 from flipside.report.inputs import Result
 from flipside.report.sections.headline import worst_cases
 from stages import report
@@ -19,10 +19,10 @@ def test_the_first_screen_counts_what_goes_wrong(project):
     cases.loc[missed, "iou_label_free"] = 0.0
     cases.loc[missed[0], "f_x"] = 0.4  # the classifier sees nothing there either
     cases.to_csv("reports/cases.csv", index=False)
-    masks = np.load("data/masks/coin/label_free.npy")
+    masks = PackedMasks.open("data/masks/coin/label_free.npy", 24)[:]
     masks[1::2] = 0
     masks[3, 0, 0] = 1  # one healthy slice is marked
-    np.save("data/masks/coin/label_free.npy", masks)
+    write_packed("data/masks/coin/label_free.npy", masks)
     report.main()
     page = (project / "reports/report.html").read_text()
     assert "in 2 of 6 lesion slices; the classifier itself calls 1 of these healthy." in page
