@@ -31,7 +31,7 @@ REFUSED = {("cam", kind) for kind in ("convnext", "vit", "torchscript")} | {
     (name, "torchscript") for name in ("grad_cam", "layer_cam", "score_cam")}
 WITH_MODELS = sorted(name for name, block in read_params(PARAMS)["methods"].items()
                      if block["needs"] not in (CLASSIFIER, SLICES))
-ASK_NOTHING = {"coin", "coin_aligned", "cx_gan", "flip_mask", "singla", "supervised", "va_gan"}  # one pass of their model
+ASK_NOTHING = {"coin", "coin_aligned", "cx_gan", "flip_mask", "singla", "supervised", "va_gan"}  # their models know
 CONTROLS = set(read_params(PARAMS)["report"]["controls"])  # the same whatever the classifier: asked about one alone
 CHEAP = {"rise": {"masks": 16, "grid": 4}, "layer_cam": {"strides": "last"}, "score_cam": {"strides": "last"}}
 CPU = RuntimeParams(device="cpu", precision="float32", threads=1)
