@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flipside.methods.base.maps import MapMethod, MapParams, upsample
+from flipside.methods.base.cells import OnImage
+from flipside.methods.base.maps import MapMethod, MapParams
 from flipside.methods.base.method import Context
 
 
@@ -16,8 +17,9 @@ class CAM(MapMethod):
         """Raises ValueError where the classifier has no such layer."""
         super().__init__(params, context)
         self.weights = context.classifier.classifying_weights()  # (C,)
+        self.on_image = OnImage(context.classifier)
 
     @torch.no_grad()
     def maps(self, images: Tensor, rows: Tensor) -> Tensor:
         maps = torch.einsum("c,bchw->bhw", self.weights, self.context.classifier.features(images))
-        return upsample(maps, images)
+        return self.on_image(maps, images)

@@ -12,7 +12,7 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from flipside.methods.base.feature_maps import FeatureMapMethod, FeatureMapParams
-from flipside.methods.base.maps import BASELINES, Baseline, masked_probabilities, min_max_scale, upsample
+from flipside.methods.base.maps import BASELINES, Baseline, masked_probabilities, min_max_scale
 
 
 class ScoreCAMParams(FeatureMapParams):
@@ -39,6 +39,7 @@ class ScoreCAM(FeatureMapMethod):
     def coarse_map(self, image: Tensor, features: Tensor) -> Tensor:
         """Map (h,w) of one image (C,H,W) with its features (F,h,w)."""
         baseline = BASELINES[self.params.baseline]
-        weights = torch.cat([masked_probabilities(self.context, image, min_max_scale(upsample(part, image)), baseline)
-                             for part in features.split(self.params.batch_size)])  # (F,)
+        weights = torch.cat([
+            masked_probabilities(self.context, image, min_max_scale(self.on_image(part, image[None])), baseline)
+            for part in features.split(self.params.batch_size)])  # (F,)
         return F.relu(torch.einsum("f,fhw->hw", weights, features))

@@ -29,8 +29,8 @@ from flipside.scans.privacy import IDENTIFYING
 
 SEGMENTATION, PARAMETRIC_MAP = "segmentation.dcm", "attribution.dcm"
 SERIES = {SEGMENTATION: 9100, PARAMETRIC_MAP: 9101}  # far from a scanner's own numbers
-MORE_OF_THE_PATIENT = ("PatientSex", "PatientAge", "PatientSize", "PatientWeight", "PatientComments", "EthnicGroup",
-                       "StudyID", "StudyDescription")
+OF_THE_PATIENT_AND_VISIT = (0x0010, 0x0032, 0x0038)  # groups of DICOM tags
+OF_THE_STUDY = ("StudyID", "StudyDescription")
 
 
 def dicom_writer(run: TrainedRun, method: str, anonymise: bool) -> Callable[[Path, PreparedScan, OnOwnGrid], list[str]]:
@@ -134,9 +134,14 @@ class _Maker:
 
     def _without_names(self, made: Any) -> Any:
         if self.anonymise:
-            for keyword in (*IDENTIFYING, *MORE_OF_THE_PATIENT):
-                if keyword in made:
-                    setattr(made, keyword, None)
+            made.pop("ContributingEquipmentSequence", None)  # the scanner, with its institution and station
+            for element in list(made):
+                if (element.tag.group in OF_THE_PATIENT_AND_VISIT or element.VR == "PN"
+                        or element.keyword in (*IDENTIFYING, *OF_THE_STUDY)):
+                    if element.VR == "SQ":
+                        del made[element.tag]
+                    else:
+                        element.value = None
         return made
 
 

@@ -27,7 +27,7 @@ from flipside.scans.geometry import Geometry, from_slices, slices_shape
 from flipside.scans.pixels import resize_bilinear, resize_nearest
 from flipside.scans.readers import Volume
 
-DONE = "done"
+DONE, ABNORMAL = "done", "abnormal"
 ROW, SLICES, THUMBNAIL = "prediction.json", "slices.csv", "thumbnail.jpg"
 FULL = 65535  # the number that stands for an attribution of 1
 THUMBNAIL_SIDE, THUMBNAIL_QUALITY = 224, 80
@@ -93,7 +93,7 @@ def measured(slices: pd.DataFrame, whole: OnOwnGrid, geometry: Geometry) -> dict
 
 def called(probability: float) -> str:
     """What the classifier calls a slice, or a scan by its highest probability."""
-    return "abnormal" if probability >= CALLED_ABNORMAL else "healthy"
+    return ABNORMAL if probability >= CALLED_ABNORMAL else "healthy"
 
 
 def place(done: PreparedScan, run: TrainedRun, cut: Cut) -> OnOwnGrid:

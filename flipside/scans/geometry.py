@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -78,7 +79,7 @@ class Geometry:
     def is_image(self) -> bool:
         return len(self.shape) == 2
 
-    @property
+    @cached_property
     def canonical_shape(self) -> tuple[int, ...]:
         """(X,Y,Z) after turning to RAS."""
         axes = axcodes2ornt(self.orientation)[:, 0].astype(int)
@@ -89,7 +90,7 @@ class Geometry:
         """(4,4) affine of the volume after turning to RAS."""
         return self.affine @ inv_ornt_aff(axcodes2ornt(self.orientation), self.shape)
 
-    @property
+    @cached_property
     def slice_spacing_mm(self) -> tuple[float, float, float]:
         """(row, column, between slices) in mm of the slices shown, a volume's from its affine; 1 mm between images."""
         if self.affine is None:

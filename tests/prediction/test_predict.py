@@ -284,7 +284,10 @@ def test_the_page_shows_every_scan_and_needs_no_network(run, scans, tmp_path):
     assert not re.findall(r"(?:src|href)=\"(?:https?:)?//", page)
     for link in re.findall(r'href="([^"]+)"', page):
         assert (tmp_path / "out" / link).is_file()
-    order = [page.index(f"<strong>{name}</strong>") for name in table_of(tmp_path / "out").index]
+    table = table_of(tmp_path / "out")
+    assert f"<strong>{(table['called'] == 'abnormal').sum()} called abnormal</strong>" in page
+    assert 'href="predictions.csv"' in page and "0\nfailed" in page
+    order = [page.index(f"<strong>{name}</strong>") for name in table.index]
     assert order == sorted(order)  # as the table, by probability
     content = json.loads((tmp_path / "out/case0/prediction.json").read_text())
     thumbnail = np.asarray(Image.open(tmp_path / "out/case0/thumbnail.jpg"))

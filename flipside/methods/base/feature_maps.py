@@ -15,7 +15,8 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from flipside.classifiers.networks.view import by_stride
-from flipside.methods.base.maps import MapMethod, MapParams, min_max_scale, upsample
+from flipside.methods.base.cells import OnImage
+from flipside.methods.base.maps import MapMethod, MapParams, min_max_scale
 from flipside.methods.base.method import Context
 
 Strides = Literal["last"] | Annotated[list[PositiveInt], Field(min_length=1)]
@@ -42,13 +43,14 @@ class FeatureMapMethod(MapMethod):
                              "file lets nobody look at its layers): take the method out of `methods` in params.yaml, "
                              "or import the classifier with `source: python`")
         super().__init__(params, context)
+        self.on_image = OnImage(context.classifier)
 
     @abstractmethod
     def coarse_maps(self, images: Tensor) -> list[Tensor]:
         """Unscaled maps of images (B,C,H,W) in [-1,1], one (B,h,w) for each of the strides."""
 
     def maps(self, images: Tensor, rows: Tensor) -> Tensor:
-        return geometric_mean([upsample(maps, images) for maps in self.coarse_maps(images)])
+        return geometric_mean([self.on_image(maps, images) for maps in self.coarse_maps(images)])
 
     def choose(self, features: list[Tensor], images: Tensor) -> list[Tensor]:
         """Those of the feature maps (B,C,h,w) of all sizes that `strides` names.
