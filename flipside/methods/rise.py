@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from flipside.classifiers.networks.folding import folded
 from flipside.core.runtime import generator_for
 from flipside.methods.base.maps import BASELINES, Baseline, MapMethod, MapParams, masked_probabilities
 from flipside.methods.base.method import Context
@@ -45,6 +46,7 @@ class Rise(MapMethod):
 
     def __init__(self, params: RiseParams, context: Context):
         super().__init__(params, context)
+        self.classifier = folded(context.classifier)
         generator = generator_for(context.seed)
         draws = torch.rand(params.masks, params.grid, params.grid, generator=generator)
         self.cells = (draws < params.keep).float().to(context.runtime.device)  # (N,g,g)
@@ -72,7 +74,7 @@ class Rise(MapMethod):
             masks = self.masks(slice(start, start + self.params.batch_size), *images.shape[-2:])  # (M,H,W)
             coverage += masks.sum(dim=0)
             for image, total in zip(images, saliency, strict=True):
-                weights = masked_probabilities(self.context, image, masks, baseline)  # (M,)
+                weights = masked_probabilities(self.classifier, self.context.runtime, image, masks, baseline)  # (M,)
                 total += (weights @ masks.flatten(1)).view_as(total)  # (M,) @ (M,H*W) -> (H,W)
         if self.params.normalisation == "expectation":
             return saliency / (self.params.masks * self.params.keep)

@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import Tensor
 
+from flipside.classifiers.networks.folding import folded
 from flipside.methods.base.feature_maps import FeatureMapMethod, FeatureMapParams
 from flipside.methods.base.maps import BASELINES, Baseline, masked_probabilities, min_max_scale
+from flipside.methods.base.method import Context
 
 
 class ScoreCAMParams(FeatureMapParams):
@@ -30,6 +32,10 @@ class ScoreCAM(FeatureMapMethod):
     Params = ScoreCAMParams
     params: ScoreCAMParams
 
+    def __init__(self, params: ScoreCAMParams, context: Context):
+        super().__init__(params, context)
+        self.classifier = folded(context.classifier)
+
     @torch.no_grad()
     def coarse_maps(self, images: Tensor) -> list[Tensor]:
         chosen = self.choose(self.context.classifier.view(images).maps, images)  # (B,C,h,w) each
@@ -40,6 +46,7 @@ class ScoreCAM(FeatureMapMethod):
         """Map (h,w) of one image (C,H,W) with its features (F,h,w)."""
         baseline = BASELINES[self.params.baseline]
         weights = torch.cat([
-            masked_probabilities(self.context, image, min_max_scale(self.on_image(part, image[None])), baseline)
+            masked_probabilities(self.classifier, self.context.runtime, image,
+                                 min_max_scale(self.on_image(part, image[None])), baseline)
             for part in features.split(self.params.batch_size)])  # (F,)
         return F.relu(torch.einsum("f,fhw->hw", weights, features))

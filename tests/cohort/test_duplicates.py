@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from flipside.cohort import duplicates
 from flipside.cohort.duplicates import (
     drop_copies,
     find_identical,
@@ -58,23 +59,20 @@ def test_slices_of_one_patient_are_never_compared():
     assert pairs_of(copies, ["a", "b", "c", "d"]) == {(0, 2), (1, 3)}
 
 
-def test_pairs_match_a_slow_comparison_across_blocks():
-    generator = np.random.default_rng(0)
-    base = generator.integers(0, 2**63, (40, 4), dtype=np.uint64)
-    hashes = np.concatenate([base[generator.integers(0, 40, 700)], base])
-    flips = generator.integers(0, 9, len(hashes))
-    for row, count in enumerate(flips):
-        for bit in generator.integers(0, 256, count):
-            hashes[row, bit // 64] ^= np.uint64(1) << np.uint64(bit % 64)
-    patients = generator.integers(0, 50, len(hashes))
-    bits = np.unpackbits(hashes.view(np.uint8), axis=1).astype(np.int16)
-    slow = {
-        (i, j)
-        for i in range(len(hashes)) for j in np.flatnonzero(np.abs(bits - bits[i]).sum(axis=1) <= 6)
-        if i < j and patients[i] != patients[j]
-    }
-    assert len(slow) > 100
-    assert set(map(tuple, near_identical_pairs(hashes, patients, 6).tolist())) == slow
+@pytest.mark.parametrize("distance", [0, 6, 24, 60])
+@pytest.mark.parametrize("alike", [False, True])
+def test_pairs_are_those_of_a_comparison_of_all_with_all(distance, alike, monkeypatch):
+    monkeypatch.setattr(duplicates, "CANDIDATES", 100)
+    generator = np.random.default_rng(distance)
+    base = generator.integers(0, 2**63, (3 if alike else 40, 4), dtype=np.uint64)
+    bits = np.unpackbits(base[generator.integers(0, len(base), 400)].view(np.uint8), axis=1)
+    for row in bits:  # up to as many changed as lie just beyond the distance from another's
+        row[generator.permutation(256)[:generator.integers(0, distance // 2 + 3)]] ^= 1
+    patients = generator.integers(0, 50, len(bits)).astype(str)
+    far = (bits[:, None] != bits[None]).sum(axis=2)  # (N,N)
+    slow = np.argwhere(np.triu((far <= distance) & (patients[:, None] != patients[None]), 1))
+    assert len(slow) > 100 and (far == distance).any() and (far == distance + 1).any()
+    assert near_identical_pairs(np.packbits(bits, axis=1).view(np.uint64), patients, distance).tolist() == slow.tolist()
 
 
 def test_patients_are_grouped_through_others():

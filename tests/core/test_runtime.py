@@ -1,6 +1,7 @@
 """The device's description on every platform: cores and peak memory where the system tells them."""
 
 import os
+import resource
 import sys
 from types import SimpleNamespace
 
@@ -56,3 +57,26 @@ def test_a_cpu_computes_in_bfloat16_where_it_has_matrix_units_for_it(monkeypatch
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == getattr(torch, expected)
     assert "float32" in Runtime(CPU.model_copy(update={"precision": "float32"})).describe()
+
+
+def test_a_c_library_that_has_no_thresholds_is_left_alone(monkeypatch):
+    asked = []
+    glibc = SimpleNamespace(mallopt=lambda option, value: asked.append((option, value)))
+    monkeypatch.setattr(sys, "platform", "linux")
+    for library, expected in ((SimpleNamespace(), []), (glibc, list(runtime.MALLOC_OPTIONS.items()))):
+        monkeypatch.setattr(runtime.ctypes, "CDLL", lambda name, library=library: library)
+        Runtime(CPU)
+        assert asked == expected
+
+
+@pytest.mark.skipif("CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", {}), reason="glibc alone has thresholds")
+def test_glibc_keeps_large_blocks_for_the_next_tensor():
+    def faults():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+    Runtime(CPU)
+    torch.ones(12_000_000)  # 48 MB, more than what glibc keeps by itself
+    before = faults()
+    for _ in range(5):
+        torch.ones(12_000_000)
+    assert faults() - before < 12_000  # of 4 KiB; anew each time there would be 58,594

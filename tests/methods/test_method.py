@@ -13,7 +13,7 @@ from flipside import methods
 from flipside.core.plugins import PluginError
 from flipside.methods.base.batch import ExplanationBatch
 from flipside.methods.base.maps import MapParams, masked_probabilities, min_max_scale, upsample
-from flipside.methods.base.method import Context, find_method
+from flipside.methods.base.method import find_method
 
 
 def test_each_map_is_scaled_by_its_own_range():
@@ -59,7 +59,7 @@ def test_masks_keep_pixels_or_turn_them_into_the_baseline(baseline, runtime):
     image = torch.linspace(-1, 1, 9).view(1, 3, 3)
     masks = torch.stack([torch.ones(3, 3), torch.zeros(3, 3), torch.full((3, 3), 0.5)])
     kept = image.clone()
-    answers = masked_probabilities(Context(Mean(), runtime, 0), image, masks, baseline)
+    answers = masked_probabilities(Mean(), runtime, image, masks, baseline)
     expected = torch.sigmoid(torch.tensor([0.0, baseline, baseline / 2]))
     torch.testing.assert_close(answers, expected)
     assert torch.equal(image, kept)

@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flipside.classifiers.networks.backbones import Classifier
+from flipside.core.runtime import Runtime
 from flipside.methods.base.batch import ExplanationBatch
-from flipside.methods.base.method import Context, Method
+from flipside.methods.base.method import Method
 from flipside.methods.base.parameters import MethodParams
 
 Baseline = Literal["mid_grey", "air"]
@@ -54,7 +56,8 @@ def upsample(maps: Tensor, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def masked_probabilities(context: Context, image: Tensor, masks: Tensor, baseline: float) -> Tensor:
+def masked_probabilities(classifier: Classifier, runtime: Runtime, image: Tensor, masks: Tensor,
+                         baseline: float) -> Tensor:
     """Probability of abnormal (M,) of one image (C,H,W) seen through masks (M,H,W) in [0,1], in one forward pass.
 
     A mask of 1 keeps a pixel, 0 turns it into `baseline`, in all channels: with baseline 0 the mask multiplies
@@ -63,6 +66,6 @@ def masked_probabilities(context: Context, image: Tensor, masks: Tensor, baselin
     masked = (image - baseline) * masks.unsqueeze(1)  # (C,H,W) * (M,1,H,W) -> (M,C,H,W)
     if baseline:
         masked += baseline
-    with context.runtime.autocast():
-        logits = context.classifier(masked)  # (M,C,H,W) -> (M,)
+    with runtime.autocast():
+        logits = classifier(masked)  # (M,C,H,W) -> (M,)
     return torch.sigmoid(logits.float())
