@@ -13,8 +13,8 @@ from flipside.core.params import announce, load_section, load_value, stage_main
 from flipside.core.runtime import RuntimeParams
 from flipside.core.store import SliceStore
 from flipside.methods.base.parameters import ExplainParams
+from flipside.methods.inverting.invert_slices import Inverter, join_inversions
 from flipside.methods.latent.inversion import InversionParams
-from flipside.methods.latent.invert_slices import Inverter, join_inversions
 from flipside.methods.latent.latents import write_latents
 
 

@@ -73,7 +73,7 @@ def test_killed_whenever_something_is_about_to_take_its_name(finished, tmp_path,
     ("train_encoder@blobgan", ("flipside.generators.encoders.training", "generator_for", 19)),  # step 7, phase 2
     ("train_segmenter", ("flipside.segmenters.training", "update", 7)),  # in step 7, saved at step 4
     ("train_supervised", ("flipside.segmenters.training", "update", 7)),
-    ("invert@blobgan", ("flipside.methods.latent.invert_slices", "invert", 2)),  # in the second batch
+    ("invert@blobgan", ("flipside.methods.inverting.invert_slices", "invert", 2)),  # in the second batch
     ("find_attributes@stylegan", ("flipside.methods.latent.attributes", "measure_effects", 3)),  # in the third image
     *((name, ("flipside.methods.base.explain_slices", "now", 4)) for name in METHODS),  # in the second of four batches
 ])

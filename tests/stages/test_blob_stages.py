@@ -16,7 +16,7 @@ from flipside.core.files import read_json
 from flipside.core.store import INDEX_COLUMNS, write_store
 from flipside.generators.blobgan import BlobGAN, BlobGANParams
 from flipside.methods.base import explain_slices
-from flipside.methods.latent import invert_slices
+from flipside.methods.inverting import invert_slices
 from flipside.methods.latent.latents import Latents
 from stages import explain, invert, train_encoder
 from tests.generators.toys import BLOBGAN, ENCODER
