@@ -12,7 +12,6 @@ from flipside.core.files import atomic_folder
 from flipside.core.image_size import ImageSize
 from flipside.core.parallel import Work, add_share
 from flipside.core.params import announce, check_all, load_section, load_value, stage_main
-from flipside.core.runtime import RuntimeParams
 from flipside.scans.layout import refuse_linked_folders
 from flipside.scans.layouts import DatasetParams
 
@@ -44,6 +43,8 @@ def main() -> None:
                 functools.partial(open_extraction, block, params, image_size), found.labelled)
     if share is not None:
         return work.run_share(share)
+    from flipside.core.runtime import RuntimeParams  # here: workers import this file, and torch would take them seconds
+
     with atomic_folder(OUTPUT) as folder:
         manifest = write_slices(found, params, work.run(load_section("runtime", RuntimeParams)), folder)
     work.clear()

@@ -156,10 +156,12 @@ def test_a_cluster_that_is_none_is_refused(name):
 
 
 def test_without_a_cluster_nothing_of_dask_is_imported(folder):
-    code = ("import sys; from pathlib import Path; from flipside.core.parallel import Work;"
-            "from flipside.core.runtime import RuntimeParams; from tests.core.squares import Squares;"
-            "import functools; work = Work('s', 1, functools.partial(Squares, Path('.'), 0), [1, 2]);"
-            "assert len(list(work.run(RuntimeParams()))) == 2; import stages.explain, stages.extract_slices;"
+    code = ("import functools, sys; from pathlib import Path; import stages.extract_slices;"
+            "assert 'torch' not in sys.modules;"  # which would take the workers seconds that need none
+            "from flipside.core.parallel import Work; from flipside.core.runtime import RuntimeParams;"
+            "from tests.core.squares import Squares; import stages.explain;"
+            "work = Work('s', 1, functools.partial(Squares, Path('.'), 0), [1, 2]);"
+            "assert len(list(work.run(RuntimeParams()))) == 2;"
             "assert not {'dask', 'distributed', 'dask_jobqueue', 'dask_kubernetes'} & set(sys.modules)")
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False,
                             env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"})

@@ -102,6 +102,23 @@ def test_random_maps_follow_the_store_position_whatever_the_batch(folder, monkey
     np.testing.assert_array_equal(second.attribution, first[[1, 2, 3, 5, 6]])
 
 
+def test_shares_of_an_array_job_give_the_same_files(folder, monkeypatch, capsys):
+    def written():
+        return {file.name: file.read_bytes() for file in (folder / "data/explanations/gradient").iterdir()
+                if file.name != "timing.json"}
+
+    run(explain, monkeypatch, "--method", "gradient")
+    whole = written()
+    shutil.rmtree("data/explanations")
+    for share in ("2/2", "1/2"):
+        run(explain, monkeypatch, "--method", "gradient", "--part", share)
+        assert not Path("data/explanations").exists()
+    capsys.readouterr()
+    run(explain, monkeypatch, "--method", "gradient")
+    assert written() == whole and not Path(".scratch/explain_gradient").exists()
+    assert "resuming explain/gradient: 2 of 2 parts" in capsys.readouterr().out
+
+
 class Halving(Method):
     """A counterfactual method: every image at half its contrast, in ten times as many steps as its row."""
 

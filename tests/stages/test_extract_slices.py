@@ -249,7 +249,10 @@ def test_stage_writes_whole_or_nothing(tmp_path, monkeypatch, capsys):
     first = {file.name: file.read_bytes() for file in Path("data/extracted").iterdir()}
     assert set(first) == {"images.npy", "organ.npy", "lesion.npy", "index.csv", "scans.csv", "foreground.npz",
                           "manifest.json"}
-    extract_slices.main()
+    for share in (["--part", "2/2"], ["--part", "1/2"], []):
+        monkeypatch.setattr(sys, "argv", ["extract_slices", *share])
+        extract_slices.main()
+    assert "resuming extract_slices: 1 of 1 parts" in capsys.readouterr().out
     assert first == {file.name: file.read_bytes() for file in Path("data/extracted").iterdir()}
     Path("raw/case_1/imaging.nii.gz").write_bytes(b"")
     with pytest.raises(ReadError):
