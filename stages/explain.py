@@ -6,17 +6,21 @@ And the randomisation check: some of its maps drawn again under shuffled weights
 from __future__ import annotations
 
 import argparse
+import functools
+from typing import cast
 
 import pandas as pd
 
-from flipside.artifacts.explanations import COUNTERFACTUAL, Image, write_explanations
-from flipside.classifiers.networks.backbones import load_classifier, predict_probabilities
+from flipside.artifacts.explanations import ATTRIBUTION, COUNTERFACTUAL, Image, write_explanations
+from flipside.classifiers.networks.backbones import predict_probabilities
 from flipside.core import paths
-from flipside.core import runtime as runtimes
+from flipside.core.files import folder_digest
+from flipside.core.parallel import Work, add_share
 from flipside.core.params import announce, load_section, load_value, stage_main
+from flipside.core.runtime import RuntimeParams
 from flipside.core.store import SliceStore
-from flipside.methods.base.explain_slices import explain_slices
-from flipside.methods.base.method import Context, find_method
+from flipside.methods.base.explain_slices import Explainer, join_explanations
+from flipside.methods.base.method import find_method
 from flipside.methods.base.parameters import ExplainParams
 from flipside.methods.base.randomisation import SanityParams, check_randomisation, summarise_check
 
@@ -24,7 +28,9 @@ from flipside.methods.base.randomisation import SanityParams, check_randomisatio
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--method", required=True, help="a name under `methods` in params.yaml")
-    name = parser.parse_args().method
+    add_share(parser)
+    arguments = parser.parse_args()
+    name = arguments.method
 
     # Parameters, models, slices.
     method_class = find_method(name)
@@ -33,38 +39,44 @@ def main() -> None:
     method_params = load_section(f"methods.{name}", method_class.Params)
     seed = load_value("seed", int)
     announce(f"explain {name}", seed=seed, explain=params, sanity=sanity, **{name: method_params})
-    runtime = runtimes.start(seed)
+    runtime_params = load_section("runtime", RuntimeParams)
     store = SliceStore.open(paths.SLICES)
-    classifier = load_classifier(paths.CLASSIFIER, runtime, store.channels)
-    context = Context(classifier, runtime, seed)
-    method = method_class(method_params, context)
     rows = store.rows(tuple(params.splits))
     if len(rows) == 0:
         raise ValueError(f"{paths.SLICES} has no slice of the splits {params.splits}: see `explain.splits` in "
                          "params.yaml")
 
     # Explanations, the classifier's answer to the images as they are stored, and the check.
-    explained = explain_slices(method, store, rows, params.batch_size, runtime, name)
-    seconds = explained.seconds + method.seconds_before * len(rows)
-    images = {} if explained.counterfactual is None else {COUNTERFACTUAL: explained.counterfactual}
-    scored = [*images.items(), *((kind, array) for kind, array in explained.arrays.items() if isinstance(kind, Image))]
+    sources = [folder_digest(folder) for folder in (paths.SLICES, paths.CLASSIFIER, method_params.needs)]
+    work = Work(f"explain/{name}", [params.model_dump(), method_params.model_dump(), seed, sources],
+                functools.partial(Explainer, name, method_params, seed, runtime_params.of_worker()),
+                [rows[start : start + params.batch_size] for start in range(0, len(rows), params.batch_size)])
+    if arguments.part is not None:
+        return work.run_share(arguments.part)
+    explained = join_explanations(work.run(runtime_params), method_class.extras, len(rows), work.folder)
+    explainer = cast(Explainer, work.opened)
+    runtime, classifier = explainer.runtime, explainer.classifier
+    seconds = explained.seconds + explainer.method.seconds_before * len(rows)
     index = pd.DataFrame({
         "slice_id": store.index["slice_id"].to_numpy()[rows],
-        "f_x": predict_probabilities(classifier, store.images[rows], runtime),
-        **{kind.score: predict_probabilities(classifier, array, runtime) for kind, array in scored if kind.score},
+        "f_x": explainer.score_slices(rows),
+        **{kind.score: predict_probabilities(classifier, array, runtime) for kind, array in explained.arrays.items()
+           if isinstance(kind, Image) and kind.score},
         **{number.name: values for number, values in explained.numbers.items()},
     })
+    found = check_randomisation(method_class, method_params, explainer.context, store, sanity, params.batch_size)
     timing = {
         "seconds": seconds, "images": len(rows), "seconds_per_image": seconds / len(rows),
-        "device": runtime.describe(), "peak_memory_gb": runtime.peak_memory_gb(),
+        "device": runtime.describe(), "peak_memory_gb": explained.peak_memory_gb,
     }
-    found = check_randomisation(method_class, method_params, context, store, sanity, params.batch_size)
 
     # Outputs.
-    write_explanations(paths.explanations(name), explained.attribution, explained.counterfactual, index, timing,
-                       explained.arrays, {"parameters": method_params.model_dump(mode="json"), "randomisation": found})
-    print(f"{name}: {len(rows)} slices explained, {seconds / len(rows):.4f} s per slice; {runtime.describe()}, "
-          f"{runtime.describe_peak_memory()}")
+    attribution, counterfactual = (explained.arrays.pop(kind, None) for kind in (ATTRIBUTION, COUNTERFACTUAL))
+    assert attribution is not None, "every batch has one"
+    write_explanations(paths.explanations(name), attribution, counterfactual, index, timing, explained.arrays,
+                       {"parameters": method_params.model_dump(mode="json"), "randomisation": found})
+    work.clear()
+    print(f"{name}: {len(rows)} slices explained, {seconds / len(rows):.4f} s per slice; {runtime.describe()}")
     print(summarise_check(name, found))
 
 

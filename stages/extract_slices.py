@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import functools
 import time
 from pathlib import Path
 
-from flipside.cohort.extraction import ExtractParams, extract
+from flipside.cohort.extraction import ExtractParams, FoundScans, open_extraction, write_slices
 from flipside.core.files import atomic_folder
 from flipside.core.image_size import ImageSize
+from flipside.core.parallel import Work, add_share
 from flipside.core.params import announce, check_all, load_section, load_value, stage_main
 from flipside.scans.layout import refuse_linked_folders
 from flipside.scans.layouts import DatasetParams
@@ -16,6 +19,10 @@ OUTPUT, RAW = Path("data/extracted"), Path("data/raw")
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_share(parser)
+    share = parser.parse_args().part
+
     # Parameters. As a first stage of the pipeline it refuses a wrong params.yaml as a whole.
     check_all()
     dataset = load_value("dataset", str)
@@ -31,8 +38,16 @@ def main() -> None:
 
     # Extraction, scan by scan, into a folder that takes its name when it is whole.
     started = time.monotonic()
+    found = FoundScans.of(dataset, block)
+    work = Work("extract_slices", [dataset, block.model_dump(), params.model_dump(), image_size, found.fingerprint()],
+                functools.partial(open_extraction, block, params, image_size), found.labelled)
+    if share is not None:
+        return work.run_share(share)
+    from flipside.core.runtime import RuntimeParams  # here: workers import this file, and torch would take them seconds
+
     with atomic_folder(OUTPUT) as folder:
-        manifest = extract(dataset, block, params, image_size, folder)
+        manifest = write_slices(found, params, work.run(load_section("runtime", RuntimeParams)), folder)
+    work.clear()
 
     # Report.
     counts = manifest["counts"]

@@ -3,47 +3,46 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from typing import cast
 
-from flipside.classifiers.networks.backbones import load_classifier
 from flipside.core import paths
-from flipside.core import runtime as runtimes
-from flipside.core.checkpoint import Scratch, load_weights, read_description
-from flipside.core.files import file_digest
+from flipside.core.files import folder_digest
+from flipside.core.parallel import Work, add_share
 from flipside.core.params import announce, load_section, load_value, stage_main
+from flipside.core.runtime import RuntimeParams
 from flipside.core.store import SliceStore
-from flipside.generators.base.loading import load_generator
-from flipside.generators.codes.reconstruction import observer_of
-from flipside.generators.nn.blob_encoder import build_encoder
 from flipside.methods.base.parameters import ExplainParams
-from flipside.methods.latent.blob_generator import BlobGenerator
-from flipside.methods.latent.inversion import InversionParams, invert_slices
+from flipside.methods.inverting.invert_slices import Inverter, join_inversions
+from flipside.methods.latent.inversion import InversionParams
 from flipside.methods.latent.latents import write_latents
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--generator", required=True, help="a block under `inversions` in params.yaml")
-    name = parser.parse_args().generator
+    add_share(parser)
+    arguments = parser.parse_args()
+    name = arguments.generator
 
     # Parameters, slices, frozen networks.
     params = load_section(f"inversions.{name}", InversionParams)
     splits, seed = load_section("explain", ExplainParams).splits, load_value("seed", int)
     announce(f"invert {name}", seed=seed, splits=splits, **{name: params})
-    runtime = runtimes.start(seed)
+    runtime_params = load_section("runtime", RuntimeParams)
     store = SliceStore.open(paths.SLICES)
-    source, encoder_source = paths.generator(name), paths.encoder(name)
-    generator = cast(BlobGenerator, load_generator(source, runtime))
-    classifier = load_classifier(paths.CLASSIFIER, runtime, store.channels)
-    architecture = read_description(encoder_source)["architecture"]
-    encoder = runtime.place(load_weights(encoder_source, build_encoder(architecture)))
+    rows, source = store.rows(tuple(splits)), paths.generator(name)
 
     # Inversion, a batch of slices at a time.
-    rows = store.rows(tuple(splits))
-    observer = observer_of(classifier)
-    scratch = Scratch(f"invert/{name}", [params.model_dump(), seed, splits, store.fingerprint, observer.name, *(
-        file_digest(f"{model}/model.safetensors") for model in (source, encoder_source, paths.CLASSIFIER))])
-    layout, table, seconds = invert_slices(generator, encoder, observer, store, rows, params, runtime, scratch)
+    sources = [folder_digest(folder) for folder in (paths.SLICES, paths.CLASSIFIER, source, paths.encoder(name))]
+    work = Work(f"invert/{name}", [params.model_dump(), seed, splits, sources],
+                functools.partial(Inverter, name, params, seed, runtime_params.of_worker()),
+                [rows[start : start + params.batch_size] for start in range(0, len(rows), params.batch_size)])
+    if arguments.part is not None:
+        return work.run_share(arguments.part)
+    inverter = cast(Inverter, work.opened)
+    runtime, observer = inverter.runtime, inverter.observer
+    layout, table, seconds = join_inversions(work.run(runtime_params), inverter.generator.blob_area)
 
     # Outputs.
     index = store.index.iloc[rows][["slice_id", "split"]].reset_index(drop=True).assign(row=rows, **table)
@@ -53,7 +52,7 @@ def main() -> None:
               "absolute_error": error, "perceptual": observer.name, "device": runtime.describe(),
               "peak_memory_gb": runtime.peak_memory_gb()}
     write_latents(paths.latents(name), layout, index, timing, source)
-    scratch.clear()
+    work.clear()
     print(f"{name}: {len(rows)} slices inverted, mean absolute error {error:.4f}, decision kept on {kept:.1%}, "
           f"{seconds / len(rows):.3f} s per slice; {runtime.describe()}")
 

@@ -35,7 +35,7 @@ def test_the_package_needs_what_requirements_txt_pins(monkeypatch):
     monkeypatch.setitem(sys.modules, "setuptools", SimpleNamespace(setup=given.update))
     runpy.run_path(str(ROOT / "setup.py"))
     extras = given["extras_require"]
-    assert set(extras) == {"dev", "docs"} and "torch==" in " ".join(given["install_requires"])
+    assert set(extras) == {"cluster", "dev", "docs"} and "torch==" in " ".join(given["install_requires"])
     everything = [*given["install_requires"], *(pin for name in extras for pin in extras[name])]
     assert sorted(everything) == sorted(
         line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()

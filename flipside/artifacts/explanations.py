@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flipside.core.files import atomic_folder, read_json, write_json
+from flipside.core.files import atomic_folder, new_memmap, read_json, write_json
 from flipside.core.index_tables import read_index
+from flipside.core.row_batches import row_batches
 
 CALLED_ABNORMAL = 0.5  # probability from which on a classifier calls a slice abnormal
 
@@ -126,7 +127,10 @@ def write_explanations(path: Path | str, attribution: np.ndarray, counterfactual
     with atomic_folder(path) as folder:
         for kind, values in arrays.items():
             dtype = np.float16 if isinstance(kind, Image) else np.float32
-            np.save(folder / f"{kind.name}.npy", values.astype(dtype))
+            stored = new_memmap(folder / f"{kind.name}.npy", dtype, values.shape)
+            for part in row_batches(values.shape):  # they needn't fit into memory
+                stored[part] = values[part]
+            stored.flush()
         further = [name for name in index if name not in COLUMNS]
         index.reindex(columns=[*COLUMNS, *further]).to_csv(folder / "index.csv", index=False)
         for name, record in {"timing": timing, **(records or {})}.items():
@@ -136,7 +140,8 @@ def write_explanations(path: Path | str, attribution: np.ndarray, counterfactual
 def _check(kind: Image, values: np.ndarray, index: pd.DataFrame) -> None:
     if len(values) != len(index):
         raise ValueError(f"{len(values)} {kind.name} maps for {len(index)} slices")
-    good = (np.isfinite(values) & (values >= kind.low) & (values <= kind.high)).all(axis=tuple(range(1, values.ndim)))
+    good = np.concatenate([(np.isfinite(part) & (part >= kind.low) & (part <= kind.high)).all(
+        axis=tuple(range(1, values.ndim))) for part in (values[rows] for rows in row_batches(values.shape))])
     if not good.all():
         first = int(np.flatnonzero(~good)[0])
         raise ValueError(f"{kind.name} of slice {index['slice_id'].iloc[first]} leaves [{kind.low:g},{kind.high:g}] or "

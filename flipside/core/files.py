@@ -126,6 +126,12 @@ def file_digest(path: Path | str) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def folder_digest(path: Path | str) -> str:
+    """sha256 of the names and bytes of all files in a folder, hexadecimal."""
+    files = sorted(file for file in Path(path).rglob("*") if file.is_file())
+    return content_digest([[file.relative_to(path).as_posix(), file_digest(file)] for file in files])
+
+
 def content_digest(content: Any) -> str:
     """sha256 of anything that JSON can hold (keys sorted), hexadecimal."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

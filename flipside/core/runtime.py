@@ -8,11 +8,11 @@ import os
 import random
 import sys
 import time
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from flipside.core import ranks
 from flipside.core.params import Params, load_section
@@ -36,10 +36,22 @@ class RuntimeParams(Params):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of forward passes. auto: bfloat16 autocast on a GPU and on a CPU with matrix units for it (AMX), else float32."""
     threads: int = 0
-    """Threads of a CPU; 0: one per core."""
+    """Threads of a CPU; 0: one per core. Of each of a cluster's workers: one, whatever this says."""
     devices: PositiveInt = 1
     """GPUs of this machine, or on a CPU processes, that a training is spread over, see
     [Train on several GPUs](../how-to/several-gpus.md)."""
+    cluster: Annotated[str, Field(pattern=r"^(none|local|slurm|kubernetes|(tcp|tls)://.+:\d+)$")] = "none"
+    """Where independent parts are worked on (see how-to/cluster.md). none: in the stage's process; local: on Dask
+    workers on this machine; slurm, kubernetes: on workers that are started there; tcp://...: on those of this Dask
+    scheduler."""
+    workers: NonNegativeInt = 0
+    """Workers of a cluster; 0: as many as this machine has cores."""
+    worker_memory: str = "4GiB"
+    """Memory of each worker: one that needs more is ended, and its part done again."""
+
+    def of_worker(self) -> RuntimeParams:
+        """The same for who takes part in the work: with a cluster one thread each."""
+        return self if self.cluster == "none" else self.model_copy(update={"threads": 1})
 
 
 class Runtime:
@@ -119,10 +131,10 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def start(seed: int) -> Runtime:
-    """Seed all global random numbers and set the device up as `runtime` in params.yaml says."""
+def start(seed: int, params: RuntimeParams | None = None) -> Runtime:
+    """Seed all global random numbers and set the device up as `runtime` in params.yaml says, or as these parameters."""
     seed_everything(seed)
-    return Runtime(load_section("runtime", RuntimeParams))
+    return Runtime(params or load_section("runtime", RuntimeParams))
 
 
 def start_training(seed: int, *batch_sizes: int) -> Runtime:

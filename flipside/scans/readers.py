@@ -34,6 +34,10 @@ class ReadError(ValueError):
         super().__init__(f"{file}: {reason}. {remedy}")
         self.file, self.reason, self.remedy = str(file), reason, remedy
 
+    def __reduce__(self) -> tuple:
+        """So that one that a worker has raised reaches the stage."""
+        return type(self), (self.file, self.reason, self.remedy)
+
 
 @dataclass(frozen=True, eq=False)
 class Volume:

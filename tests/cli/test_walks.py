@@ -1,6 +1,7 @@
 """The four walks of docs/how-to/own-scans.md on real files: `init`, the preparation, and back onto the scans' grids."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -81,7 +82,7 @@ def test_b_four_contrasts_as_channels(project, tmp_path):
                                   np.asanyarray(nib.load(DATA / f"brats_case/{names[4]}.nii.gz").dataobj) > 0)
 
 
-def test_c_pictures_in_folders_of_classes(project, tmp_path):
+def test_c_pictures_in_folders_of_classes(project, tmp_path, monkeypatch):
     for part, kind in ((part, kind) for part in ("train", "test") for kind in ("no_tumour", "meningioma")):
         (tmp_path / "mri" / part / kind).mkdir(parents=True)
         for file in sorted((DATA / "brain_mri" / part / kind).iterdir())[5:15]:
@@ -89,6 +90,7 @@ def test_c_pictures_in_folders_of_classes(project, tmp_path):
     init(tmp_path / "mri")
     apply_profile("mine")
     Path("reports").mkdir()
+    monkeypatch.setattr(sys, "argv", ["stage"])
     for stage in (extract_slices, split_patients, draw_anomalies):
         stage.main()
     show(1)

@@ -110,8 +110,7 @@ def _stage(project: str, module: str, arguments: list[str], patches: dict[str, A
     sys.argv = [module, *arguments]
     state = importlib.import_module("flipside.generators.base.state")
     state.SAVE_EVERY_SECONDS, state.RECORD_EVERY = 0.0, 4
-    for search in ("inversion", "attributes"):
-        importlib.import_module(f"flipside.methods.latent.{search}").SAVE_EVERY_SECONDS = 0.0
+    importlib.import_module("flipside.methods.latent.attributes").SAVE_EVERY_SECONDS = 0.0
     if module.split(".")[1] in map(base, BLIND):
         sys.addaudithook(_no_truth)
     if "kill_at" in patches:

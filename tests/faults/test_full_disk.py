@@ -72,7 +72,7 @@ def test_a_stage_on_a_full_disk(disk, project, name):
 
 @pytest.mark.parametrize(("name", "file"), [
     ("split_patients", ".scratch/split_patients"), ("train_classifier@judge", ".scratch/train_classifier_judge/"),
-    ("train_generator@coin", ".scratch/train_generator_coin/"), ("explain@coin", "data/explanations/coin"),
+    ("train_generator@coin", ".scratch/train_generator_coin/"), ("explain@coin", ".scratch/explain_coin/"),
     ("extract_masks@coin", "data/masks/coin"), ("evaluate", "reports/metrics.json")])
 def test_a_stage_whose_files_may_not_grow(finished, prepared, tmp_path, name, file):
     project = copied(finished, tmp_path / "project", "data", "models", "reports")

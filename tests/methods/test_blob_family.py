@@ -1,22 +1,17 @@
 """Inversion, OCTET and TACE: batch against solo, what stays bit for bit, which blobs are a region."""
 
 from dataclasses import replace
-from unittest import mock
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from flipside.artifacts.explanations import BLOBS, ROI, STEPS
-from flipside.core.checkpoint import Scratch
 from flipside.core.params import load_section
-from flipside.core.store import INDEX_COLUMNS, SliceStore, write_store
 from flipside.generators.base.loading import load_generator
 from flipside.generators.codes.blobs import Layout, opacity_logits, visible_shares
 from flipside.generators.codes.reconstruction import observer_of
-from flipside.methods.latent import inversion
-from flipside.methods.latent.inversion import InversionParams, equation_3, invert, invert_slices
+from flipside.methods.latent.inversion import InversionParams, equation_3, invert
 from flipside.methods.latent.latents import Latents
 from flipside.methods.latent.regions import (
     RegionParams,
@@ -29,7 +24,6 @@ from flipside.methods.latent.regions import (
 from flipside.methods.latent.search import SearchParams, Trial, search
 from flipside.methods.octet import Octet
 from flipside.methods.tace import RegionStep, Scene, Tace
-from tests.killed import dies_at
 from tests.methods.conftest import PARAMS
 
 NEEDS = "data/latents/blobgan"
@@ -92,31 +86,6 @@ def test_found_noise_brings_the_inversion_closer(ready, planted):
     without = replace(found, noise=torch.zeros_like(found.noise))
     errors = [float((generator.render(layout) - images).abs().mean()) for layout in (found, fixed, without)]
     assert errors[0] < min(errors[1:])
-
-
-def test_a_killed_inversion_goes_on_where_it_was(ready, planted, runtime, tmp_path, monkeypatch):
-    generator, observer = ready
-    images = planted[0][:, 0].numpy().astype(np.float16)
-    monkeypatch.chdir(tmp_path)
-    index = pd.DataFrame({column: [0] * 4 for column in INDEX_COLUMNS}).assign(slice_id=list("abcd"), split="test")
-    write_store("store", images, np.ones(images.shape, np.uint8), index)
-    store, rows = SliceStore.open("store"), np.arange(4)
-    monkeypatch.setattr(inversion, "SAVE_EVERY_SECONDS", -1.0)
-
-    def run():
-        return invert_slices(generator, generator.encoder, observer, store, rows, INVERSION, runtime,
-                             Scratch("invert", "x"))
-
-    whole, table, _ = run()
-    Scratch("invert", "x").clear()
-    with dies_at(2, inversion, "invert"):
-        run()
-    with mock.patch.object(inversion, "invert", wraps=invert) as counted:
-        resumed, again, _ = run()
-    assert counted.call_count == 1  # the second batch: nothing twice
-    for name, value in whole.groups().items():
-        assert torch.equal(value, getattr(resumed, name)), name
-    pd.testing.assert_frame_equal(table, again)
 
 
 def test_latents_of_slices_that_were_not_inverted_are_refused(ready):

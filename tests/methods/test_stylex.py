@@ -15,6 +15,7 @@ from flipside.core.store import INDEX_COLUMNS, write_store
 from flipside.generators.base.loading import load_generator
 from flipside.generators.codes.styles import State, Styles
 from flipside.generators.stylegan import StyleGAN, StyleGANParams
+from flipside.methods.base import explain_slices
 from flipside.methods.latent import attributes as attributes_module
 from flipside.methods.latent.attributes import AttributeParams, Attributes, Extremes, measure_effects, select_moves
 from flipside.methods.stylex import Stylex, StylexParams
@@ -230,8 +231,8 @@ def folder(tmp_path, monkeypatch, planted_nine, classifier):
     architecture = StyleGAN.architecture_of(StyleGANParams(**STYLEGAN | {"size_in": 8}), classifier)
     save_model("models/generators/stylegan", StyleGAN.build(architecture), {"architecture": architecture})
     save_model("models/classifiers/classifier", classifier, {})
-    for stage in (find_attributes, explain):
-        monkeypatch.setattr(stage, "load_classifier", lambda path, runtime, channels: classifier)
+    for module in (find_attributes, explain_slices):
+        monkeypatch.setattr(module, "load_classifier", lambda path, runtime, channels: classifier)
     yield tmp_path
     torch.set_flush_denormal(False)  # which a stage switches on for its process
 

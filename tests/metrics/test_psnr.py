@@ -1,6 +1,7 @@
 """PSNR against the slice before its synthetic anomaly or effect."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ def test_images_without_their_effect_lie_as_the_slices_do(tmp_path, monkeypatch)
     monkeypatch.setattr(profile, "PROFILES", ROOT / "profiles")
     profile.apply_profile("synthetic_effect", tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["stage"])
     Path("params.yaml").write_text(Path("params.yaml").read_text().replace("images: 5000", "images: 60"))
     for stage in (simulate_effects, extract_slices, split_patients, draw_anomalies):
         stage.main()

@@ -1,6 +1,7 @@
 """Every file is read right or refused with its name, the reason and a remedy."""
 
 import gzip
+import pickle
 
 import nibabel as nib
 import numpy as np
@@ -38,6 +39,11 @@ def test_nifti_values_and_places(tmp_path, dtype, suffix):
     # LPS: the first voxel is the patient's right front, which is shown top left.
     np.testing.assert_array_equal(volume.slice(2), array[:, :, 2].T)
     assert volume.geometry.slice_spacing_mm == pytest.approx((0.9, 0.8, 3.0))
+
+
+def test_an_error_of_a_worker_reaches_the_stage_as_it_is():
+    error = pickle.loads(pickle.dumps(ReadError("a.nii", "is torn", "Get it again")))
+    assert str(error) == "a.nii: is torn. Get it again" and (error.file, error.reason) == ("a.nii", "is torn")
 
 
 def test_scaled_integers_get_their_units(tmp_path):

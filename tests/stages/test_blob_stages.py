@@ -1,6 +1,7 @@
 """train_encoder, invert and explain@tace one after the other on a small store: files, numbers, and refusals."""
 
 import sys
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,12 @@ from flipside.core.checkpoint import read_description, save_model
 from flipside.core.files import read_json
 from flipside.core.store import INDEX_COLUMNS, write_store
 from flipside.generators.blobgan import BlobGAN, BlobGANParams
+from flipside.methods.base import explain_slices
+from flipside.methods.inverting import invert_slices
 from flipside.methods.latent.latents import Latents
 from stages import explain, invert, train_encoder
 from tests.generators.toys import BLOBGAN, ENCODER
+from tests.killed import dies_at
 from tests.methods.conftest import PARAMS
 
 SPLITS = ["train", "val", "test", "test", "train", "test", "val", "test", "train"]
@@ -43,8 +47,8 @@ def folder(tmp_path, monkeypatch, planted_nine, classifier):
     architecture = BlobGAN.architecture_of(chosen, classifier)
     save_model("models/generators/blobgan", BlobGAN.build(architecture), {"architecture": architecture})
     save_model("models/classifiers/classifier", classifier, {})
-    for stage in (train_encoder, invert, explain):
-        monkeypatch.setattr(stage, "load_classifier", lambda path, runtime, channels: classifier)
+    for module in (train_encoder, invert_slices, explain_slices):
+        monkeypatch.setattr(module, "load_classifier", lambda path, runtime, channels: classifier)
     yield tmp_path
     torch.set_flush_denormal(False)  # which a stage switches on for its process
 
@@ -61,6 +65,13 @@ def test_the_branch_from_the_generator_to_a_counterfactual(folder, monkeypatch, 
     assert read_json("reports/training/blobgan_encoder/timing.json")["steps"] == 12
 
     run(invert, monkeypatch, "--generator", "blobgan")
+    whole = pd.read_csv("data/latents/blobgan/index.csv")
+    with dies_at(2, invert_slices, "invert"):
+        run(invert, monkeypatch, "--generator", "blobgan")
+    with mock.patch.object(invert_slices, "invert", wraps=invert_slices.invert) as counted:
+        run(invert, monkeypatch, "--generator", "blobgan")
+    assert counted.call_count == 1  # the second batch: nothing twice
+    pd.testing.assert_frame_equal(pd.read_csv("data/latents/blobgan/index.csv"), whole)
     latents = Latents.open("data/latents/blobgan")
     assert set(latents.position) == {1, 2, 3, 5, 6, 7} and latents.layout.area == 0.005
     assert {file.name for file in (folder / "data/latents/blobgan").iterdir()} == {

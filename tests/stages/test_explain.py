@@ -54,8 +54,8 @@ def folder(tmp_path, monkeypatch, images, classifier):
     monkeypatch.chdir(tmp_path)
     write_store("data/slices", images, np.ones(images.shape, np.uint8), index)
     write_params(PARAMS)
-    for stage in (explain, judge_counterfactuals):
-        monkeypatch.setattr(stage, "load_classifier", lambda path, runtime, channels: classifier)
+    for module in (explain_slices, judge_counterfactuals):
+        monkeypatch.setattr(module, "load_classifier", lambda path, runtime, channels: classifier)
     return tmp_path
 
 
@@ -67,6 +67,12 @@ def write_params(params):
 def run(stage, monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["stage", *arguments])
     stage.main()
+
+
+def give_method(monkeypatch, method_class):
+    """Whatever method is asked for, it is this one."""
+    for module in (explain, explain_slices):
+        monkeypatch.setattr(module, "find_method", lambda name: method_class)
 
 
 def probabilities(classifier, images):
@@ -96,6 +102,23 @@ def test_random_maps_follow_the_store_position_whatever_the_batch(folder, monkey
     np.testing.assert_array_equal(second.attribution, first[[1, 2, 3, 5, 6]])
 
 
+def test_shares_of_an_array_job_give_the_same_files(folder, monkeypatch, capsys):
+    def written():
+        return {file.name: file.read_bytes() for file in (folder / "data/explanations/gradient").iterdir()
+                if file.name != "timing.json"}
+
+    run(explain, monkeypatch, "--method", "gradient")
+    whole = written()
+    shutil.rmtree("data/explanations")
+    for share in ("2/2", "1/2"):
+        run(explain, monkeypatch, "--method", "gradient", "--part", share)
+        assert not Path("data/explanations").exists()
+    capsys.readouterr()
+    run(explain, monkeypatch, "--method", "gradient")
+    assert written() == whole and not Path(".scratch/explain_gradient").exists()
+    assert "resuming explain/gradient: 2 of 2 parts" in capsys.readouterr().out
+
+
 class Halving(Method):
     """A counterfactual method: every image at half its contrast, in ten times as many steps as its row."""
 
@@ -107,7 +130,7 @@ class Halving(Method):
 
 
 def test_counterfactuals_are_scored_as_they_are_stored(folder, monkeypatch, classifier, images):
-    monkeypatch.setattr(explain, "find_method", lambda name: Halving)
+    give_method(monkeypatch, Halving)
     run(explain, monkeypatch, "--method", "gradient")
     written = Explanations.open("data/explanations/gradient")
     stored = np.array(written.counterfactual)
@@ -124,7 +147,7 @@ def test_a_method_with_a_way_back_tells_how_far_from_the_scan_it_ends(folder, mo
         def __call__(self, images, rows, organ):
             return ExplanationBatch(images[:, 0].abs() / 4, images / 2, {CYCLE_L1: rows / 100})
 
-    monkeypatch.setattr(explain, "find_method", lambda name: ThereAndBack)
+    give_method(monkeypatch, ThereAndBack)
     run(explain, monkeypatch, "--method", "gradient")
     index = Explanations.open("data/explanations/gradient").index
     np.testing.assert_allclose(index["cycle_l1"], [0.01, 0.02, 0.03, 0.05, 0.06, 0.07, 0.08], atol=1e-6)
@@ -141,7 +164,7 @@ def test_a_method_that_also_makes_images_abnormal_has_both(folder, monkeypatch, 
     run(explain, monkeypatch, "--method", "random")
     without = Explanations.open("data/explanations/random")
     assert without.abnormal is None and without.index["f_x_ab"].isna().all()
-    monkeypatch.setattr(explain, "find_method", lambda name: Both)
+    give_method(monkeypatch, Both)
     run(explain, monkeypatch, "--method", "gradient")
     written = Explanations.open("data/explanations/gradient")
     stored = np.array(written.abnormal)
@@ -160,7 +183,7 @@ def test_a_map_with_nan_is_refused_and_the_old_one_stays(folder, monkeypatch):
         def maps(self, images, rows):
             return torch.full_like(images[:, 0], float("nan"))
 
-    monkeypatch.setattr(explain, "find_method", lambda name: Broken)
+    give_method(monkeypatch, Broken)
     with pytest.raises(ValueError, match="attribution of slice slice_1"):
         run(explain, monkeypatch, "--method", "random")
     np.testing.assert_array_equal(Explanations.open("data/explanations/random").attribution, before)
@@ -170,7 +193,7 @@ def test_an_extra_that_the_method_does_not_declare_is_refused(folder, monkeypatc
     class Undeclared(Halving):
         extras = ()
 
-    monkeypatch.setattr(explain, "find_method", lambda name: Undeclared)
+    give_method(monkeypatch, Undeclared)
     with pytest.raises(ValueError, match="method random gives `steps`.*add it to the `extras` of Undeclared"):
         run(explain, monkeypatch, "--method", "random")
 
@@ -337,11 +360,11 @@ def test_method_without_a_block_is_named(folder, monkeypatch):
 
 
 def test_judge_scores_slices_and_counterfactuals(folder, monkeypatch, classifier, images):
-    monkeypatch.setattr(explain, "find_method", lambda name: Halving)
+    give_method(monkeypatch, Halving)
     run(explain, monkeypatch, "--method", "gradient")
     monkeypatch.undo()
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(explain, "load_classifier", lambda path, runtime, channels: classifier)
+    monkeypatch.setattr(explain_slices, "load_classifier", lambda path, runtime, channels: classifier)
     loaded = []
     monkeypatch.setattr(judge_counterfactuals, "load_classifier", lambda path, *_: loaded.append(path) or classifier)
     run(explain, monkeypatch, "--method", "random")

@@ -1,6 +1,7 @@
 """Scans of every layout become slices with the right units, places, areas and names."""
 
 import json
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -238,15 +239,20 @@ def test_growing_array_is_an_ordinary_npy(tmp_path):
 def test_stage_writes_whole_or_nothing(tmp_path, monkeypatch, capsys):
     write_case(tmp_path / "raw", "case_1", AFFINE)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["extract_slices"])
     monkeypatch.setattr(extract_slices, "check_all", lambda: None)  # the other stages' sections are not written here
-    params = {"dataset": "toy", "datasets": {"toy": NIFTI | {"root": "raw"}}, "extract": EXTRACT, "image_size": 16}
+    params = {"dataset": "toy", "datasets": {"toy": NIFTI | {"root": "raw"}}, "extract": EXTRACT, "image_size": 16,
+              "runtime": {}}
     write_parameters(tmp_path, params)
     extract_slices.main()
     assert "4 slices of 1 scans, 1 patients" in capsys.readouterr().out
     first = {file.name: file.read_bytes() for file in Path("data/extracted").iterdir()}
     assert set(first) == {"images.npy", "organ.npy", "lesion.npy", "index.csv", "scans.csv", "foreground.npz",
                           "manifest.json"}
-    extract_slices.main()
+    for share in (["--part", "2/2"], ["--part", "1/2"], []):
+        monkeypatch.setattr(sys, "argv", ["extract_slices", *share])
+        extract_slices.main()
+    assert "resuming extract_slices: 1 of 1 parts" in capsys.readouterr().out
     assert first == {file.name: file.read_bytes() for file in Path("data/extracted").iterdir()}
     Path("raw/case_1/imaging.nii.gz").write_bytes(b"")
     with pytest.raises(ReadError):

@@ -1,64 +1,103 @@
-"""A method's explanations of many slices, batch by batch."""
+"""A method's explanations of many slices: batch by batch, in any process, and put together on disk."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from flipside.artifacts.explanations import Extra, Image, Number, Table
-from flipside.core.progress import Ticker
-from flipside.core.runtime import Runtime, now
+from flipside.artifacts.explanations import ATTRIBUTION, COUNTERFACTUAL, Extra, Image, Number, Table
+from flipside.classifiers.networks.backbones import load_classifier, predict_logits
+from flipside.core import paths
+from flipside.core import runtime as runtimes
+from flipside.core.files import naming_a_full_disk, new_memmap
+from flipside.core.parallel import Result
+from flipside.core.runtime import RuntimeParams, now
 from flipside.core.store import SliceStore, as_channels
-from flipside.methods.base.method import Method
+from flipside.methods.base.method import Context, find_method
+from flipside.methods.base.parameters import MethodParams
+
+SCORED_AT_ONCE = 256
 
 
-@dataclass(frozen=True)
-class Explained:
-    """A method's answers for N slices, as they are stored."""
+class Explainer:
+    """A method with slices, models and device: what a process needs to explain batches."""
 
-    attribution: np.ndarray  # (N,H,W) float16 in [0,1]
-    counterfactual: np.ndarray | None  # (N,H,W), with several channels (N,C,H,W), float16 in [-1,1]
-    numbers: dict[Number, np.ndarray]  # (N,) each
-    arrays: dict[Image | Table, np.ndarray]  # images as these, or (N,K,M) float32
-    seconds: float  # spent in the method
+    def __init__(self, name: str, params: MethodParams, seed: int, runtime_params: RuntimeParams):
+        self.name = name
+        self.runtime = runtimes.start(seed, runtime_params)
+        self.store = SliceStore.open(paths.SLICES)
+        self.classifier = load_classifier(paths.CLASSIFIER, self.runtime, self.store.channels)
+        self.context = Context(self.classifier, self.runtime, seed)
+        self.method = find_method(name)(params, self.context)
 
+    def __call__(self, rows: np.ndarray) -> Result:
+        """Explanations of the slices at the store's positions `rows` (B,), as they are stored, and the seconds that the
+        method took. Raises ValueError for an extra that the method doesn't declare."""
+        scans = as_channels(torch.as_tensor(self.store.images[rows], device=self.runtime.device).float())  # (B,C,H,W)
+        organ = torch.as_tensor(self.store.organ[rows], device=self.runtime.device)  # (B,H,W)
 
-def explain_slices(method: Method, store: SliceStore, rows: np.ndarray, batch_size: int, runtime: Runtime,
-                   name: str) -> Explained:
-    """Explain the slices at the store's positions `rows` (N,). `name`: the method's, shown with the progress.
+        began = now(self.runtime)
+        batch = self.method(scans, torch.as_tensor(rows), organ)
+        seconds = now(self.runtime) - began
 
-    Raises ValueError for an extra that the method doesn't declare.
-    """
-    attribution = np.empty((len(rows), *store.sides), np.float16)
-    counterfactuals: list[np.ndarray] = []
-    extras: dict[Extra, list[np.ndarray]] = {}
-    seconds = 0.0
-    ticker = Ticker(f"explain {name}", total=len(rows))
-    for start in range(0, len(rows), batch_size):
-        part = rows[start : start + batch_size]
-        scans = as_channels(torch.as_tensor(store.images[part], device=runtime.device).float())  # (B,C,H,W)
-        organ = torch.as_tensor(store.organ[part], device=runtime.device)  # (B,H,W)
-
-        began = now(runtime)
-        batch = method(scans, torch.as_tensor(part), organ)
-        seconds += now(runtime) - began
-
-        attribution[start : start + len(part)] = batch.attribution.float().cpu().numpy()
+        arrays = {ATTRIBUTION.name: batch.attribution.float().cpu().numpy().astype(np.float16)}
         if batch.counterfactual is not None:
-            counterfactuals.append(_as_stored_image(batch.counterfactual))
+            arrays[COUNTERFACTUAL.name] = _as_stored_image(batch.counterfactual)
         for extra, values in batch.extras.items():
-            if extra not in method.extras:
-                raise ValueError(f"method {name} gives `{extra.name}`, which its class doesn't declare: add it to the "
-                                 f"`extras` of {type(method).__name__}")
-            extras.setdefault(extra, []).append(_as_stored(extra, values))
-        ticker.tick(start + len(part))
-    joined = {extra: np.concatenate(parts) for extra, parts in extras.items()}
-    return Explained(attribution, np.concatenate(counterfactuals) if counterfactuals else None,
-                     {extra: values for extra, values in joined.items() if isinstance(extra, Number)},
-                     {extra: values for extra, values in joined.items() if not isinstance(extra, Number)}, seconds)
+            if extra not in self.method.extras:
+                raise ValueError(f"method {self.name} gives `{extra.name}`, which its class doesn't declare: add it to "
+                                 f"the `extras` of {type(self.method).__name__}")
+            arrays[extra.name] = _as_stored(extra, values)
+        return arrays, {"seconds": seconds, "peak_memory_gb": self.runtime.peak_memory_gb()}
+
+    def score_slices(self, rows: np.ndarray) -> np.ndarray:
+        """The classifier's probability of abnormal (N,) of the store's slices at `rows` (N,)."""
+        parts = [rows[start : start + SCORED_AT_ONCE] for start in range(0, len(rows), SCORED_AT_ONCE)]
+        return torch.sigmoid(torch.cat([predict_logits(self.classifier, self.store.images[part], self.runtime)
+                                        for part in parts])).numpy()
+
+
+@dataclass
+class Explained:
+    """A method's answers for N slices, as they are stored; its arrays are on disk."""
+
+    # Images (N,H,W), or (N,C,H,W), float16 in their range, and tables (N,K,M) float32.
+    arrays: dict[Image | Table, np.ndarray] = field(default_factory=dict)
+    numbers: dict[Number, np.ndarray] = field(default_factory=dict)  # (N,)
+    seconds: float = 0.0  # spent in the method
+    peak_memory_gb: float | None = None  # of the process with the greatest
+
+
+def join_explanations(results: Iterable[Result], extras: Iterable[Extra], count: int, folder: Path) -> Explained:
+    """The results of all batches, in order, of `count` slices; what is large is put together in files in `folder`.
+
+    Raises DiskFullError."""
+    kinds = {kind.name: kind for kind in (ATTRIBUTION, COUNTERFACTUAL, *extras)}
+    found, start = Explained(), 0
+    numbers: dict[Number, list[np.ndarray]] = {}
+    for arrays, record in results:
+        stop = start + len(arrays[ATTRIBUTION.name])
+        for name, values in arrays.items():
+            kind = kinds[name]
+            if isinstance(kind, Number):
+                numbers.setdefault(kind, []).append(values)
+                continue
+            if kind not in found.arrays:
+                with naming_a_full_disk(folder / f"{name}.npy"):
+                    found.arrays[kind] = new_memmap(folder / f"{name}.npy", values.dtype.type,
+                                                    (count, *values.shape[1:]))
+            found.arrays[kind][start:stop] = values
+        start = stop
+        found.seconds += record["seconds"]
+        found.peak_memory_gb = max((peak for peak in (found.peak_memory_gb, record["peak_memory_gb"])
+                                    if peak is not None), default=None)
+    found.numbers = {kind: np.concatenate(parts) for kind, parts in numbers.items()}
+    return found
 
 
 def _as_stored(extra: Extra, values: Tensor) -> np.ndarray:

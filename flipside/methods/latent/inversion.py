@@ -6,28 +6,20 @@ them, as in Image2StyleGAN++ (Abdal et al. 2020): they hold the fine detail, and
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
-import numpy as np
-import pandas as pd
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from flipside.classifiers.networks.perceptual import Observer
 from flipside.classifiers.networks.view import View
-from flipside.core.checkpoint import Scratch
 from flipside.core.params import Params
-from flipside.core.progress import Ticker
-from flipside.core.runtime import Runtime, now
-from flipside.core.store import SliceStore, as_channels
 from flipside.generators.codes.blobs import Layout
 from flipside.generators.codes.reconstruction import layout_distance
 from flipside.methods.latent.blob_generator import BlobGenerator
 
 PLACES = (-0.1, 1.1)  # range of the centres: a blob further out is invisible, and no gradient would bring it back
-SAVE_EVERY_SECONDS = 60.0
 
 
 class InversionParams(Params):
@@ -104,37 +96,3 @@ def equation_3(generator: BlobGenerator, observer: Observer, layout: Layout, sta
         "decision": observer.decision(seen, view),
         "proximity": 6 * layout_distance(layout, start),  # the sum over the six groups
     }
-
-
-def invert_slices(generator: BlobGenerator, encoder: nn.Module, observer: Observer, store: SliceStore, rows: np.ndarray,
-                  params: InversionParams, runtime: Runtime, scratch: Scratch) -> tuple[Layout, pd.DataFrame, float]:
-    """Of the slices at the store's positions `rows` (N,): their blobs (N,...) on the CPU; per slice the terms of
-    equation 3 with f_x, f_reconstruction and absolute_error; the seconds.
-
-    Continues from `scratch`, which keeps whole batches.
-    """
-    parts: list[dict[str, Tensor]] = []
-    done, seconds = 0, 0.0
-    if state := scratch.load():
-        parts, done, seconds = state["parts"], state["step"], state["seconds"]
-    ticker, saved = Ticker(f"invert {scratch.folder.name}", len(rows), done), time.monotonic()
-    while done < len(rows):
-        chosen = rows[done : done + params.batch_size]
-        images = as_channels(torch.as_tensor(store.images[chosen], device=runtime.device).float())  # (B,C,H,W)
-        began = now(runtime)
-        layout, terms = invert(generator, encoder, observer, images, params)
-        seconds += now(runtime) - began
-        with torch.no_grad():
-            made = generator.render(layout).clamp(-1, 1)  # as it is shown
-            terms |= {"f_x": observer(images).logits.sigmoid(), "f_reconstruction": observer(made).logits.sigmoid(),
-                      "absolute_error": (made - images).abs().mean(dim=(1, 2, 3))}
-        parts.append({name: value.float().cpu() for name, value in (layout.groups() | terms).items()})
-        done += len(chosen)
-        ticker.tick(done, absolute_error=float(terms["absolute_error"].mean()))
-        if time.monotonic() - saved > SAVE_EVERY_SECONDS:
-            scratch.save({"parts": parts, "step": done, "seconds": seconds})
-            saved = time.monotonic()
-    whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    blobs = {name: whole.pop(name) for name in [*whole] if name in Layout.__dataclass_fields__}
-    table = pd.DataFrame({name: value.numpy() for name, value in whole.items()})
-    return Layout(**blobs, area=generator.blob_area), table, seconds

@@ -15,6 +15,7 @@ from scipy import stats
 from flipside.classifiers.networks.backbones import build_classifier
 from flipside.core.files import read_json
 from flipside.core.store import INDEX_COLUMNS, SliceStore, write_store
+from flipside.methods.base import explain_slices
 from flipside.methods.base.maps import MapMethod
 from flipside.methods.base.randomisation import (
     choose_slices,
@@ -139,7 +140,7 @@ def folder(tmp_path, monkeypatch, network, planted_nine):
     images = planted_nine[:, 0].numpy().astype(np.float16)
     write_store("data/slices", images, np.ones(images.shape, np.uint8), index)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
-    monkeypatch.setattr(explain, "load_classifier", lambda path, runtime, channels: network)
+    monkeypatch.setattr(explain_slices, "load_classifier", lambda path, runtime, channels: network)
     yield tmp_path
     torch.set_flush_denormal(False)  # which a stage switches on for its process
 
@@ -204,7 +205,8 @@ def test_maps_that_are_all_blank_are_no_evidence_and_the_reason_is_given(folder,
         def maps(self, images, rows):
             return torch.zeros_like(images[:, 0])
 
-    monkeypatch.setattr(explain, "find_method", lambda name: Blank)
+    for module in (explain, explain_slices):
+        monkeypatch.setattr(module, "find_method", lambda name: Blank)
     assert check(monkeypatch, "gradient") == {"reason":
         "its maps of 5 slices are all blank, under trained and under shuffled weights"}
     assert "maps not checked: its maps of 5 slices are all blank" in capsys.readouterr().out
