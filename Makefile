@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 # The stages say `python`: it is the one of .venv, activated or not.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo repro test docs profile apply compare experiments ablations ablation-tables repeat tace-tables bench leaked-copies lock clean
+.PHONY: demo repro test docs profile apply compare experiments ablations ablation-tables repeat tace-tables bench growth reference profiles-start leaked-copies lock clean
 
 # The pipeline at its smallest, in minutes: few simulated patients, four methods, in the folder demo/ alone.
 demo: .venv/installed
@@ -81,6 +81,18 @@ leaked-copies: .venv/installed
 # The pipeline's speed beside the work that no pipeline could spare.
 bench: .venv/installed
 	python -m benchmarks.speed
+
+# How each stage's time grows with slices and with pixels; an hour.
+growth: .venv/installed
+	python -m benchmarks.growth
+
+# Our steps beside those of the publications' codes, rebuilt.
+reference: .venv/installed
+	python -m benchmarks.reference
+
+# Two steps of every training and one batch of every explanation of every profile, those for a GPU included, on the CPU.
+profiles-start: .venv/installed
+	FLIPSIDE_LARGE_PROFILES=1 python -m pytest -v tests/test_profiles_start.py
 
 # The stamp is written last: an interrupted installation is done again. pip would compile the packages on one core; files
 # of theirs that are no Python 3.11 are passed over, as by pip.

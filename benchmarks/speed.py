@@ -35,6 +35,7 @@ from flipside.published.ablations import edited
 from flipside.scans.layouts.nifti_cases import NiftiCases
 
 SLICES = 1500  # random slices that COIN draws from
+LESION_FRACTION = 0.005  # scales a weight: no speed depends on it
 
 
 def report(what: str, value: float, unit: str, target: float, at_least: bool) -> None:
@@ -73,13 +74,13 @@ def coin_setting(runtime: Runtime, steps: int, changes: dict[str, Any]) -> tuple
 
 def full_training(params: CoinParams, data: TrainingSlices) -> None:
     with quiet_folder():
-        Coin(params, data.classifier).train(data, 0, Scratch("speed", 0))
+        Coin(params, data.classifier, LESION_FRACTION).train(data, 0, Scratch("speed", 0))
 
 
 def bare_training(params: CoinParams, data: TrainingSlices) -> None:
     """The same networks, losses and updates on one batch over and over; nothing is drawn, checked or recorded."""
     runtime = data.runtime
-    coin = Coin(params, data.classifier)
+    coin = Coin(params, data.classifier, LESION_FRACTION)
     optimizers = [torch.optim.Adam(runtime.place(network).train().parameters(), params.learning_rate, params.betas,
                                    fused=runtime.device.type == "cuda")
                   for network in (coin.network, coin.discriminator)]
