@@ -32,7 +32,7 @@ def sliced(folder: Path, content: dict, size) -> Extracted:
 
 
 def put_back(file: Path, got: Extracted) -> nib.Nifti1Image:
-    write_segmentation(file, got.lesion, got.index["z"].to_numpy(), Geometry.from_json(got.scans["geometry"][0]),
+    write_segmentation(file, got.lesion[:], got.index["z"].to_numpy(), Geometry.from_json(got.scans["geometry"][0]),
                        AS_IT_IS)
     return nib.load(file)
 

@@ -104,7 +104,7 @@ def test_mask_of_a_ct_goes_back_onto_its_affine_voxel_for_voxel(tmp_path):
     geometry = read_nifti(DATA / "totalsegmentator/example_ct.nii.gz").geometry
     _, rows, columns = to_slices(np.zeros(geometry.shape, bool), geometry).shape
     got = kidneys(tmp_path / "extracted", max(rows, columns))
-    written = written_back(tmp_path / "kidneys.nii.gz", got.organ, got)
+    written = written_back(tmp_path / "kidneys.nii.gz", got.organ[:], got)
     truth = np.isin(np.asanyarray(original.dataobj), (2, 3))
     np.testing.assert_array_equal(np.asanyarray(written.dataobj), truth)
     np.testing.assert_allclose(written.affine, original.affine, atol=1e-4)
@@ -118,7 +118,7 @@ def test_liver_tumours_of_a_dicom_series_go_back_exactly(tmp_path):
         "organ": {"files": ["{case}/{case}_liver.nii.gz"], "values": None},
         "lesion": {"files": [f"{{case}}/{{case}}_livertumor{number}.nii.gz" for number in (1, 2)], "values": None},
     }, 512)
-    written = written_back(tmp_path / "tumours.nii.gz", got.lesion, got)
+    written = written_back(tmp_path / "tumours.nii.gz", got.lesion[:], got)
     volume = np.asanyarray(written.dataobj)
     assert volume.sum() == got.index["lesion_px"].sum() > 0
     # Compared in space, not by index: the written file has the series' affine, the originals may have another.

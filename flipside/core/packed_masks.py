@@ -64,6 +64,8 @@ class PackedMasks:
         return self[:].astype(dtype or np.uint8, copy=False)
 
     def __getitem__(self, rows: Rows, /) -> np.ndarray:
+        if isinstance(rows, tuple):
+            raise TypeError("masks with a bit for each pixel are read by rows alone: take masks[rows][:, top:bottom]")
         return np.unpackbits(self.packed[rows], axis=-1, count=self.width)
 
 

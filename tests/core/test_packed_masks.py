@@ -15,6 +15,8 @@ def test_every_width_comes_back_whole_and_by_rows(tmp_path, width):
     np.testing.assert_array_equal(found, masks)
     for rows in (3, np.int64(8), -1, slice(2, 7), np.array([6, 0, 6]), masks.any(axis=(1, 2))):
         np.testing.assert_array_equal(found[rows], masks[rows])
+    with pytest.raises(TypeError, match="by rows alone"):
+        found[:, 2:4]
     np.testing.assert_array_equal(np.array([mask.sum() for mask in found]), masks.sum(axis=(1, 2)))
 
 

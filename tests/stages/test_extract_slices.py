@@ -67,10 +67,10 @@ def test_volume_becomes_its_organ_slices(tmp_path, orientation):
     np.testing.assert_allclose(got.images[:, :15], resized)
     np.testing.assert_array_equal(got.images[:, 15], np.repeat(shown.min(axis=(1, 2))[:, None], 16, axis=1))
     # Masks put back on the original grid are the original labels (the store is larger, so nothing is lost).
-    back = place_slices(got.lesion, got.index["z"].to_numpy(), Geometry.from_json(scan.geometry))
+    back = place_slices(got.lesion[:], got.index["z"].to_numpy(), Geometry.from_json(scan.geometry))
     original = nib.load(tmp_path / "raw/case_1/segmentation.nii.gz")
     np.testing.assert_array_equal(back, np.asanyarray(original.dataobj) == 2)
-    organ = place_slices(got.organ, got.index["z"].to_numpy(), Geometry.from_json(scan.geometry))
+    organ = place_slices(got.organ[:], got.index["z"].to_numpy(), Geometry.from_json(scan.geometry))
     np.testing.assert_array_equal(organ, np.asanyarray(original.dataobj) > 0)  # no gap tells where the lesion is
     np.testing.assert_array_equal(Geometry.from_json(scan.geometry).affine, original.affine)
 
@@ -115,7 +115,7 @@ def test_without_labels_every_slice_stays_and_air_is_no_foreground(tmp_path):
     write_nifti(tmp_path / "raw/a/imaging.nii.gz", volume, AFFINE)
     got = run(tmp_path, NIFTI, organ=None, lesion=None)
     assert (got.index["organ_px"] == -1).all() and len(got.index) == 3
-    assert got.organ[:, :, 1:15].all() and not got.organ[:, :, [0, 15]].any()  # padding is no foreground
+    assert got.organ[:][:, :, 1:15].all() and not got.organ[:][:, :, [0, 15]].any()  # padding is no foreground
     with np.load(tmp_path / "out/foreground.npz") as foreground:
         assert (foreground["a"] == 50).all() and len(foreground["a"]) == 48
     got = run(tmp_path, NIFTI, organ="nonzero", lesion=None)
@@ -284,7 +284,7 @@ def test_real_series_with_real_lesions_goes_back_onto_its_grid(tmp_path):
     got = run(tmp_path, SERIES, size=512, root=str(DATA), lesion={"files": tumours, "values": None},
               organ={"files": ["{case}/{case}_liver.nii.gz"], "values": None})
     truth = sum(np.asanyarray(nib.load(DATA / "ircad17" / f"ircad17_livertumor{n}.nii.gz").dataobj) > 0 for n in (1, 2))
-    back = place_slices(got.lesion, got.index["z"].to_numpy(), Geometry.from_json(got.scans["geometry"][0]))
+    back = place_slices(got.lesion[:], got.index["z"].to_numpy(), Geometry.from_json(got.scans["geometry"][0]))
     np.testing.assert_array_equal(back, truth)
     assert "liver_17" not in (tmp_path / "out/index.csv").read_text()
 
