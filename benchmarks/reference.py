@@ -36,9 +36,8 @@ from flipside.methods.rise import Rise, RiseParams
 from flipside.methods.score_cam import ScoreCAM, ScoreCAMParams
 
 PUBLISHED_EVERY = 5  # COIN's code updates the generator at every fifth step
-WIDTHS = {"16..128": {}, "64..1024": {"generators.coin.channels": [64, 128, 256, 512, 1024],
-                                      "generators.coin.discriminator_channels": [64, 128, 256, 512, 1024],
-                                      "generators.coin.skips": 4}}
+WIDE = {"generators.coin.channels": [64, 128, 256, 512, 1024],
+        "generators.coin.discriminator_channels": [64, 128, 256, 512, 1024], "generators.coin.skips": 4}
 
 
 def ratio(runtime: Runtime, repeats: int, reference: Callable[[], object], ours: Callable[[], object]) -> float:
@@ -191,6 +190,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=32, help="slices that are inverted; an eighth of them for RISE")
     parser.add_argument("--batch", type=int, default=16, help="of COIN's training")
     parser.add_argument("--masks", type=int, default=512)
+    parser.add_argument("--rows", nargs="+", help="of coin, coin_wide, counterfactuals, rise, score_cam and inversion; "
+                        "without: all")
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto", help="of our side")
     arguments = parser.parse_args()
 
@@ -202,14 +203,19 @@ def main() -> None:
     context, plain = Context(classifier, runtime, 0), plain_copy(classifier)
     scans, repeats = torch.rand(arguments.images, 1, side, side) * 2 - 1, arguments.repeats
     few = scans[: max(1, arguments.images // 8)]
-    for name, changes in WIDTHS.items():
-        report(f"COIN's training, {name} channels, reference / ours",
-               coin_training(runtime, repeats, changes, arguments.batch), "x", 1.8 if not changes else 1.4, True)
-    report("COIN's counterfactuals, reference / ours", coin_inference(runtime, repeats, arguments.images), "x", 1.4,
-           True)
-    report("RISE, reference / ours", rise(context, plain, repeats, few, arguments.masks), "x", 2.5, True)
-    report("Score-CAM, reference / ours", score_cam(context, plain, repeats, few), "x", 2, True)
-    report("inversion, reference / ours", inversion(runtime, classifier, repeats, scans, 5), "x", 5, True)
+    rows: dict[str, tuple[str, Callable[[], float], float]] = {
+        "coin": ("COIN's training, 16..128 channels",
+                 lambda: coin_training(runtime, repeats, {}, arguments.batch), 1.8),
+        "coin_wide": ("COIN's training, 64..1024 channels",
+                      lambda: coin_training(runtime, repeats, WIDE, arguments.batch), 1.4),
+        "counterfactuals": ("COIN's counterfactuals", lambda: coin_inference(runtime, repeats, len(scans)), 1.4),
+        "rise": ("RISE", lambda: rise(context, plain, repeats, few, arguments.masks), 2.5),
+        "score_cam": ("Score-CAM", lambda: score_cam(context, plain, repeats, few), 2),
+        "inversion": ("inversion", lambda: inversion(runtime, classifier, repeats, scans, 5), 5),
+    }
+    for name in arguments.rows or rows:
+        what, measure, target = rows[name]
+        report(f"{what}, reference / ours", measure(), "x", target, at_least=True)
     print(f"on {runtime.describe()}; the references in single precision")
 
 
