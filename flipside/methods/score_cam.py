@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import Tensor
 
-from flipside.classifiers.networks.folding import folded
 from flipside.methods.base.feature_maps import FeatureMapMethod, FeatureMapParams
+from flipside.methods.base.folding import folded
 from flipside.methods.base.maps import BASELINES, Baseline, masked_probabilities, min_max_scale, upsample
 from flipside.methods.base.method import Context
 
