@@ -168,8 +168,9 @@ def over_whole_batches(network: nn.Module) -> None:
     for module in network.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = WholeBatchNorm
-        elif type(module).__name__ in ("Dropout", "StochasticDepth"):  # the latter is torchvision's
-            module.forward = WholeBatchDropout(module.forward, module)  # type: ignore[method-assign]
+        elif type(module).__name__ in ("Dropout", "StochasticDepth") and not isinstance(  # the latter is torchvision's
+                module.forward, WholeBatchDropout):
+            module.forward = WholeBatchDropout(module.forward, module)
 
 
 class WholeBatchNorm(nn.BatchNorm2d):

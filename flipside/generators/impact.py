@@ -86,7 +86,7 @@ class Impact(TrainedGenerator[ImpactParams]):
         network = runtime.place(self.network).train()
         ranks.over_whole_batches(network)
         features = runtime.place(VggFeatures()) if params.perceptual_features == "vgg16" else None
-        optimizer = torch.optim.Adam(network.parameters(), params.learning_rate, fused=runtime.device.type == "cuda")
+        optimizer = torch.optim.Adam(network.parameters(), params.learning_rate, fused=True)
         total = params.steps + params.fine_tuning_steps
         state = TrainingState(scratch, total)
         state.restore(network=network, optimizer=optimizer)

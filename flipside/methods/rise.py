@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from flipside.classifiers.networks.folding import folded
 from flipside.core.runtime import generator_for
+from flipside.methods.base.folding import folded
 from flipside.methods.base.maps import BASELINES, Baseline, MapMethod, MapParams, masked_probabilities
 from flipside.methods.base.method import Context
 

@@ -63,7 +63,7 @@ def train_segmenter(student: nn.Module, data: TrainingSlices, labels: Labels, pa
     runtime = data.runtime
     student = runtime.place(student).train()
     average, labeller = (copy.deepcopy(student).requires_grad_(False) for _ in range(2))
-    optimizer = torch.optim.Adam(student.parameters(), params.learning_rate)
+    optimizer = torch.optim.Adam(student.parameters(), params.learning_rate, fused=True)
     parts: dict[str, Part] = {"student": student, "average": average, "labeller": labeller, "optimizer": optimizer}
     state = TrainingState(scratch, rounds * params.steps)
     state.restore(**parts)

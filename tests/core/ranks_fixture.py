@@ -122,7 +122,7 @@ def train_cx_gan(folder: Path, dies_on: int | None) -> None:
     torch.save(network.state_dict(), folder / "cx_gan.pt")
 
 
-def run_ranks(count: int, function: Callable[..., Any], *arguments: Any, timeout: float = 120) -> list[int | None]:
+def run_ranks(count: int, function: Callable[..., Any], *arguments: Any, timeout: float = 600) -> list[int | None]:
     """Call a function on so many ranks at once, each a process of its own; their exit statuses."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -141,7 +141,7 @@ def train_encoder(training: EncoderTraining, data: TrainingSlices, seed: int, sc
     for phase, terms_of, offset in phases:
         if state.step >= offset + phase.steps:
             continue
-        optimizer = torch.optim.Adam(encoder.parameters(), phase.learning_rate)
+        optimizer = torch.optim.Adam(encoder.parameters(), phase.learning_rate, fused=True)
         if state.step > offset:  # resumed in this phase
             state.restore(optimizer=optimizer)
         for step in range(state.step - offset, phase.steps):

@@ -88,7 +88,7 @@ class AdversarialGenerator(TrainedGenerator[P], Generic[P, B]):
             ranks.over_whole_batches(module)
         average = copy.deepcopy(network).requires_grad_(False) if params.ema_decay else None
         optimizers = {
-            name: torch.optim.Adam(module.parameters(), **params.adam(name), fused=runtime.device.type == "cuda")
+            name: torch.optim.Adam(module.parameters(), **params.adam(name), fused=True)
             for name, module in (("generator", network), ("discriminator", discriminator))
         }
         parts: dict[str, Part] = {

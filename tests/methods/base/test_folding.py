@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from flipside.classifiers.networks.backbones import ARCHITECTURES, build_classifier
-from flipside.classifiers.networks.folding import folded
+from flipside.methods.base.folding import folded
 
 
 def norms(module):
