@@ -72,23 +72,25 @@ def voxel_mm3(geometry: Geometry) -> float:
     return 1.0 if geometry.affine is None else abs(float(np.linalg.det(geometry.affine[:3, :3])))
 
 
-def on_own_grid(image: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """A map (H,W) at the store's size on the native grid of its slice, without the padding, bilinear: (R,C) float32."""
+def on_own_grid(images: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Maps (K,H,W) at the store's size on the native grid of their slices, without the padding, bilinear: (K,R,C)
+    float32."""
     _, rows, columns = slices_shape(geometry)
-    box = geometry.content_box((image.shape[0], image.shape[1]))
-    return resize_bilinear(np.ascontiguousarray(image[box], np.float32), rows, columns)
+    box = geometry.content_box((images.shape[-2], images.shape[-1]))
+    return resize_bilinear(np.ascontiguousarray(images[:, *box], np.float32), rows, columns)
 
 
-def mask_on_own_grid(heights: np.ndarray, threshold: float, steps: list[Step], geometry: Geometry) -> np.ndarray:
-    """The mask (R,C) bool of one slice on its native grid, of the heights of its map (H,W) at the store's size.
+def mask_on_own_grid(heights: np.ndarray, thresholds: np.ndarray, steps: list[Step], geometry: Geometry) -> np.ndarray:
+    """Masks (K,R,C) bool of slices on their native grid, of the heights of their maps (K,H,W) at the store's size and
+    the thresholds (K,).
 
     The heights are interpolated before they are cut, so the outline is smooth however coarse the store is. Opening and
     closing come before that, with their window in the store's pixels, as when masks are made there: on grey levels they
     commute with the threshold (see morphology.py). The steps from `largest_component` on see the mask.
     """
     first = steps.index("largest_component") if "largest_component" in steps else len(steps)
-    levels = on_own_grid(clean(np.asarray(heights, np.float32)[None], steps[:first])[0], geometry)
-    return clean((levels > np.float32(threshold))[None], steps[first:])[0]
+    levels = on_own_grid(clean(np.asarray(heights, np.float32), steps[:first]), geometry)
+    return clean(levels > np.asarray(thresholds, np.float32)[:, None, None], steps[first:])
 
 
 def read_geometries(scan_ids: pd.Series) -> dict[str, Geometry]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from flipside.scans.readers import Volume
 DONE, ABNORMAL = "done", "abnormal"
 ROW, SLICES, THUMBNAIL = "prediction.json", "slices.csv", "thumbnail.jpg"
 FULL = 65535  # the number that stands for an attribution of 1
+TOGETHER = 16  # slices whose native grids are in memory as float32
 THUMBNAIL_SIDE, THUMBNAIL_QUALITY = 224, 80
 
 
@@ -102,14 +103,20 @@ def place(done: PreparedScan, run: TrainedRun, cut: Cut) -> OnOwnGrid:
     shape = slices_shape(geometry)
     mask, levels = np.zeros(shape, np.uint8), np.zeros(shape, np.uint16)
     heights, thresholds = heights_and_thresholds(attribution, done.organ, done.probability, cut, run.masks)
-    for k, z in enumerate(done.z):
-        mask[z] = mask_on_own_grid(heights[k], thresholds[k], run.masks.morphology, geometry)
-        levels[z] = np.rint(on_own_grid(attribution[k], geometry).clip(0, 1) * FULL)
+    for part in parts(len(done.z)):
+        z = done.z[part]
+        mask[z] = mask_on_own_grid(heights[part], thresholds[part], run.masks.morphology, geometry)
+        levels[z] = np.rint(on_own_grid(attribution[part], geometry).clip(0, 1) * FULL)
     if not geometry.is_image:
         mask = clean_volume(mask, done.z, voxel_mm3(geometry), run.segmentation.volumes)
     counterfactual = [] if change is None else [
         changed(volume, change[:, v], done.z, done.window[v]) for v, volume in enumerate(done.scan.channels)]
     return OnOwnGrid(mask, levels, counterfactual)
+
+
+def parts(count: int) -> Iterator[slice]:
+    """So many slices, as many at a time as are interpolated together."""
+    return (slice(start, min(start + TOGETHER, count)) for start in range(0, count, TOGETHER))
 
 
 def changed(volume: Volume, change: np.ndarray, z: np.ndarray, window: np.ndarray) -> Volume:
@@ -120,11 +127,11 @@ def changed(volume: Volume, change: np.ndarray, z: np.ndarray, window: np.ndarra
     """
     stored = volume.stored.astype(volume.stored.dtype.newbyteorder("="))  # a copy
     whole, scale = np.issubdtype(stored.dtype, np.integer), (window[1] - window[0]) / 2 / volume.slope
-    for k, number in enumerate(z):
-        added = on_own_grid(change[k], volume.geometry) * np.float32(scale)  # (R,C)
-        values = stored[number] + (np.rint(added) if whole else added)
-        limits = np.iinfo(stored.dtype) if whole else np.finfo(stored.dtype)
-        stored[number] = np.clip(values, limits.min, limits.max)
+    limits = np.iinfo(stored.dtype) if whole else np.finfo(stored.dtype)
+    for part in parts(len(z)):
+        added = on_own_grid(change[part], volume.geometry) * np.float32(scale)  # (K,R,C)
+        values = stored[z[part]] + (np.rint(added) if whole else added)
+        stored[z[part]] = np.clip(values, limits.min, limits.max)
     return Volume(stored, volume.slope, volume.intercept, volume.geometry)
 
 

@@ -6,12 +6,14 @@ import numpy as np
 
 
 def resize_bilinear(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """(R,C) float32 -> (rows,columns) float32; shrinking averages over all pixels covered, so noise doesn't alias."""
+    """(…,R,C) float32 -> (…,rows,columns) float32; shrinking averages over all pixels covered, so noise doesn't
+    alias."""
     import torch  # only here: it takes seconds, for which stages that place or count masks needn't wait
 
-    resized = torch.nn.functional.interpolate(torch.from_numpy(image)[None, None], (rows, columns), mode="bilinear",
-                                              align_corners=False, antialias=True)  # (1,1,H,W)
-    return resized[0, 0].numpy()
+    planes = torch.from_numpy(image).reshape(1, -1, *image.shape[-2:])  # (1,N,R,C)
+    resized = torch.nn.functional.interpolate(planes, (rows, columns), mode="bilinear", align_corners=False,
+                                              antialias=True)
+    return resized.numpy().reshape(*image.shape[:-2], rows, columns)
 
 
 def resize_nearest(array: np.ndarray, rows: int, columns: int) -> np.ndarray:
