@@ -169,12 +169,13 @@ def _on_worker(root: Path, code: str, opener: Opener, file: Path, part: Any) -> 
     if code != code_digest():
         raise RuntimeError("a worker has other code than the stage: start the workers again, with the same version")
     os.chdir(root)
+    if file.is_file():  # done by a worker that died before it could say so
+        return
     folder = (root / file).parent
     if folder not in _opened:
         _opened.clear()
         _opened[folder] = opener()
-    if not file.is_file():
-        make_part(file, _opened[folder], part)
+    make_part(file, _opened[folder], part)
 
 
 @contextlib.contextmanager
