@@ -12,12 +12,8 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from flipside.methods.base.feature_maps import FeatureMapMethod, FeatureMapParams
-<<<<<<< .merge_file_8nH97O
-from flipside.methods.base.maps import BASELINES, Baseline, masked_probabilities, min_max_scale
-=======
 from flipside.methods.base.folding import folded
-from flipside.methods.base.maps import BASELINES, Baseline, masked_probabilities, min_max_scale, upsample
->>>>>>> .merge_file_qxExt6
+from flipside.methods.base.maps import BASELINES, Baseline, masked_probabilities, min_max_scale
 from flipside.methods.base.method import Context
 
 
