@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Generator, Tensor
@@ -30,8 +30,9 @@ class Batch:
 
     def share(self) -> Self:
         """This rank's share of a batch that all ranks drew alike."""
-        return dataclasses.replace(self, **{name: ranks.share(value, self.ROWS_ALONG.get(name, 0))
-                                            for name, value in vars(self).items() if isinstance(value, Tensor)})
+        shares: dict[str, Any] = {name: ranks.share(value, self.ROWS_ALONG.get(name, 0))
+                                  for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return dataclasses.replace(self, **shares)
 
 
 @dataclass(frozen=True)
