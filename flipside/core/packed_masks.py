@@ -59,7 +59,7 @@ class PackedMasks:
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self[row] for row in range(len(self)))
 
-    def __array__(self, dtype: np.typing.DTypeLike = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: np.dtype | type | None = None, copy: bool | None = None) -> np.ndarray:
         """All of them at once, for numpy's functions."""
         return self[:].astype(dtype or np.uint8, copy=False)
 
