@@ -34,9 +34,9 @@ class RuntimeParams(Params):
     threads: int = 0
     """Threads of a CPU; 0: one per core. Of each of a cluster's workers: one, whatever this says."""
     cluster: Annotated[str, Field(pattern=r"^(none|local|slurm|kubernetes|(tcp|tls)://.+:\d+)$")] = "none"
-    """Where independent parts are worked on (see how-to/cluster.md). none: in the stage's process; local: on Dask
-    workers on this machine; slurm, kubernetes: on workers that are started there; tcp://...: on those of this Dask
-    scheduler."""
+    """Where scans are read and slices inverted and explained: [Spread the work](../how-to/cluster.md). none: in the
+    stage's process; local: on Dask workers on this machine; slurm, kubernetes: on workers that are started there;
+    tcp://...: on those of this Dask scheduler."""
     workers: NonNegativeInt = 0
     """Workers of a cluster; 0: as many as this machine has cores."""
     worker_memory: str = "4GiB"
