@@ -41,9 +41,9 @@ class RuntimeParams(Params):
     """GPUs of this machine, or on a CPU processes, that a training is spread over, see
     [Train on several GPUs](../how-to/several-gpus.md)."""
     cluster: Annotated[str, Field(pattern=r"^(none|local|slurm|kubernetes|(tcp|tls)://.+:\d+)$")] = "none"
-    """Where independent parts are worked on (see how-to/cluster.md). none: in the stage's process; local: on Dask
-    workers on this machine; slurm, kubernetes: on workers that are started there; tcp://...: on those of this Dask
-    scheduler."""
+    """Where scans are read and slices inverted and explained: [Spread the work](../how-to/cluster.md). none: in the
+    stage's process; local: on Dask workers on this machine; slurm, kubernetes: on workers that are started there;
+    tcp://...: on those of this Dask scheduler."""
     workers: NonNegativeInt = 0
     """Workers of a cluster; 0: as many as this machine has cores."""
     worker_memory: str = "4GiB"
