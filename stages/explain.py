@@ -13,6 +13,7 @@ import pandas as pd
 
 from flipside.artifacts.explanations import ATTRIBUTION, COUNTERFACTUAL, Image, write_explanations
 from flipside.classifiers.networks.backbones import predict_probabilities
+from flipside.classifiers.networks.pretrained import ALEXNET
 from flipside.core import paths
 from flipside.core.files import folder_digest
 from flipside.core.parallel import Work, add_share
@@ -47,8 +48,9 @@ def main() -> None:
                          "params.yaml")
 
     # Explanations, the classifier's answer to the images as they are stored, and the check.
-    sources = [folder_digest(folder) for folder in (paths.SLICES, paths.CLASSIFIER, method_params.needs)]
-    work = Work(f"explain/{name}", [params.model_dump(), method_params.model_dump(), seed, sources],
+    sources = {folder: folder_digest(folder) for folder in {paths.SLICES, paths.CLASSIFIER, method_params.needs}}
+    computed = [runtime_params.device, runtime_params.precision, ALEXNET.absence()]
+    work = Work(f"explain/{name}", [params.model_dump(), method_params.model_dump(), seed, sources, computed],
                 functools.partial(Explainer, name, method_params, seed, runtime_params.of_worker()),
                 [rows[start : start + params.batch_size] for start in range(0, len(rows), params.batch_size)])
     if arguments.part is not None:
@@ -56,7 +58,7 @@ def main() -> None:
     explained = join_explanations(work.run(runtime_params), method_class.extras, len(rows), work.folder)
     explainer = cast(Explainer, work.opened)
     runtime, classifier = explainer.runtime, explainer.classifier
-    seconds = explained.seconds + explainer.method.seconds_before * len(rows)
+    seconds = explained.effort.seconds + explainer.method.seconds_before * len(rows)
     index = pd.DataFrame({
         "slice_id": store.index["slice_id"].to_numpy()[rows],
         "f_x": explainer.score_slices(rows),
@@ -67,7 +69,7 @@ def main() -> None:
     found = check_randomisation(method_class, method_params, explainer.context, store, sanity, params.batch_size)
     timing = {
         "seconds": seconds, "images": len(rows), "seconds_per_image": seconds / len(rows),
-        "device": runtime.describe(), "peak_memory_gb": explained.peak_memory_gb,
+        "device": explained.effort.device, "peak_memory_gb": explained.effort.peak_memory_gb,
     }
 
     # Outputs.
@@ -76,7 +78,7 @@ def main() -> None:
     write_explanations(paths.explanations(name), attribution, counterfactual, index, timing, explained.arrays,
                        {"parameters": method_params.model_dump(mode="json"), "randomisation": found})
     work.clear()
-    print(f"{name}: {len(rows)} slices explained, {seconds / len(rows):.4f} s per slice; {runtime.describe()}")
+    print(f"{name}: {len(rows)} slices explained, {seconds / len(rows):.4f} s per slice; {explained.effort.device}")
     print(summarise_check(name, found))
 
 

@@ -39,7 +39,8 @@ def main() -> None:
     # Extraction, scan by scan, into a folder that takes its name when it is whole.
     started = time.monotonic()
     found = FoundScans.of(dataset, block)
-    work = Work("extract_slices", [dataset, block.model_dump(), params.model_dump(), image_size, found.fingerprint()],
+    work = Work("extract_slices", [dataset, block.model_dump(), params.model_dump(), image_size, found.fingerprint(),
+                                   [str(each) for each in found.labelled]],
                 functools.partial(open_extraction, block, params, image_size), found.labelled)
     if share is not None:
         return work.run_share(share)

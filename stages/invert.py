@@ -6,6 +6,7 @@ import argparse
 import functools
 from typing import cast
 
+from flipside.classifiers.networks.pretrained import ALEXNET
 from flipside.core import paths
 from flipside.core.files import folder_digest
 from flipside.core.parallel import Work, add_share
@@ -35,26 +36,26 @@ def main() -> None:
 
     # Inversion, a batch of slices at a time.
     sources = [folder_digest(folder) for folder in (paths.SLICES, paths.CLASSIFIER, source, paths.encoder(name))]
-    work = Work(f"invert/{name}", [params.model_dump(), seed, splits, sources],
+    computed = [runtime_params.device, runtime_params.precision, ALEXNET.absence()]
+    work = Work(f"invert/{name}", [params.model_dump(), seed, splits, sources, computed],
                 functools.partial(Inverter, name, params, seed, runtime_params.of_worker()),
                 [rows[start : start + params.batch_size] for start in range(0, len(rows), params.batch_size)])
     if arguments.part is not None:
         return work.run_share(arguments.part)
     inverter = cast(Inverter, work.opened)
-    runtime, observer = inverter.runtime, inverter.observer
-    layout, table, seconds = join_inversions(work.run(runtime_params), inverter.generator.blob_area)
+    layout, table, effort = join_inversions(work.run(runtime_params), inverter.generator.blob_area)
 
     # Outputs.
     index = store.index.iloc[rows][["slice_id", "split"]].reset_index(drop=True).assign(row=rows, **table)
     kept = float(((index["f_x"] >= 0.5) == (index["f_reconstruction"] >= 0.5)).mean())
     error = float(index["absolute_error"].mean())
-    timing = {"seconds": seconds, "images": len(rows), "seconds_per_image": seconds / len(rows), "decision_kept": kept,
-              "absolute_error": error, "perceptual": observer.name, "device": runtime.describe(),
-              "peak_memory_gb": runtime.peak_memory_gb()}
+    timing = {"seconds": effort.seconds, "images": len(rows), "seconds_per_image": effort.seconds / len(rows),
+              "decision_kept": kept, "absolute_error": error, "perceptual": inverter.observer.name,
+              "device": effort.device, "peak_memory_gb": effort.peak_memory_gb}
     write_latents(paths.latents(name), layout, index, timing, source)
     work.clear()
     print(f"{name}: {len(rows)} slices inverted, mean absolute error {error:.4f}, decision kept on {kept:.1%}, "
-          f"{seconds / len(rows):.3f} s per slice; {runtime.describe()}")
+          f"{effort.seconds / len(rows):.3f} s per slice; {effort.device}")
 
 
 if __name__ == "__main__":

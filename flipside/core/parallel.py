@@ -15,6 +15,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,31 @@ Result = tuple[dict[str, np.ndarray], dict[str, Any]]  # arrays, and a record th
 Opener = Callable[[], Callable[[Any], Result]]
 
 EXTRA = "pip install 'flipside[cluster]'"
-UNSEEN = ("truth", "lesion", "extracted")  # in names of code that no part runs: who explains opens no such file
+# Code that no part runs: who explains opens no such file.
+UNSEEN = ("artifacts/truth.py", "cohort/extracted.py", "metrics/families/lesion_detection.py",
+          "metrics/families/lesion_volumes.py")
+
+
+@dataclass
+class Effort:
+    """What parts that compute on a device took together."""
+
+    seconds: float = 0.0
+    peak_memory_gb: float | None = None  # of the process with the greatest
+    devices: list[str] = field(default_factory=list)  # of all that took part
+
+    def add(self, record: dict[str, Any]) -> None:
+        """That of a part, whose record has `seconds`, `peak_memory_gb` and `device`."""
+        self.seconds += record["seconds"]
+        self.peak_memory_gb = max((peak for peak in (self.peak_memory_gb, record["peak_memory_gb"])
+                                   if peak is not None), default=None)
+        if record["device"] not in self.devices:
+            self.devices.append(record["device"])
+
+    @property
+    def device(self) -> str:
+        """In words."""
+        return "; ".join(self.devices)
 
 
 class Work:
@@ -59,15 +84,18 @@ class Work:
         files = [self.file(number) for number in range(len(self.parts))]
         left = [number for number, file in enumerate(files) if not file.is_file()]
         self._say_what_is_there(len(left))
-        ticker = Ticker(self.stage, len(files), len(files) - len(left))
+        done = len(files) - len(left)
+        ticker = Ticker(self.stage, len(files), done)
         if runtime.cluster != "none" and left:
             todo = [(files[number], self.parts[number]) for number in left]
-            for done, _ in enumerate(_on_cluster(runtime, self.opener, todo), len(files) - len(left) + 1):
+            for _ in _on_cluster(runtime, self.opener, todo):
+                done += 1
                 ticker.tick(done)
         for number, file in enumerate(files):
             if not file.is_file():
                 make_part(file, self.opened, self.parts[number])
-                ticker.tick(number + 1)
+                done += 1
+                ticker.tick(done)
             yield _read(file)
 
     def run_share(self, share: tuple[int, int]) -> None:
@@ -92,7 +120,7 @@ class Work:
     def _say_what_is_there(self, left: int) -> None:
         if left < len(self.parts):
             print(f"resuming {self.stage}: {len(self.parts) - left} of {len(self.parts)} parts are in {self.folder}")
-        elif any(self.folder.parent.glob("*/*.safetensors")):
+        elif any(self.folder.parent.glob("*/[0-9]*.safetensors")):
             print(f"{self.stage}: parameters, data or code changed since the unfinished run; starting afresh")
 
 
@@ -137,8 +165,8 @@ def _read(file: Path) -> Result:
 def code_digest() -> str:
     """Of the package's code when this process first asked: results of other code are not gone on with."""
     root = Path(__file__).parents[1]
-    files = [file for file in sorted(root.rglob("*.py")) if not any(word in file.name for word in UNSEEN)]
-    return content_digest([[file.relative_to(root).as_posix(), file_digest(file)] for file in files])
+    files = {file.relative_to(root).as_posix(): file for file in sorted(root.rglob("*.py"))}
+    return content_digest([[name, file_digest(file)] for name, file in files.items() if name not in UNSEEN])
 
 
 # On Dask, which is imported where it is asked for.

@@ -15,7 +15,7 @@ from flipside.classifiers.networks.backbones import load_classifier, predict_log
 from flipside.core import paths
 from flipside.core import runtime as runtimes
 from flipside.core.files import naming_a_full_disk, new_memmap
-from flipside.core.parallel import Result
+from flipside.core.parallel import Effort, Result
 from flipside.core.runtime import RuntimeParams, now
 from flipside.core.store import SliceStore, as_channels
 from flipside.methods.base.method import Context, find_method
@@ -37,7 +37,7 @@ class Explainer:
 
     def __call__(self, rows: np.ndarray) -> Result:
         """Explanations of the slices at the store's positions `rows` (B,), as they are stored, and the seconds that the
-        method took. Raises ValueError for an extra that the method doesn't declare."""
+        method took. Raises ValueError for an extra that the method doesn't declare, and for too few or too many."""
         scans = as_channels(torch.as_tensor(self.store.images[rows], device=self.runtime.device).float())  # (B,C,H,W)
         organ = torch.as_tensor(self.store.organ[rows], device=self.runtime.device)  # (B,H,W)
 
@@ -53,7 +53,11 @@ class Explainer:
                 raise ValueError(f"method {self.name} gives `{extra.name}`, which its class doesn't declare: add it to "
                                  f"the `extras` of {type(self.method).__name__}")
             arrays[extra.name] = _as_stored(extra, values)
-        return arrays, {"seconds": seconds, "peak_memory_gb": self.runtime.peak_memory_gb()}
+        for stored, values in arrays.items():
+            if len(values) != len(rows):
+                raise ValueError(f"method {self.name} gives {len(values)} `{stored}` for {len(rows)} slices")
+        return arrays, {"seconds": seconds, "peak_memory_gb": self.runtime.peak_memory_gb(),
+                        "device": self.runtime.describe()}
 
     def score_slices(self, rows: np.ndarray) -> np.ndarray:
         """The classifier's probability of abnormal (N,) of the store's slices at `rows` (N,)."""
@@ -69,18 +73,22 @@ class Explained:
     # Images (N,H,W), or (N,C,H,W), float16 in their range, and tables (N,K,M) float32.
     arrays: dict[Image | Table, np.ndarray] = field(default_factory=dict)
     numbers: dict[Number, np.ndarray] = field(default_factory=dict)  # (N,)
-    seconds: float = 0.0  # spent in the method
-    peak_memory_gb: float | None = None  # of the process with the greatest
+    effort: Effort = field(default_factory=Effort)  # of the method
 
 
 def join_explanations(results: Iterable[Result], extras: Iterable[Extra], count: int, folder: Path) -> Explained:
     """The results of all batches, in order, of `count` slices; what is large is put together in files in `folder`.
 
-    Raises DiskFullError."""
+    Raises DiskFullError, and ValueError where a batch lacks what others have."""
     kinds = {kind.name: kind for kind in (ATTRIBUTION, COUNTERFACTUAL, *extras)}
     found, start = Explained(), 0
     numbers: dict[Number, list[np.ndarray]] = {}
+    names: set[str] | None = None
     for arrays, record in results:
+        names = names or set(arrays)
+        if other := names ^ set(arrays):
+            raise ValueError(f"some batches have {', '.join(sorted(other))}, others don't: a method gives the same of "
+                             "every slice")
         stop = start + len(arrays[ATTRIBUTION.name])
         for name, values in arrays.items():
             kind = kinds[name]
@@ -93,9 +101,7 @@ def join_explanations(results: Iterable[Result], extras: Iterable[Extra], count:
                                                     (count, *values.shape[1:]))
             found.arrays[kind][start:stop] = values
         start = stop
-        found.seconds += record["seconds"]
-        found.peak_memory_gb = max((peak for peak in (found.peak_memory_gb, record["peak_memory_gb"])
-                                    if peak is not None), default=None)
+        found.effort.add(record)
     found.numbers = {kind: np.concatenate(parts) for kind, parts in numbers.items()}
     return found
 

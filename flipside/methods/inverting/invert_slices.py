@@ -13,7 +13,7 @@ from flipside.classifiers.networks.backbones import load_classifier
 from flipside.core import paths
 from flipside.core import runtime as runtimes
 from flipside.core.checkpoint import load_weights, read_description
-from flipside.core.parallel import Result
+from flipside.core.parallel import Effort, Result
 from flipside.core.runtime import RuntimeParams, now
 from flipside.core.store import SliceStore, as_channels
 from flipside.generators.base.loading import load_generator
@@ -49,12 +49,16 @@ class Inverter:
                       "f_reconstruction": self.observer(made).logits.sigmoid(),
                       "absolute_error": (made - images).abs().mean(dim=(1, 2, 3))}
         arrays = {name: value.float().cpu().numpy() for name, value in (layout.groups() | terms).items()}
-        return arrays, {"seconds": seconds, "peak_memory_gb": self.runtime.peak_memory_gb()}
+        return arrays, {"seconds": seconds, "peak_memory_gb": self.runtime.peak_memory_gb(),
+                        "device": self.runtime.describe()}
 
 
-def join_inversions(results: Iterable[Result], blob_area: float) -> tuple[Layout, pd.DataFrame, float]:
-    """The results of all batches, in order: blobs (N,...) on the CPU, a table of all else, the seconds."""
+def join_inversions(results: Iterable[Result], blob_area: float) -> tuple[Layout, pd.DataFrame, Effort]:
+    """The results of all batches, in order: blobs (N,...) on the CPU, a table of all else, and what it took."""
     parts, records = zip(*results, strict=True)
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     blobs = {name: torch.from_numpy(whole.pop(name)) for name in [*whole] if name in Layout.__dataclass_fields__}
-    return Layout(**blobs, area=blob_area), pd.DataFrame(whole), sum(record["seconds"] for record in records)
+    effort = Effort()
+    for record in records:
+        effort.add(record)
+    return Layout(**blobs, area=blob_area), pd.DataFrame(whole), effort
