@@ -2,8 +2,9 @@
 
 `make reference` or `python -m benchmarks.reference`, in the folder that holds params.yaml; several minutes of one core.
 Both sides of a row do the same work (networks, batch, masks or steps) in the same process, in turns; the least of each
-side's turns counts. What the references do, and the pipeline doesn't, is written beside each of them. Single precision
-and batches as published; weights and images are random.
+side's turns counts. What the references do, and the pipeline doesn't, is written beside each of them. They are in
+single precision and in torch's own memory format, ours as `--precision` says, which alone makes a part of the ratio.
+Batches and numbers of masks are the arguments', not the publications'; weights and images are random.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def ratio(runtime: Runtime, repeats: int, reference: Callable[[], object], ours:
 
 def reference_coin(params: CoinParams, data: TrainingSlices) -> None:
     """COIN's training: a graph of the generator at every step, though most steps only train the discriminator; real and
-    generated slices in two passes; f(x) asked at every step; each slice read and converted by itself."""
+    generated slices in two passes; f(x) asked at every step; each slice read and converted by itself; Adam unfused."""
     coin = Coin(params, data.classifier, LESION_FRACTION)
     generator, discriminator = coin.network.train(), coin.discriminator.train()
     optimizers = [torch.optim.Adam(network.parameters(), params.learning_rate, params.betas)
@@ -125,7 +126,8 @@ def plain_copy(classifier: Classifier) -> Classifier:
 
 @torch.no_grad()
 def rise(context: Context, classifier: Classifier, repeats: int, images: Tensor, masks: int) -> float:
-    """The reference: masks made once and kept, batches of masked images at full precision."""
+    """The reference: masks made once and kept, batches of masked images at full precision, batch norms as they are.
+    Ours asks the folded classifier; folding, once for each classifier, isn't counted."""
     params = RiseParams(needs=CLASSIFIER, masks=masks, grid=8, keep=0.1, normalisation="expectation", batch_size=64,
                         baseline="mid_grey")
     ours = Rise(params, context)
@@ -199,7 +201,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     seed_everything(0)
-    runtime = Runtime(RuntimeParams(threads=arguments.threads, precision=arguments.precision))
+    runtime = Runtime(RuntimeParams(device="cpu", threads=arguments.threads, precision=arguments.precision))
     block, side = read_params()["classifiers"]["classifier"], read_params()["image_size"]
     classifier = runtime.place(build_classifier(block["architecture"], block["width"], pretrained=False))
     classifier.eval().requires_grad_(False)

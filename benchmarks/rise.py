@@ -52,10 +52,10 @@ def rise_rates(runtime: Runtime, architecture: str, width: int, size: int, image
     sizes = [len(part) for part in torch.arange(masks).split(batch_size)] * images
 
     def bare() -> None:
-        """The same number of images in the same batch sizes, and nothing else."""
+        """The same number of images in the same batch sizes through the same (folded) classifier, and nothing else."""
         with torch.no_grad(), runtime.autocast():
             for count in sizes:
-                classifier(forwards[:count])
+                method.classifier(forwards[:count])
 
     seconds = median_seconds(runtime, repeats, bare=bare, rise=lambda: method.maps(explained, torch.arange(images)))
     return {name: sum(sizes) / time for name, time in seconds.items()}

@@ -82,7 +82,7 @@ def bare_training(params: CoinParams, data: TrainingSlices) -> None:
     runtime = data.runtime
     coin = Coin(params, data.classifier, LESION_FRACTION)
     optimizers = [torch.optim.Adam(runtime.place(network).train().parameters(), params.learning_rate, params.betas,
-                                   fused=runtime.device.type == "cuda")
+                                   fused=True)
                   for network in (coin.network, coin.discriminator)]
     batch = coin.draw(data, generator_for(0))
     for step in range(params.steps):
