@@ -26,7 +26,8 @@ def main() -> None:
     # Parameters, slices, frozen networks.
     params = load_section(f"encoders.{name}", EncoderParams)
     seed = load_value("seed", int) + params.seed_offset
-    runtime = runtimes.start_training(seed, params.pretrain.batch_size, params.finetune.batch_size)
+    runtime = runtimes.start_training(seed, *(
+        phase.batch_size for phase in (params.pretrain, params.finetune) if phase.steps))
     if ranks.is_writer():
         announce(f"train_encoder {name}", seed=seed, **{name: params})
     store = SliceStore.open(paths.SLICES)

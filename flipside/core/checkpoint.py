@@ -85,7 +85,15 @@ class Scratch:
         self.file = self.folder / self.fingerprint / "state.pt"
 
     def load(self) -> dict[str, Any] | None:
-        """The last saved state of the same run; None, with a message where it can't be used, to start again."""
+        """The last saved state of the same run; None, with a message where it can't be used, to start again.
+
+        Raises RuntimeError where ranks would begin with different states.
+        """
+        state = self._read()
+        ranks.check_alike(int(self.fingerprint[:15], 16), int(state["step"]) if state else 0)
+        return state
+
+    def _read(self) -> dict[str, Any] | None:
         if self.file.is_file():
             try:
                 state = torch.load(self.file, map_location="cpu", weights_only=True)

@@ -89,6 +89,19 @@ def check_shares(rows: int, ranks: int, what: str, key: str) -> None:
                          "number of ranks to one that divides them")
 
 
+def check_alike(*numbers: int) -> None:
+    """Refuse ranks that don't begin alike: with other parameters or data, or from another saved state."""
+    if count() == 1:
+        return
+    both = torch.tensor([*numbers, *(-number for number in numbers)],
+                        device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(both, dist.ReduceOp.MIN)
+    least, most = both[: len(numbers)], -both[len(numbers) :]
+    if not torch.equal(least, most):
+        raise RuntimeError("the ranks don't begin alike (parameters, data or saved state differ): all machines need "
+                           "the same project folder, with its .scratch, on a file system that they share")
+
+
 def share(rows: Tensor, dim: int = 0) -> Tensor:
     """This rank's share of a whole batch, rows along `dim`: of R ranks number r takes the rows r, r+R, r+2R, ...
 

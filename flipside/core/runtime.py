@@ -36,7 +36,8 @@ class RuntimeParams(Params):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of forward passes. auto: bfloat16 autocast on a GPU and on a CPU with matrix units for it (AMX), else float32."""
     threads: int = 0
-    """Threads of a CPU; 0: one per core. Of each of a cluster's workers: one, whatever this says."""
+    """Threads of a CPU, for each process of a training; 0: one per core. Of each of a cluster's workers: one, whatever
+    this says."""
     devices: PositiveInt = 1
     """GPUs of this machine, or on a CPU processes, that a training is spread over, see
     [Train on several GPUs](../how-to/several-gpus.md)."""

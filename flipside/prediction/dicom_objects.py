@@ -29,8 +29,10 @@ from flipside.scans.privacy import IDENTIFYING
 
 SEGMENTATION, PARAMETRIC_MAP = "segmentation.dcm", "attribution.dcm"
 SERIES = {SEGMENTATION: 9100, PARAMETRIC_MAP: 9101}  # far from a scanner's own numbers
-OF_THE_PATIENT_AND_VISIT = (0x0010, 0x0032, 0x0038)  # groups of DICOM tags
-OF_THE_STUDY = ("StudyID", "StudyDescription")
+OF_THE_PATIENT_AND_VISIT = (0x0010, 0x0012, 0x0032, 0x0038)  # groups of DICOM tags; 0x0012: of a clinical trial
+OF_THE_STUDY = ("StudyID", "StudyDescription", "IssuerOfAccessionNumberSequence", "ReferencedPatientSequence",
+                "ReferringPhysicianIdentificationSequence", "ConsultingPhysicianIdentificationSequence",
+                "PhysiciansOfRecordIdentificationSequence", "PhysiciansReadingStudyIdentificationSequence")
 
 
 def dicom_writer(run: TrainedRun, method: str, anonymise: bool) -> Callable[[Path, PreparedScan, OnOwnGrid], list[str]]:
@@ -138,7 +140,7 @@ class _Maker:
             for element in list(made):
                 if (element.tag.group in OF_THE_PATIENT_AND_VISIT or element.VR == "PN"
                         or element.keyword in (*IDENTIFYING, *OF_THE_STUDY)):
-                    if element.VR == "SQ":
+                    if element.VR == "SQ" or element.tag.group == 0x0012:
                         del made[element.tag]
                     else:
                         element.value = None

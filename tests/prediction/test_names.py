@@ -17,6 +17,7 @@ PLANTED = {
     "PatientName": f"{NAME}^A", "PatientID": f"ID{NAME}", "OtherPatientIDs": f"OLD{NAME}", "PatientAddress": NAME,
     "PatientComments": NAME, "AccessionNumber": NAME, "InstitutionName": NAME, "ReferringPhysicianName": NAME,
     "OperatorsName": NAME, "PerformingPhysicianName": NAME, "StudyDescription": NAME, "SeriesDescription": NAME,
+    "ClinicalTrialSubjectID": NAME, "ClinicalTrialSiteName": NAME, "ClinicalTrialSponsorName": NAME,
     "StationName": NAME, "ProtocolName": NAME, "ImageComments": NAME, "StudyID": NAME, "RequestedProcedureDescription":
     NAME, "EthnicGroup": NAME, "BodyPartExamined": NAME.upper()}
 
@@ -37,6 +38,9 @@ def test_of_dicom(options, tmp_path):
         dataset = pydicom.dcmread(file)
         for keyword, value in PLANTED.items():
             setattr(dataset, keyword, value)
+        person = pydicom.Dataset()
+        person.InstitutionName = person.PersonAddress = NAME
+        dataset.ReferringPhysicianIdentificationSequence = [person]
         dataset.save_as(file)
     (study / "bad.dcm").write_bytes(next(study.iterdir()).read_bytes()[:900])  # named in messages
     output = call(study.parent, "-o", tmp_path / "out", "--run", run, "--method", "coin", "--dicom", *options,

@@ -92,6 +92,8 @@ def find_layers(classifier: Classifier, image: Tensor) -> list[list[_Layer]]:
     found: list[list[_Layer]] = [[], []]
 
     def keep(module: Any, inputs: Any, output: Any) -> None:
+        if not inputs or not isinstance(output, Tensor):  # called by keyword, or with indices
+            return
         for axis in (0, 1):
             kernel, stride, dilation = (_of_axis(getattr(module, name, 1), axis)
                                         for name in ("kernel_size", "stride", "dilation"))
@@ -113,17 +115,20 @@ def find_layers(classifier: Classifier, image: Tensor) -> list[list[_Layer]]:
 def place_cells(layers: list[_Layer], cells: int, pixels: int) -> Axis:
     """Where so many cells lie along an axis of so many pixels.
 
-    Of several layers that halve the same maps, as a block and its shortcut do, the first counts. What changes the size
+    Of several layers that go on from the same maps the one that reduces least counts, of equal ones, as a block and its
+    shortcut have them, the first. What changes the size
     and is no convolution or pool with a module of its own, such as the resize before the network, is taken to keep
     cells in the middle of what they stand for.
     """
     there = layers[0].before if layers else pixels  # what the network itself gets
     axis = Axis.filling(there, pixels)
-    for layer in layers:
-        if cells <= layer.before < there:
-            axis, there = _evenly(axis, there, layer.before), layer.before
-        if layer.before == there and cells <= layer.after < there:
+    while there > cells:
+        if onward := [layer for layer in layers if layer.before == there and cells <= layer.after < there]:
+            layer = max(onward, key=lambda each: each.after)
             axis, there = axis.behind(layer.stride, layer.start), layer.after
+        else:
+            after = max((layer.before for layer in layers if cells <= layer.before < there), default=cells)
+            axis, there = _evenly(axis, there, after), after
     return axis if there == cells else _evenly(axis, there, cells)
 
 

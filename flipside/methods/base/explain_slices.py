@@ -53,9 +53,9 @@ class Explainer:
                 raise ValueError(f"method {self.name} gives `{extra.name}`, which its class doesn't declare: add it to "
                                  f"the `extras` of {type(self.method).__name__}")
             arrays[extra.name] = _as_stored(extra, values)
-        for stored, values in arrays.items():
-            if len(values) != len(rows):
-                raise ValueError(f"method {self.name} gives {len(values)} `{stored}` for {len(rows)} slices")
+        for stored, array in arrays.items():
+            if len(array) != len(rows):
+                raise ValueError(f"method {self.name} gives {len(array)} `{stored}` for {len(rows)} slices")
         return arrays, {"seconds": seconds, "peak_memory_gb": self.runtime.peak_memory_gb(),
                         "device": self.runtime.describe()}
 
