@@ -50,9 +50,10 @@ def labels(project: Path, case: str, shape=(12, 10, 6), affine=AFFINE, value: in
 
 def run(project: Path, stage: str) -> subprocess.CompletedProcess:
     """The stage as its command line runs it, in this process: importing torch anew for each would take minutes."""
-    stdout, stderr, code, here = io.StringIO(), io.StringIO(), 0, os.getcwd()
+    stdout, stderr, code, here, arguments = io.StringIO(), io.StringIO(), 0, os.getcwd(), sys.argv
     module = importlib.import_module(f"stages.{stage}")
     os.chdir(project)
+    sys.argv = [stage]
     try:
         with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
             stage_main(module.main)
@@ -60,6 +61,7 @@ def run(project: Path, stage: str) -> subprocess.CompletedProcess:
         code = leave.code
     finally:
         os.chdir(here)
+        sys.argv = arguments
     return subprocess.CompletedProcess(stage, code, stdout.getvalue(), stderr.getvalue())
 
 

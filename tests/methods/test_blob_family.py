@@ -61,7 +61,7 @@ def test_images_inverted_together_are_those_inverted_alone(ready, planted):
     for row in range(4):
         alone, own = invert(generator, generator.encoder, observer, images[row : row + 1], INVERSION)
         made = generator.render(alone)
-        torch.testing.assert_close(generator.render(together)[row : row + 1], made, atol=2e-3, rtol=0)
+        torch.testing.assert_close(generator.render(together)[row : row + 1], made, atol=3e-3, rtol=0)
         assert float(own["pixel"]) == pytest.approx(float(terms["pixel"][row]), rel=0.01)
 
 
