@@ -67,6 +67,24 @@ def test_interrupted_training_ends_with_the_same_weights(name, monkeypatch):
         assert torch.equal(tensor, resumed.state_dict()[key]), key
 
 
+@pytest.mark.parametrize("name", GENERATORS)
+def test_gradients_lie_in_memory_as_their_parameters(name, monkeypatch):
+    """Torch's fused Adam takes it for granted on a CPU: else it would give each weight another one's step."""
+    step, stepped = torch.optim.Adam.step, []
+
+    def check(optimizer):
+        for parameter in optimizer.param_groups[0]["params"]:
+            if parameter.grad is not None:
+                sides = [axis for axis, size in enumerate(parameter.shape) if size > 1]
+                assert [parameter.grad.stride(axis) for axis in sides] == [parameter.stride(axis) for axis in sides]
+                stepped.append(len(sides))
+        return step(optimizer)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", check)
+    train(GENERATORS[name][0], params(name, steps=5))
+    assert max(stepped) == 4  # convolutions
+
+
 def test_changed_parameter_starts_afresh_and_says_so(capsys):
     Scratch("coin", {"lambda": 1}).save({"step": 5})
     assert Scratch("coin", {"lambda": 2}).load() is None
