@@ -14,11 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 
-from flipside.core import ranks
+from flipside.core import paths, ranks
 from flipside.core.files import atomic_file, atomic_folder, content_digest, read_json, write_json
 
 SCHEMA_VERSION = 1  # raise it when the meaning of a scratch checkpoint changes: older ones are then not resumed
-SCRATCH = Path(".scratch")
 MODEL_FILES = ("model.safetensors", "model.json")  # of a trained model's folder
 
 Network = TypeVar("Network", bound=torch.nn.Module)
@@ -80,7 +79,7 @@ class Scratch:
     """
 
     def __init__(self, stage: str, fingerprint_of: Any):
-        self.folder = SCRATCH / stage.replace("/", "_")
+        self.folder = Path(paths.SCRATCH) / stage.replace("/", "_")
         self.fingerprint = content_digest([fingerprint_of, SCHEMA_VERSION])[:16]
         self.file = self.folder / self.fingerprint / "state.pt"
 

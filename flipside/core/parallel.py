@@ -23,13 +23,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from flipside.core import paths
 from flipside.core.files import content_digest, file_digest, naming_a_full_disk
 from flipside.core.progress import Ticker
 
 if TYPE_CHECKING:  # imports torch, which those that only read scans do without
     from flipside.core.runtime import RuntimeParams
 
-SCRATCH = Path(".scratch")
 Result = tuple[dict[str, np.ndarray], dict[str, Any]]  # arrays, and a record that JSON can hold
 Opener = Callable[[], Callable[[Any], Result]]
 
@@ -70,7 +70,8 @@ class Work:
         is among its arguments.
         fingerprint_of: all that the results depend on, but for the package's code, which always counts."""
         self.stage, self.opener, self.parts = stage, opener, parts
-        self.folder = SCRATCH / stage.replace("/", "_") / content_digest([fingerprint_of, code_digest()])[:16]
+        fingerprint = content_digest([fingerprint_of, code_digest()])[:16]
+        self.folder = Path(paths.SCRATCH, stage.replace("/", "_"), fingerprint)
 
     @functools.cached_property
     def opened(self) -> Callable[[Any], Result]:

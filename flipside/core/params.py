@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeVar
 import pydantic
 import yaml
 
+from flipside.core import paths
 from flipside.core.files import naming_a_full_disk
 from flipside.core.image_size import ImageSize
 from flipside.core.params_checks import contradictions
@@ -198,7 +199,7 @@ def announce(stage: str, **sections: Any) -> None:
     }
     text = yaml.safe_dump(resolved, sort_keys=False)
     print(f"{stage}: parameters\n" + "".join(f"  {line}\n" for line in text.splitlines()), end="", flush=True)
-    file = Path(".scratch/parameters") / f"{stage.replace('/', '_')}.yaml"
+    file = Path(paths.SCRATCH) / "parameters" / f"{stage.replace('/', '_')}.yaml"
     with naming_a_full_disk(file):  # tasks of an array job write the same text at once
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)

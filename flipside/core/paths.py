@@ -13,6 +13,7 @@ SEGMENTATIONS = "data/segmentations"
 JUDGEMENTS = "data/judgements"
 REALISM = "data/realism"
 PROBES = "data/probes"
+SCRATCH = ".scratch"  # of unfinished work; no artifact, and undeclared to DVC
 
 CLASSIFIER = "models/classifiers/classifier"
 JUDGE = "models/classifiers/judge"

@@ -82,6 +82,10 @@ def end() -> None:
         sys.exit(0)
 
 
+def _device_of_messages() -> str:
+    return "cuda" if dist.get_backend() == "nccl" else "cpu"
+
+
 def check_shares(rows: int, ranks: int, what: str, key: str) -> None:
     """Refuse a number of slices that so many ranks can't share equally."""
     if rows % ranks:
@@ -93,8 +97,7 @@ def check_alike(*numbers: int) -> None:
     """Refuse ranks that don't begin alike: with other parameters or data, or from another saved state."""
     if count() == 1:
         return
-    both = torch.tensor([*numbers, *(-number for number in numbers)],
-                        device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    both = torch.tensor([*numbers, *(-number for number in numbers)], device=_device_of_messages())
     dist.all_reduce(both, dist.ReduceOp.MIN)
     least, most = both[: len(numbers)], -both[len(numbers) :]
     if not torch.equal(least, most):
@@ -152,7 +155,7 @@ def from_writer(x: Tensor) -> Tensor:
     GPUs need not agree to the last digit."""
     if count() == 1:
         return x
-    sent = x.detach().to("cuda" if dist.get_backend() == "nccl" else "cpu").contiguous()
+    sent = x.detach().to(_device_of_messages()).contiguous()
     sent = sent.byte() if x.dtype == torch.bool else sent.clone()
     dist.broadcast(sent, 0)
     return sent.to(device=x.device, dtype=x.dtype)

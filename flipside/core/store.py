@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from flipside.core import paths
 from flipside.core.files import atomic_folder, file_digest, naming_a_full_disk, new_memmap, write_json
 from flipside.core.index_tables import read_index
 from flipside.core.packed_masks import PackedMasks, Stack, write_packed
@@ -146,7 +147,7 @@ def scratch_arrays(stage: str, shape: tuple[int, ...]) -> Iterator[tuple[np.ndar
 
     For a store in the making: the arrays of a whole data set needn't fit in memory. Raises DiskFullError.
     """
-    folder = Path(".scratch") / stage
+    folder = Path(paths.SCRATCH) / stage
     shutil.rmtree(folder, ignore_errors=True)
     try:
         with naming_a_full_disk(folder):

@@ -24,12 +24,10 @@ from flipside.masks.extraction.thresholds import HEADLINE, Cut, MaskError, MaskP
 
 
 @dataclass(frozen=True)
-class MapsInOrgan:
-    """A method's maps (N,H,W) float16 in [0,1], 0 outside of the organ."""
+class _OfMaps:
+    """A stack that is made of a method's maps, row by row."""
 
-    maps: np.ndarray  # (N,H,W)
-    organ: Stack  # of all the store's slices
-    positions: np.ndarray  # (N,) of the maps' slices in the store
+    maps: Stack  # (N,H,W) in [0,1]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -37,26 +35,26 @@ class MapsInOrgan:
 
     def __len__(self) -> int:
         return len(self.maps)
+
+
+@dataclass(frozen=True)
+class MapsInOrgan(_OfMaps):
+    """A method's maps (N,H,W) float16 in [0,1], 0 outside of the organ."""
+
+    organ: Stack  # of all the store's slices
+    positions: np.ndarray  # (N,) of the maps' slices in the store
 
     def __getitem__(self, rows: Rows, /) -> np.ndarray:
         return np.where(self.organ[self.positions[rows]] > 0, self.maps[rows], np.float16(0))
 
 
 @dataclass(frozen=True)
-class MadeMasks:
+class MadeMasks(_OfMaps):
     """Masks (N,H,W) of a method's maps; `masks[rows]` makes these rows alone, uint8 0/1."""
 
-    maps: Stack  # (N,H,W) in [0,1]
     cut: Cut
     steps: list[Step]
     empty: np.ndarray  # (N,) bool: slices that get none
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.maps.shape
-
-    def __len__(self) -> int:
-        return len(self.maps)
 
     def __getitem__(self, rows: Rows, /) -> np.ndarray:
         if isinstance(rows, int | np.integer):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from PIL import Image
 
 from flipside.artifacts.explanations import CALLED_ABNORMAL
 from flipside.core.files import atomic_folder, write_json
+from flipside.core.row_batches import row_batches
 from flipside.core.store import RGB, apply_window
 from flipside.masks.extraction.thresholds import Cut
 from flipside.masks.placing import mask_on_own_grid, on_own_grid, safe_name, save_nifti, voxel_mm3
@@ -30,7 +31,6 @@ from flipside.scans.readers import Volume
 DONE, ABNORMAL = "done", "abnormal"
 ROW, SLICES, THUMBNAIL = "prediction.json", "slices.csv", "thumbnail.jpg"
 FULL = 65535  # the number that stands for an attribution of 1
-TOGETHER = 16  # slices whose native grids are in memory as float32
 THUMBNAIL_SIDE, THUMBNAIL_QUALITY = 224, 80
 
 
@@ -103,7 +103,7 @@ def place(done: PreparedScan, run: TrainedRun, cut: Cut) -> OnOwnGrid:
     shape = slices_shape(geometry)
     mask, levels = np.zeros(shape, np.uint8), np.zeros(shape, np.uint16)
     heights, thresholds = heights_and_thresholds(attribution, done.organ, done.probability, cut, run.masks)
-    for part in parts(len(done.z)):
+    for part in row_batches((len(done.z), *shape[1:])):
         z = done.z[part]
         mask[z] = mask_on_own_grid(heights[part], thresholds[part], run.masks.morphology, geometry)
         levels[z] = np.rint(on_own_grid(attribution[part], geometry).clip(0, 1) * FULL)
@@ -112,11 +112,6 @@ def place(done: PreparedScan, run: TrainedRun, cut: Cut) -> OnOwnGrid:
     counterfactual = [] if change is None else [
         changed(volume, change[:, v], done.z, done.window[v]) for v, volume in enumerate(done.scan.channels)]
     return OnOwnGrid(mask, levels, counterfactual)
-
-
-def parts(count: int) -> Iterator[slice]:
-    """So many slices, as many at a time as are interpolated together."""
-    return (slice(start, min(start + TOGETHER, count)) for start in range(0, count, TOGETHER))
 
 
 def changed(volume: Volume, change: np.ndarray, z: np.ndarray, window: np.ndarray) -> Volume:
@@ -128,7 +123,7 @@ def changed(volume: Volume, change: np.ndarray, z: np.ndarray, window: np.ndarra
     stored = volume.stored.astype(volume.stored.dtype.newbyteorder("="))  # a copy
     whole, scale = np.issubdtype(stored.dtype, np.integer), (window[1] - window[0]) / 2 / volume.slope
     limits = np.iinfo(stored.dtype) if whole else np.finfo(stored.dtype)
-    for part in parts(len(z)):
+    for part in row_batches((len(z), *stored.shape[1:])):
         added = on_own_grid(change[part], volume.geometry) * np.float32(scale)  # (K,R,C)
         values = stored[z[part]] + (np.rint(added) if whole else added)
         stored[z[part]] = np.clip(values, limits.min, limits.max)

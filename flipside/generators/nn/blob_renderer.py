@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from flipside.core import ranks
 from flipside.generators.codes.blobs import AREA, Layout, opacity_logits, pyramid, splat, visible_shares
-from flipside.generators.nn.stylegan_layers import SQRT2, EqualLinear, blur, pixel_norm
+from flipside.generators.nn.stylegan_layers import SQRT2, EqualLinear, blur, draw_noise, pixel_norm
 
 LR_MUL = 0.01  # of the layout network
 NOISE_SEED = 20
@@ -83,8 +82,7 @@ class SpatialConv(nn.Module):
             x = F.conv2d(x, weight, padding=self.kernel // 2)
         if self.to_image:
             return x + self.bias.view(1, -1, 1, 1)
-        drawn = self.noise if noise is None else ranks.share(torch.randn(
-            ranks.count() * len(x), 1, *x.shape[2:], generator=noise, device=x.device))
+        drawn = self.noise if noise is None else draw_noise(x, noise)
         drawn = self.noise_strength * drawn
         offset = SQRT2 * ((drawn if added is None else drawn + added) + self.bias.view(1, -1, 1, 1))
         return F.leaky_relu(x + offset, 0.2, inplace=True)

@@ -6,7 +6,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from flipside.core import ranks
 
@@ -22,6 +22,11 @@ def pixel_norm(x: Tensor, dim: int, eps: float = 1e-5) -> Tensor:
     """Root mean square over `dim` brought to 1."""
     length = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
     return x * torch.rsqrt(length.square() / x.shape[dim] + eps)
+
+
+def draw_noise(x: Tensor, source: Generator) -> Tensor:
+    """A noise map (B,1,h,w) for each of the maps (B,C,h,w), drawn for the whole batch, whatever rank they are on."""
+    return ranks.share(torch.randn(ranks.count() * len(x), 1, *x.shape[2:], generator=source, device=x.device))
 
 
 class EqualLinear(nn.Module):

@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from flipside.core import ranks
 from flipside.generators.codes.styles import State, Styles
-from flipside.generators.nn.stylegan_layers import EqualLinear, activated, blur, pixel_norm
+from flipside.generators.nn.stylegan_layers import EqualLinear, activated, blur, draw_noise, pixel_norm
 
 LR_MUL = 0.01  # of the mapping network
 NOISE_SEED = 20
@@ -63,8 +62,7 @@ class ModulatedConv(nn.Module):
             x = blur(x, padding=1, gain=4.0)
         else:
             x = F.conv2d(x, weight, padding=1)
-        drawn = self.noise if noise is None else ranks.share(torch.randn(
-            ranks.count() * len(x), 1, *x.shape[2:], generator=noise, device=x.device))
+        drawn = self.noise if noise is None else draw_noise(x, noise)
         return activated(x * norm[:, :, None, None] + self.noise_strength * drawn + self.bias[:, None, None])
 
 

@@ -116,9 +116,8 @@ def place_cells(layers: list[_Layer], cells: int, pixels: int) -> Axis:
     """Where so many cells lie along an axis of so many pixels.
 
     Of several layers that go on from the same maps the one that reduces least counts, of equal ones, as a block and its
-    shortcut have them, the first. What changes the size
-    and is no convolution or pool with a module of its own, such as the resize before the network, is taken to keep
-    cells in the middle of what they stand for.
+    shortcut have them, the first. What changes the size and is no convolution or pool with a module of its own, such as
+    the resize before the network, is taken to keep cells in the middle of what they stand for.
     """
     there = layers[0].before if layers else pixels  # what the network itself gets
     axis = Axis.filling(there, pixels)

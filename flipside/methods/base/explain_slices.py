@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flipside.artifacts.explanations import ATTRIBUTION, COUNTERFACTUAL, Extra, Image, Number, Table
-from flipside.classifiers.networks.backbones import load_classifier, predict_logits
+from flipside.classifiers.networks.backbones import load_classifier, predict_probabilities
 from flipside.core import paths
 from flipside.core import runtime as runtimes
 from flipside.core.files import naming_a_full_disk, new_memmap
@@ -62,8 +62,8 @@ class Explainer:
     def score_slices(self, rows: np.ndarray) -> np.ndarray:
         """The classifier's probability of abnormal (N,) of the store's slices at `rows` (N,)."""
         parts = [rows[start : start + SCORED_AT_ONCE] for start in range(0, len(rows), SCORED_AT_ONCE)]
-        return torch.sigmoid(torch.cat([predict_logits(self.classifier, self.store.images[part], self.runtime)
-                                        for part in parts])).numpy()
+        return np.concatenate([predict_probabilities(self.classifier, self.store.images[part], self.runtime)
+                               for part in parts])
 
 
 @dataclass
