@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from flipside.classifiers.blocks import ClassifierBlock
-from flipside.classifiers.importing import ForeignParams, ask, check_answers, check_strides, import_classifier
+from flipside.classifiers.importing import ForeignParams, ask, check_answers, check_methods, import_classifier
 from flipside.classifiers.networks.backbones import Classifier, build_classifier, predict_logits
 from flipside.classifiers.scores import classification_metrics, confusion_table, height_auc, roc_table
 from flipside.classifiers.training import train
@@ -52,7 +52,7 @@ def main() -> None:
         for warning in check_answers(role, own, ask(own, images, runtime), labels):
             print(warning, flush=True)
         methods = read_params().get("methods", {}) if role == "classifier" else {}  # can refuse, changes no output
-        print(check_strides(role, own, images, runtime, methods), flush=True)
+        print(check_methods(role, own, images, runtime, methods), flush=True)
         network, architecture, code = own.network, dict(vars(own.form)), params.code
     else:  # Training (a strongly supervised classifier first on patches).
         network = classifier = runtime.place(

@@ -244,33 +244,39 @@ def choices(form: Form) -> list[tuple[Any, Any]]:
     return [(index, meaning) for index in indices for meaning in ("abnormal", "healthy")]
 
 
-def check_strides(role: str, classifier: ForeignClassifier, images: Any, runtime: Runtime,
+def check_methods(role: str, classifier: ForeignClassifier, images: Any, runtime: Runtime,
                   methods: Mapping[str, Mapping[str, Any]]) -> str:
     """What the network shows of its inside, in words.
 
-    images: slices (N,H,W) or (N,C,H,W). Raises ValueError where a block under `methods` asks for feature maps of a
-    stride that isn't there: that is known now, not after the trainings.
+    images: slices (N,H,W) or (N,C,H,W). Raises ValueError with all blocks under `methods` that this classifier can't be
+    explained with: that is known now, not after the trainings.
     """
     batch = as_channels(torch.as_tensor(images[:1], device=runtime.device).float())
     with torch.no_grad():
         maps = classifier.view(batch).maps
     found = by_stride(maps, classifier.input_height(batch))
     layer_of = {id(each): layer for each, layer in zip(maps, classifier.form.layers, strict=True)}
-    for name, block in methods.items():
+    takes_means = classifier.form.head_takes_means
+    refused = []
+    of_maps = [name for name, block in methods.items() if "strides" in block or name == "cam"]
+    if of_maps and not found:
+        refused.append(f"{', '.join(of_maps)}: take out, as it shows no feature maps: {classifier.blind_because()}")
+    elif "cam" in methods and not takes_means:
+        refused.append("cam: take it out, as no linear layer stands right behind the average of the last maps")
+    for name, block in methods.items() if found else ():
         strides = block.get("strides")
-        if strides is not None and not found:
-            raise ValueError(f"params.yaml: methods.{name} takes feature maps, but classifiers.{role} shows none: "
-                             f"{classifier.blind_because()}; or take {name} out of `methods`")
         if isinstance(strides, list) and (absent := [stride for stride in strides if stride not in found]):
-            raise ValueError(f"params.yaml: methods.{name}.strides asks for feature maps of stride {absent[0]}, but "
-                             f"classifiers.{role} has maps of the strides {', '.join(map(str, found))} alone: choose "
-                             "of these, or `last`")
+            refused.append(f"{name}.strides: it has no feature maps of stride {', '.join(map(str, absent))}, but of "
+                           f"{', '.join(map(str, found))}: choose of these, or `last`")
+    if refused:
+        raise ValueError("\n".join([f"params.yaml: `methods` has what can't explain classifiers.{role}:",
+                                    *(f"  {each}" for each in refused)]))
     if not found:
         return (f"{role}: no feature maps: {classifier.blind_because()}. CAM methods refuse it, perceptual terms "
                 "compare pixels, distances in the classifier's features are left out, and where features are wanted "
                 f"its {classifier.form.classes} answers stand in")
     layers = ", ".join(f"1/{stride} ({layer_of[id(each)]})" for stride, each in found.items())
-    cam = "" if classifier.form.head_takes_means else (
+    cam = "" if takes_means else (
         "; `cam` refuses it, as no linear layer stands right behind the average of the last maps")
     return (f"{role}: feature maps at {layers}, the last of them `last`; {classifier.feature_count} penultimate "
             f"features{cam}")

@@ -137,13 +137,18 @@ def test_probabilities_and_strides_that_arent_there_are_refused(slices, monkeypa
     module.write_text(module.read_text().replace("nn.Linear(width, 1))", "nn.Linear(width, 1), nn.Sigmoid())"))
     with pytest.raises(ValueError, match="all answers are between 0 and 1, so they are probabilities; the logits"):
         run_stage(block, monkeypatch)
-    block, methods = write_classifier("python"), {"rise": {}, "layer_cam": {"strides": [2, 8]}}
-    with pytest.raises(ValueError, match=r"methods.layer_cam.strides asks for feature maps of stride 8, but "
-                                         r"classifiers.classifier has maps of the strides 2, 4 alone: choose of these"):
+    block, methods = write_classifier("python"), {"rise": {}, "layer_cam": {"strides": [2, 8]}, "cam": {}}
+    with pytest.raises(ValueError, match=r"layer_cam.strides: it has no feature maps of stride 8, but of 2, 4: choose"):
         run_stage(block, monkeypatch, methods)
-    with pytest.raises(ValueError, match=r"methods.layer_cam takes feature maps, but classifiers.classifier shows "
-                                         r"none: a TorchScript file .*; or take layer_cam out of `methods`"):
+
+
+def test_all_methods_that_cant_explain_it_are_named_at_once(slices, monkeypatch):
+    methods = {"rise": {}, "layer_cam": {"strides": [4]}, "grad_cam": {"strides": "last"}, "cam": {}}
+    with pytest.raises(ValueError, match=r"cam, grad_cam, layer_cam: take out, .* no feature maps: a TorchScript file"):
         run_stage(write_classifier("torchscript"), monkeypatch, methods)
+    with pytest.raises(ValueError, match=r"cam: take it out, as no linear .*\n  layer_cam.strides: .* 4, but of 8:"):
+        run_stage(write_classifier("vit"), monkeypatch, methods)
+    assert not MODEL.exists()
 
 
 @pytest.mark.parametrize(("changes", "message"), [

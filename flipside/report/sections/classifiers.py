@@ -71,7 +71,12 @@ def describe_architectures(inputs: ReportInputs) -> str:
 def name_architecture(parameters: dict[str, Any]) -> str:
     """A classifier's network, and where it comes from if it was not trained in this run."""
     source = parameters.get("source", "trained")
-    return parameters["architecture"] + ("" if source == "trained" else f" (imported, {source})")
+    if source == "trained":
+        return parameters["architecture"]
+    if source == "torchscript":
+        return f"TorchScript file, {parameters['checkpoint']} (imported, not trained here)"
+    origin = parameters["module"] if source == "python" else source
+    return f"{parameters['architecture']} of {origin} (imported, not trained here)"
 
 
 def count_confusion(role: str, calls: pd.DataFrame) -> Confusion:
