@@ -94,8 +94,8 @@ def apply_profile(name: str, path: Path = PARAMS_FILE) -> None:
         node = params
         for part in (*parents, leaf):
             if not isinstance(node, dict) or part not in node:
-                raise ParamsError(f"profile {name}: `{key}` is no parameter of {path}. Where it went with a method that "
-                                  "was taken out, or for a classifier of your own: keep a copy of the file, `git "
+                raise ParamsError(f"profile {name}: `{key}` is no parameter of {path}. Where it went with a method "
+                                  "that was taken out, or for a classifier of your own: keep a copy of the file, `git "
                                   "checkout params.yaml`, write the profile, put your changes in again")
             holder, node = node, node[part]
         holder[leaf] = in_style(value)

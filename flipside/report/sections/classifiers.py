@@ -60,18 +60,28 @@ class Classifiers(Section):
 
 
 def describe_architectures(inputs: ReportInputs) -> str:
-    """What kinds of networks classifier and judge are, and what it means where they are of one kind."""
-    classifier, judge = (name_architecture(inputs.made_with["models"][role]) for role in ("classifier", "judge"))
-    if classifier != judge:
-        return f"The classifier is a {classifier}, the judge a {judge}."
-    return (f"Both are a {judge}: a change that fools one may fool the other because they are built alike, so the "
-            "judge's flips are weaker evidence. `classifiers.judge.architecture` makes it another.")
+    """What kinds of networks classifier and judge are, and what it means where they are of one kind or imported."""
+    models = inputs.made_with["models"]
+    classifier, judge = (name_architecture(models[role]) for role in ("classifier", "judge"))
+    said = f"The classifier is a {classifier}, the judge a {judge}."
+    if classifier == judge:
+        said = (f"Both are a {judge}: a change that fools one may fool the other because they are built alike, so the "
+                "judge's flips are weaker evidence. `classifiers.judge.architecture` makes it another.")
+    if any(is_imported(models[role]) for role in ("classifier", "judge")):
+        said += (" What an imported network was trained on is not known here: patients of this run would flatter its "
+                 "scores.")
+    return said
+
+
+def is_imported(parameters: dict[str, Any]) -> bool:
+    """Whether a classifier was trained elsewhere."""
+    return parameters.get("source", "trained") != "trained"
 
 
 def name_architecture(parameters: dict[str, Any]) -> str:
     """A classifier's network, and where it comes from if it was not trained in this run."""
-    source = parameters.get("source", "trained")
-    if source == "trained":
+    source = parameters.get("source")
+    if not is_imported(parameters):
         return parameters["architecture"]
     if source == "torchscript":
         return f"TorchScript file, {parameters['checkpoint']} (imported, not trained here)"
