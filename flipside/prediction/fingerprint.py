@@ -21,6 +21,7 @@ from flipside.prediction.trained import WINDOW, TrainedRun
 FILE = "fingerprint.json"  # of a bundle; a run's is measured on its data
 PERCENTILES = (5, 25, 50, 75, 95)
 LEAST_SHARE = 0.03  # of a body's foreground that is as bright as an organ in it
+AIR_HU = -200.0  # air and lung are darker in every CT in Hounsfield units
 MARGIN = 0.25  # of a usual scan's 5th to 95th percentile, beyond the range of the training scans
 
 
@@ -74,6 +75,16 @@ class Fingerprint:
             return ""
         return (f"intensity unlike the training scans: only {share:.1%} of the foreground is as bright as the organ "
                 "was in them")
+
+
+def lacks_air(images: np.ndarray, window: np.ndarray) -> str:
+    """That slices (N,...) given to models of CT are hardly CT in Hounsfield units: none of their pixels is as dark as
+    air. "" where one is, and where the models' window (C,2) isn't in Hounsfield units either: it begins at 0."""
+    darkest = float(np.nanmin(images))
+    if window.min() >= 0 or darkest < AIR_HU:
+        return ""
+    return (f"no pixel is as dark as air: the lowest value is {darkest:.0f}, in Hounsfield units air lies near -1000. "
+            "Is this CT, and are its values Hounsfield units?")
 
 
 def measure(samples: np.ndarray, window: np.ndarray) -> np.ndarray | None:

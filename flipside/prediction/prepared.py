@@ -13,7 +13,7 @@ from flipside.cohort.slicing import slice_scan
 from flipside.cohort.windowing import show_in_window, window_of_new_scan
 from flipside.core.store import as_channels
 from flipside.prediction.finding import NewScan
-from flipside.prediction.fingerprint import Fingerprint, measure
+from flipside.prediction.fingerprint import Fingerprint, lacks_air, measure
 from flipside.prediction.trained import Explained, TrainedRun
 from flipside.scans.dicom_header import Header
 from flipside.scans.readers import ReadError
@@ -94,6 +94,8 @@ def prepare(new: NewScan, run: TrainedRun, fingerprint: Fingerprint | None) -> P
         unlike = (fingerprint.hardly_there(slices.foreground, window) if without_organ
                   else fingerprint.unlike(measured))
         warnings += [unlike] if unlike else []
+    if run.block.modality == "ct" and (airless := lacks_air(slices.images, window)):
+        warnings.append(airless)
     images = as_channels(show_in_window(slices.images, window, box))
     own = slice(run.block.context * run.volumes, (run.block.context + 1) * run.volumes)
     return PreparedScan(new, scan, images[kept], slices.organ[kept], index["z"].to_numpy()[kept], window[own], own,

@@ -245,6 +245,7 @@ def test_a_scan_of_another_modality_is_warned_about(run, scans, tmp_path):
     call(scans, "-o", tmp_path / "out", "--run", run, "--method", "intensity")
     warnings = table_of(tmp_path / "out")["warnings"].fillna("")
     assert "intensity unlike the training scans" in warnings["mr"] and warnings["case0"] == ""
+    assert "no pixel is as dark as air: the lowest value is " in warnings["mr"]
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
