@@ -7,34 +7,45 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
 import typer
 
 from flipside.experiments.project_copy import DVC, environment
+from flipside.regression.lockfile import changes_in
 
 POLL_SECONDS = 0.2
 
 
-def repro(jobs: Annotated[int, typer.Option(min=0, help="Stages that run at a time; 0: two on a CPU of two cores or "
-                                            "more, one on a GPU.")] = 0) -> None:
+def repro(
+    target: Annotated[str | None, typer.Argument(help="A stage, which is run with all that it rests on; without one "
+                                                 "the whole pipeline.")] = None,
+    jobs: Annotated[int, typer.Option(min=0, help="Stages that run at a time; 0: two on a CPU of two cores or more, "
+                                      "one on a GPU.")] = 0,
+    allow_missing: Annotated[bool, typer.Option(help="Don't run a stage only because its data are missing here, as "
+                                                "DVC's option of this name.")] = False,
+) -> None:
     """Run the pipeline, several stages at a time.
 
     It does what `dvc repro` does. Small slices hardly keep two cores busy, so two trainings side by side, with half of
     the cores each, are done sooner than one after the other. DVC runs each stage and skips what is up to date, and has
     the last word: at the end `dvc repro` looks at everything once more.
     """
-    cores = cores_of_jobs(jobs or default_jobs())
+    cores, options = cores_of_jobs(jobs or default_jobs()), ["--allow-missing"] if allow_missing else []
+    targets = [] if target is None else [target]
     if len(cores) > 1:
         from dvc.repo import Repo
 
         with Repo() as repo:
             needs = {stage.addressing: {other.addressing for other in repo.index.graph.successors(stage)}
                      for stage in repo.index.graph}
-            changed = [name for name in repo.status() if name in needs]
-        run_stages(needs, stale_stages(needs, changed), cores)
-    if subprocess.run([*DVC, "repro"], env=environment(), check=False).returncode:
+            status = repo.status(targets=targets or None, with_deps=bool(targets))
+        changed = {name for name, _, state in changes_in(status)
+                   if name in needs and not (allow_missing and state == "deleted")}
+        wanted = needs if target is None else with_needs(needs, target)
+        run_stages(needs, stale_stages(needs, changed) & set(wanted), cores, options)
+    if subprocess.run([*DVC, "repro", *options, *targets], env=environment(), check=False).returncode:
         raise RuntimeError("`dvc repro` failed; its own message stands above. The same command goes on where this one "
                            "stopped")
 
@@ -68,6 +79,17 @@ def stale_stages(needs: Mapping[str, set[str]], changed: Iterable[str]) -> set[s
     return found
 
 
+def with_needs(needs: Mapping[str, set[str]], target: str) -> set[str]:
+    """A stage, or all of one that DVC multiplies (`explain` for explain@coin, ...), and all that they rest on."""
+    found, left = set[str](), [name for name in needs if target in (name, name.partition("@")[0])]
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left += needs[name]
+    return found
+
+
 def in_order(needs: Mapping[str, set[str]]) -> dict[str, tuple[int, int]]:
     """{stage: how many stages follow each other from it on, and up to it}: the more, the sooner it should run.
 
@@ -84,11 +106,12 @@ def in_order(needs: Mapping[str, set[str]]) -> dict[str, tuple[int, int]]:
     return {name: (to_come(name), so_far(name)) for name in needs}
 
 
-def run_stages(needs: Mapping[str, set[str]], stale: set[str], cores: list[set[int]]) -> None:
+def run_stages(needs: Mapping[str, set[str]], stale: set[str], cores: list[set[int]], options: Sequence[str] = ()
+               ) -> None:
     """Run the stale stages, each once those that it needs are done, as many at a time as there are sets of cores.
 
-    Lines of their output have the stage's name before them. RuntimeError names a stage that failed; what runs beside
-    it is finished first.
+    options: of `dvc repro`. Lines of their output have the stage's name before them. RuntimeError names a stage that
+    failed; what runs beside it is finished first.
     """
     order, left, running = in_order(needs), set(stale), dict[int, Job]()
     failed: list[str] = []
@@ -99,7 +122,7 @@ def run_stages(needs: Mapping[str, set[str]], stale: set[str], cores: list[set[i
             if place not in running and ready:
                 name = max(ready, key=lambda name: (order[name], name))
                 left.remove(name)
-                running[place] = Job(name, own)
+                running[place] = Job(name, own, options)
         time.sleep(POLL_SECONDS)
         for place, job in list(running.items()):
             if (status := job.process.poll()) is not None:
@@ -114,11 +137,11 @@ def run_stages(needs: Mapping[str, set[str]], stale: set[str], cores: list[set[i
 class Job:
     """One stage that DVC runs on some of the cores."""
 
-    def __init__(self, name: str, cores: set[int]):
+    def __init__(self, name: str, cores: set[int], options: Sequence[str]):
         self.name = name
-        self.process = subprocess.Popen(
-            [*DVC, "--wait-for-lock", "repro", "--single-item", name], env=environment(), text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(  # a lock that this process was handed is handed on, see project_copy
+            [*DVC, "--wait-for-lock", "repro", "--single-item", *options, name], env=environment(), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, close_fds=False)
         os.sched_setaffinity(self.process.pid, cores)  # of DVC, before it starts the stage
         self.printing = threading.Thread(target=self._print_lines, daemon=True)
         self.printing.start()

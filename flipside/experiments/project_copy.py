@@ -92,15 +92,15 @@ def environment() -> dict[str, str]:
 
 
 def reproduce(folder: Path, target: str, lock: int) -> None:
-    """`dvc repro` of a stage in the copy, its output going through; RuntimeError where it fails.
+    """`flipside repro` of a stage in the copy, its output going through; RuntimeError where it fails.
 
     Raw scans that DVC doesn't hold are not in the copy; what was made of them is.
     """
-    result = subprocess.run([*DVC, "repro", "--allow-missing", target], cwd=folder, env=environment(), check=False,
-                            pass_fds=[lock])
+    result = subprocess.run([sys.executable, "-m", "flipside", "repro", "--allow-missing", target], cwd=folder,
+                            env=environment(), check=False, pass_fds=[lock])
     if result.returncode:
-        raise RuntimeError(f"`dvc repro {target}` in {folder} failed; its own message stands above. The same command "
-                           "goes on where this one stopped")
+        raise RuntimeError(f"`flipside repro {target}` in {folder} failed; its own message stands above. The same "
+                           "command goes on where this one stopped")
 
 
 def _files() -> list[str]:

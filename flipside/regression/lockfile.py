@@ -29,7 +29,7 @@ def stale_stages(target: str | None = None) -> dict[str, list[str]]:
     """
     stale: dict[str, list[str]] = {}
     options = [] if target is None else ["--with-deps", target]
-    changes = list(_changes(json.loads(run(*DVC, "status", "--json", *options))))
+    changes = list(changes_in(json.loads(run(*DVC, "status", "--json", *options))))
     ignored = _ignored_by_git({path for _, path, state in changes if state == "deleted"})
     for stage, path, state in changes:
         if state != "not in cache" and not (state == "deleted" and path in ignored):
@@ -39,7 +39,7 @@ def stale_stages(target: str | None = None) -> dict[str, list[str]]:
     return stale
 
 
-def _changes(status: dict[str, list[Any]]) -> Iterator[tuple[str, str, str]]:
+def changes_in(status: dict[str, list[Any]]) -> Iterator[tuple[str, str, str]]:
     """(stage, path or parameter, state) of every entry of `dvc status --json`."""
     for stage, entries in status.items():
         for entry in entries:
