@@ -26,6 +26,12 @@ def predict(
     resume: Annotated[bool, typer.Option("--resume", help="Go on in a folder: what is done there isn't done "
                                          "again.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make the predictions in the folder anew.")] = False,
+    part: Annotated[str | None, typer.Option(
+        metavar="I/N", help="Do the I-th of N shares of the scans and nothing else, as one task of an array job; run "
+        "without it, with --resume, afterwards.", show_default=False)] = None,
+    cluster: Annotated[str, typer.Option(
+        help="Have Dask workers do the scans: local, slurm, kubernetes or tcp://HOST:PORT, as `runtime.cluster` in "
+        "params.yaml.")] = "none",
 ) -> None:
     """Explain new scans with trained models.
 
@@ -37,37 +43,56 @@ def predict(
     from flipside.core.params import ParamsError
     from flipside.prediction import predict as prediction
     from flipside.prediction.finding import find_new_scans
-    from flipside.prediction.outputs import DONE
+    from flipside.prediction.outputs import DONE, remove_leftovers
+    from flipside.prediction.parts import Predictor, Request, predict_on_cluster, runtime_of
     from flipside.prediction.sheet import PAGE, write_sheet
-    from flipside.prediction.trained import Explainer, TrainedRun, choose_method
+    from flipside.prediction.trained import TrainedRun, choose_method
 
     # What was trained, and what is to be explained.
     if not scans and not table:
         raise ParamsError("no scan: name files, folders or a --table")
+    if part is not None and overwrite:
+        raise ParamsError("--overwrite would remove what the other parts did: leave it out, and name a new folder")
+    if part is not None and cluster != "none":
+        raise ParamsError("--part and --cluster both share the scans out: choose one of them")
+    share = None if part is None else _parse_share(part)
     trained = TrainedRun.open(run)
     name = choose_method(trained, method)
     found = find_new_scans(scans or [], table or [], trained, out)
-    cut = trained.threshold(name)
+    mine = found if share is None else found[share[0] - 1 :: share[1]]
+    request = Request(run, name, out, dicom, anonymise, runtime_of(run, cluster))
+    predictor = Predictor(request)
     settings = trained.settings(name) | {"dicom": dicom, "anonymise": anonymise}
-    prediction.open_output(out, settings, resume, overwrite)
-    writer = None
-    if dicom:
-        from flipside.prediction.dicom_objects import dicom_writer
+    prediction.open_output(out, settings, resume or share is not None, overwrite)
+    print(f"{len(mine)} scans; {name} of the run on {trained.dataset}, threshold policy "
+          f"{trained.segmentation.policy}; {predictor.explainer.runtime.describe()}", flush=True)
 
-        writer = dicom_writer(trained, name, anonymise)
-    explainer = Explainer(trained, name)
-    print(f"{len(found)} scans; {name} of the run on {trained.dataset}, threshold policy "
-          f"{trained.segmentation.policy}; {explainer.runtime.describe()}", flush=True)
-
-    # The scans, one after the other, then all of them in a table and on a page.
-    rows = prediction.predict(found, trained, explainer, cut, out, writer)
-    failed = rows[rows["status"] != DONE]
-    write_sheet(out, failed.to_dict("records"), trained, name)
-    done = rows[rows["status"] == DONE]
-    print(f"{len(done)} scans, {(done['called'] == 'abnormal').sum()} called abnormal, "
-          f"{(done['warnings'].fillna('') != '').sum()} with warnings; {len(failed)} failed\n"
-          f"{explainer.runtime.describe_peak_memory()}\ntable: {out / prediction.TABLE}\npage: {out / PAGE}")
-    for row in failed.itertuples():
-        print(f"failed: {row.file}: {row.status}")
-    if len(failed):
+    # The scans, then all of them in a table and on a page.
+    if cluster != "none":
+        predict_on_cluster(found, request, trained.batch_size)
+    failed = predictor(mine)
+    if share is None:
+        remove_leftovers(out)
+        rows = prediction.write_table(out, failed)
+        write_sheet(out, failed, trained, name)
+        done = rows[rows["status"] == DONE]
+        print(f"{len(done)} scans, {(done['called'] == 'abnormal').sum()} called abnormal, "
+              f"{(done['warnings'].fillna('') != '').sum()} with warnings; {len(failed)} failed\n"
+              f"{predictor.explainer.runtime.describe_peak_memory()}\n"
+              f"table: {out / prediction.TABLE}\npage: {out / PAGE}")
+    else:
+        print(f"part {part} is done: {len(mine)} of {len(found)} scans, {len(failed)} failed. When all are, run it "
+              "with --resume and without --part")
+    for row in failed:
+        print(f"failed: {row['file']}: {row['status']}")
+    if failed and share is None:
         raise typer.Exit(1)
+
+
+def _parse_share(text: str) -> tuple[int, int]:
+    from flipside.core.params import ParamsError
+
+    first, _, count = text.partition("/")
+    if not (first.isdecimal() and count.isdecimal() and 1 <= int(first) <= int(count)):
+        raise ParamsError(f"--part is {text!r}, expected I/N with I from 1 to N, such as 2/8")
+    return int(first), int(count)

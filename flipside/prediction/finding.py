@@ -6,6 +6,7 @@ series, NIfTI volumes and pictures, wherever they lie in it. Lesion masks are ne
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -52,7 +53,7 @@ class ReadScan:
 
 @dataclass(frozen=True)
 class NewScan:
-    """A scan that was found; reading it may fail."""
+    """A scan that was found; reading it may fail. It can be pickled, to be read in another process."""
 
     name: str  # unique among all, can stand in a file's name, without a patient's name
     file: str  # as the user named it, without a patient's name
@@ -107,14 +108,15 @@ class _How:
                       None if values is None else tuple(values), None, "any")
         name, inside = path.name if path.is_dir() else split_ending(path.name)[0], path.is_relative_to(root)
         bare = readable("_".join([*(path.relative_to(root).parts[:-1] if inside else ()), name]))
+        return _Found(bare, path, "", words_of_row(path) if path.exists() else (),
+                      functools.partial(_read_row, bare, row, how, self.salt))
 
-        def read() -> ReadScan:
-            if not path.exists():
-                raise ReadError(path, "not found", "Correct the table or the path")
-            scan = read_row(bare, row, how, self.salt)
-            return ReadScan(scan, frames=(lambda: _frames(path)) if is_dicom_path(path) else None)
 
-        return _Found(bare, path, "", words_of_row(path) if path.exists() else (), read)
+def _read_row(name: str, row: Row, how: Reading, salt: str) -> ReadScan:
+    if not row.path.exists():
+        raise ReadError(row.path, "not found", "Correct the table or the path")
+    scan = read_row(name, row, how, salt)
+    return ReadScan(scan, frames=(lambda: _frames(row.path)) if is_dicom_path(row.path) else None)
 
 
 def find_new_scans(paths: Sequence[Path], tables: Sequence[Path], run: TrainedRun, out: Path) -> list[NewScan]:
@@ -265,22 +267,24 @@ def _of_layout(found: FoundScan, layout: Layout, bare: Layout, folder: Path, how
     words = tuple(layout.identifying_words(found))
     if isinstance(found, FoundSeries) and not found.volume.fault:
         found = replace(found, volume=replace(found.volume, headers=()))  # read again in its turn: memory
-
-    def read() -> ReadScan:
-        again = _with_headers(found, files, part)
-        headers = again.volume.headers if isinstance(again, FoundSeries) else ()
-        frames = (lambda: headers) if headers else None
-        try:
-            return ReadScan(layout.read_scan(again, how.salt), frames=frames)
-        except ReadError as error:
-            if bare is layout:
-                raise
-            return ReadScan(bare.read_scan(again, how.salt),  # which raises where the scan itself is bad
-                            (f"organ labels not used: {error.reason}",), frames)
-
     path = files[0] if len(files) == 1 else found.path
     name = found.name or readable(folder.resolve().name)
+    read = functools.partial(_read_found, found, files, part, layout, None if bare is layout else bare, how.salt)
     return _Found(name, path, f"{part} {files[0].name if files else ''}".strip(), words, read)
+
+
+def _read_found(found: FoundScan, files: tuple[Path, ...], part: str, layout: Layout, bare: Layout | None, salt: str
+                ) -> ReadScan:
+    again = _with_headers(found, files, part)
+    headers = again.volume.headers if isinstance(again, FoundSeries) else ()
+    frames = (lambda: headers) if headers else None
+    try:
+        return ReadScan(layout.read_scan(again, salt), frames=frames)
+    except ReadError as error:
+        if bare is None:
+            raise
+        return ReadScan(bare.read_scan(again, salt),  # which raises where the scan itself is bad
+                        (f"organ labels not used: {error.reason}",), frames)
 
 
 def _with_headers(found: FoundScan, files: tuple[Path, ...], part: str) -> FoundScan:

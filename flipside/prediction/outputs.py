@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,7 @@ import tifffile
 from PIL import Image
 
 from flipside.artifacts.explanations import CALLED_ABNORMAL
-from flipside.core.files import atomic_folder, write_json
+from flipside.core.files import naming_a_full_disk, write_json
 from flipside.core.row_batches import row_batches
 from flipside.core.store import RGB, apply_window
 from flipside.masks.extraction.thresholds import Cut
@@ -30,6 +34,8 @@ from flipside.scans.readers import Volume
 
 DONE, ABNORMAL = "done", "abnormal"
 ROW, SLICES, THUMBNAIL = "prediction.json", "slices.csv", "thumbnail.jpg"
+PARTIAL = ".partial"  # how the name of a folder in the making ends
+SHARED = ".parts"  # in the folder of predictions: by which workers say what they have done
 FULL = 65535  # the number that stands for an attribution of 1
 THUMBNAIL_SIDE, THUMBNAIL_QUALITY = 224, 80
 
@@ -54,7 +60,7 @@ def write_prediction(out: Path, done: PreparedScan, run: TrainedRun, cut: Cut, m
     """
     geometry, whole = done.scan.volume.geometry, place(done, run, cut)
     names = [""] if run.volumes == 1 else [f"_{safe_name(name)}" for name in run.block.volume_names(run.volumes)]
-    with atomic_folder(out / done.new.name) as folder:
+    with _whole_folder(out / done.new.name) as folder:
         files = (write_images(folder, whole, geometry) if geometry.is_image
                  else write_volumes(folder, whole, geometry, names))
         if more is not None:
@@ -73,6 +79,35 @@ def write_prediction(out: Path, done: PreparedScan, run: TrainedRun, cut: Cut, m
         row = {"scan": done.new.name, "file": done.new.file, "status": DONE} | measured(slices, whole, geometry)
         write_json(folder / ROW, {"source": done.new.source, "files": files, "row": row | {
             "worst_z": int(done.z[worst]), "warnings": "; ".join(done.warnings)}})
+
+
+@contextlib.contextmanager
+def _whole_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that becomes a scan's when the block succeeds, unless another process has done the scan
+    meanwhile. Each process has its own, as several may work in one folder of predictions."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
+    try:
+        with naming_a_full_disk(path):
+            temporary.mkdir(parents=True)
+            yield temporary
+        if not (path / ROW).is_file():
+            shutil.rmtree(path, ignore_errors=True)  # what stands there is no prediction
+            try:
+                os.rename(temporary, path)
+            except OSError:
+                if not (path / ROW).is_file():
+                    raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(out: Path) -> None:
+    """What workers left, and what killed processes left half-written of scans that are done since."""
+    shutil.rmtree(out / SHARED, ignore_errors=True)
+    for leftover in out.glob(f".*{PARTIAL}"):
+        name = leftover.name[1:].removesuffix(PARTIAL).rpartition(".")[0]
+        if name and (out / name / ROW).is_file():
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def finished(out: Path) -> list[Path]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -52,9 +54,12 @@ def open_output(out: Path, settings: dict[str, Any], resume: bool, overwrite: bo
         if other:
             raise ParamsError(f"{out} holds predictions that were made with another {other[0]}: "
                               f"{there.get(other[0])!r}, now {now.get(other[0])!r}. Use --overwrite or another folder")
-    elif out.is_dir() and any(out.iterdir()):
+        return
+    elif out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()) and not before.is_file():
         raise ParamsError(f"{out} isn't empty and holds no predictions: name another folder")
-    write_json(before, settings)
+    temporary = out / f".{uuid.uuid4().hex}.{SETTINGS}"  # its own, as the tasks of an array job begin together
+    write_json(temporary, settings)
+    os.replace(temporary, before)
 
 
 def _as_stored(settings: dict[str, Any]) -> dict[str, Any]:
@@ -63,11 +68,12 @@ def _as_stored(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def predict(scans: Sequence[NewScan], run: TrainedRun, explainer: Explainer, cut: Cut, out: Path,
-            more: MoreFiles | None = None) -> pd.DataFrame:
-    """Explain the scans that aren't done in `out` yet; write predictions.csv and return it.
+            more: MoreFiles | None = None) -> list[dict[str, Any]]:
+    """Explain the scans that aren't done in `out` yet. A scan that can't be read or explained gets a row that says why,
+    and the others go on; returned are these rows.
 
-    A scan that can't be read or explained gets a row that says why, and the others go on. However many scans there are,
-    only those whose slices are in work are in memory: one is read ahead, one is written behind.
+    However many scans there are, only those whose slices are in work are in memory: one is read ahead, one is written
+    behind.
     """
     failed: list[dict[str, Any]] = []
     todo = [scan for scan in scans if not _is_done(scan, out, failed)]
@@ -95,7 +101,7 @@ def predict(scans: Sequence[NewScan], run: TrainedRun, explainer: Explainer, cut
             written.result()
     if done < len(scans):
         ticker.tick(len(scans))
-    return write_table(out, failed)
+    return failed
 
 
 def _is_done(scan: NewScan, out: Path, failed: list[dict[str, Any]]) -> bool:

@@ -166,14 +166,15 @@ class Explained:
 class Explainer:
     """A run's classifier and one of its methods, loaded once."""
 
-    def __init__(self, run: TrainedRun, method: str):
+    def __init__(self, run: TrainedRun, method: str, runtime: runtimes.RuntimeParams | None = None):
+        """runtime: in place of the run's own section."""
         missing = [f"{model}/model.safetensors" for model in run.models(method)
                    if not (run.folder / model / "model.safetensors").is_file()]
         if missing:
             raise FileNotFoundError(f"{run.folder / missing[0]} not found: finish the run (`dvc repro`)")
         kind = find_method(method)
         with contextlib.chdir(run.folder):  # methods name their models from the project's folder
-            self.runtime = runtimes.start(run.seed)
+            self.runtime = runtimes.start(run.seed, runtime)
             self.classifier = load_classifier(paths.CLASSIFIER, self.runtime, len(run.channels))
             params = load_section(f"methods.{method}", kind.Params)
             self.method = kind(params, Context(self.classifier, self.runtime, run.seed))

@@ -158,6 +158,7 @@ def test_a_cluster_that_is_none_is_refused(name):
 def test_without_a_cluster_nothing_of_dask_is_imported(folder):
     code = ("import functools, sys; from pathlib import Path; import stages.extract_slices;"
             "assert 'torch' not in sys.modules;"  # which would take the workers seconds that need none
+            "import flipside.cli.predict, flipside.prediction.parts;"
             "from flipside.core.parallel import Work; from flipside.core.runtime import RuntimeParams;"
             "from tests.core.squares import Squares; import stages.explain;"
             "work = Work('s', 1, functools.partial(Squares, Path('.'), 0), [1, 2]);"
