@@ -23,7 +23,6 @@ from flipside.classifiers.networks.backbones import Classifier
 from flipside.core import ranks
 from flipside.core.checkpoint import Scratch
 from flipside.generators.base.data import Batch, TrainingSlices, draw_batch
-from flipside.generators.base.generator import clamped
 from flipside.generators.base.state import Trained
 from flipside.generators.codes.reconstruction import observer_of
 from flipside.generators.nn.losses import kl_to_target
@@ -144,12 +143,12 @@ class StyleGAN(LogisticGenerator[StyleGANParams, StyleBatch]):
 
     def discriminator_loss(self, batch: StyleBatch, made: Tensor) -> Tensor:
         """Logistic loss on slices and on the step's images, with the lazy gradient penalty."""
-        return self.logistic_loss(batch.images, made.detach(), batch.step)
+        return self.logistic_loss(batch.images, shown(made.detach()), batch.step)
 
     def generator_losses(self, batch: StyleBatch, made: Tensor) -> dict[str, Tensor]:
         """The weighted terms; those of the reconstruction where the step starts with slices."""
         params = self.params
-        losses = {"adversarial": params.lambda_adversarial * F.softplus(-self.discriminator(made)).mean()}
+        losses = {"adversarial": params.lambda_adversarial * F.softplus(-self.discriminator(shown(made))).mean()}
         if self.starts_with_slices(batch.step):
             losses |= self.reconstruction_losses(batch, made)
         if params.path_length_weight and batch.step % params.path_length_every == 0:
@@ -163,14 +162,21 @@ class StyleGAN(LogisticGenerator[StyleGANParams, StyleBatch]):
         params, observer, encoder = self.params, self.observer, self.network.encoder
         with torch.no_grad():
             view, w = observer(batch.images), encoder(batch.images)
-        seen = observer(clamped(made))
+        image = shown(made)
+        seen = observer(image)
         answer = torch.sigmoid(batch.logits)
         return {
             "perceptual": params.lambda_perceptual * observer.perceptual(seen, view).mean(),
             "pixel": params.lambda_pixel * (made - batch.images).abs().mean(),
             "classifier": params.lambda_classifier * kl_to_target(seen.logits.float(), answer, "logits"),
-            "code": params.lambda_code * (encoder(made) - w).abs().mean(),
+            "code": params.lambda_code * (encoder(image) - w).abs().mean(),
         }
+
+
+def shown(made: Tensor) -> Tensor:
+    """What the synthesis makes, in the range of images. Pixels that left it get no gradient but that of the pixel loss,
+    which takes them back: passed on, those of networks, which can't be satisfied there, push them out for ever."""
+    return made.clamp(-1, 1)
 
 
 def path_length_penalty(network: StyleNetwork, batch: StyleBatch) -> Tensor:

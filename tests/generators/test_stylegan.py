@@ -115,8 +115,20 @@ def test_a_step_from_z_has_no_reconstruction(setting):
     assert made.shape == batch.images.shape
     terms = gan.generator_losses(batch, made)
     assert set(terms) == {"adversarial"}
-    expected = 0.1 * F.softplus(-gan.discriminator(made)).mean()
+    expected = 0.1 * F.softplus(-gan.discriminator(made.clamp(-1, 1))).mean()
     assert float(terms["adversarial"]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_pixels_out_of_range_are_only_taken_back(setting):
+    gan, batch = setting(step=0)
+    made = torch.full_like(batch.images, 0.5)
+    made[..., :4], made[..., -4:] = 3.0, -3.0
+    made.requires_grad_(True)
+    terms = gan.generator_losses(batch, made)
+    of_pixels, = torch.autograd.grad(terms.pop("pixel"), made)
+    assert (of_pixels[..., :4] > 0).all() and (of_pixels[..., -4:] < 0).all()
+    of_networks, = torch.autograd.grad(sum(terms.values()), made)
+    assert not of_networks[..., :4].any() and not of_networks[..., -4:].any() and of_networks[..., 4:-4].any()
 
 
 def test_the_second_z_rules_the_layers_from_the_crossover_on(setting):
@@ -149,7 +161,7 @@ def test_a_step_from_slices_gives_them_back(setting):
     assert float(terms["pixel"]) == pytest.approx(5.0 * float((made - batch.images).abs().mean()), rel=1e-4)
     answer = kl_to_target(classifier(made.clamp(-1, 1)), torch.sigmoid(batch.logits), "logits")
     assert float(terms["classifier"]) == pytest.approx(float(answer), rel=1e-3)
-    w, again = generator.encoder(batch.images), generator.encoder(made)
+    w, again = generator.encoder(batch.images), generator.encoder(made.clamp(-1, 1))
     assert float(terms["code"]) == pytest.approx(0.2 * float((w - again).abs().mean()), rel=1e-3)
     sum(terms.values()).backward()
     assert all(parameter.grad is not None for parameter in generator.encoder.parameters())

@@ -35,7 +35,7 @@ def write_run(folder: Path, block=NIFTI, window=WINDOW, channels=("image",), siz
     folder.mkdir(parents=True)
     params = project_parameters()
     params |= {"dataset": "mine", "image_size": size, "datasets": {"mine": block},
-               "runtime": {"device": "cpu", "precision": "float32", "threads": 1, "workers": 2}}
+               "runtime": {"device": "cpu", "precision": "float32", "threads": 1, "workers": 1}}
     params["methods"] = {name: params["methods"][name] for name in METHODS}
     params["explain"]["batch_size"] = batch_size
     params["segment_scans"] |= {"policy": "val"} | changes
