@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flipside.cli.repro import cores_of_jobs, in_order, repro, stale_stages
+from flipside.cli.repro import cores_of_jobs, in_order, repro, stale_stages, with_needs
 from tests.test_dvc_yaml import dvc, status
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
@@ -52,26 +52,27 @@ def ran(project):
 
 
 def test_what_can_run_side_by_side_does_and_the_rest_in_order(project, capfd):
-    repro(2)
+    repro("first", jobs=2)
+    assert [name for name, _ in ran(project)] == ["first"]
+    repro(jobs=2)
     lines = ran(project)
-    assert [name for name, _ in lines][0] == "first" and [name for name, _ in lines][-1] == "last"
     cores = dict(lines)
-    assert len(lines) == 4 and cores["left"] and not set(cores["left"]) & set(cores["right"])
+    assert len(lines) == 3 and lines[-1][0] == "last" and cores["left"] and not set(cores["left"]) & set(cores["right"])
     assert (project / "last").read_text() == "lastleftfirstrightfirst" and status(project) == {}
     assert "[left] Running stage 'left'" in capfd.readouterr().out
 
     # What is up to date is not run again; where a stage fails the others keep what they have made.
-    repro(2)
+    repro(jobs=2)
     assert ran(project) == []
     Path("fails").write_text("last")
     Path("toy.py").write_text(TOY + "# another\n")
     for file in project.glob("*.begun"):
         file.unlink()
     with pytest.raises(RuntimeError, match="stage last failed"):
-        repro(2)
+        repro(jobs=2)
     assert sorted(name for name, _ in ran(project)) == ["first", "left", "right"]
     Path("fails").write_text("none")
-    repro(1)
+    repro(jobs=1)
     assert [name for name, _ in ran(project)] == ["last"]
 
 
@@ -79,6 +80,8 @@ def test_the_longest_way_to_the_end_comes_first():
     needs = {"data": set(), "short": {"data"}, "long": {"data"}, "longer": {"long"}, "end": {"short", "longer"}}
     assert in_order(needs) == {
         "data": (4, 1), "short": (2, 2), "long": (3, 2), "longer": (2, 3), "end": (1, 4)}
+    assert with_needs(needs, "longer") == {"data", "long", "longer"}
+    assert with_needs({"rise@a": set(), "rise@b": {"x"}, "x": set()}, "rise") == {"rise@a", "rise@b", "x"}
     assert stale_stages(needs, ["long"]) == {"long", "longer", "end"} and stale_stages(needs, []) == set()
 
 
