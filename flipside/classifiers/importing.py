@@ -256,15 +256,14 @@ def check_methods(role: str, classifier: ForeignClassifier, images: Any, runtime
         maps = classifier.view(batch).maps
     found = by_stride(maps, classifier.input_height(batch))
     layer_of = {id(each): layer for each, layer in zip(maps, classifier.form.layers, strict=True)}
-    takes_means = classifier.form.head_takes_means
+    no_means = "no linear layer stands right behind the average of the last maps"
+    of_maps = {name: block.get("strides") for name, block in methods.items() if "strides" in block or name == "cam"}
     refused = []
-    of_maps = [name for name, block in methods.items() if "strides" in block or name == "cam"]
     if of_maps and not found:
         refused.append(f"{', '.join(of_maps)}: take out, as it shows no feature maps: {classifier.blind_because()}")
-    elif "cam" in methods and not takes_means:
-        refused.append("cam: take it out, as no linear layer stands right behind the average of the last maps")
-    for name, block in methods.items() if found else ():
-        strides = block.get("strides")
+    elif "cam" in of_maps and not classifier.form.head_takes_means:
+        refused.append(f"cam: take it out, as {no_means}")
+    for name, strides in of_maps.items() if found else ():
         if isinstance(strides, list) and (absent := [stride for stride in strides if stride not in found]):
             refused.append(f"{name}.strides: it has no feature maps of stride {', '.join(map(str, absent))}, but of "
                            f"{', '.join(map(str, found))}: choose of these, or `last`")
@@ -276,8 +275,7 @@ def check_methods(role: str, classifier: ForeignClassifier, images: Any, runtime
                 "compare pixels, distances in the classifier's features are left out, and where features are wanted "
                 f"its {classifier.form.classes} answers stand in")
     layers = ", ".join(f"1/{stride} ({layer_of[id(each)]})" for stride, each in found.items())
-    cam = "" if takes_means else (
-        "; `cam` refuses it, as no linear layer stands right behind the average of the last maps")
+    cam = "" if classifier.form.head_takes_means else f"; `cam` refuses it, as {no_means}"
     return (f"{role}: feature maps at {layers}, the last of them `last`; {classifier.feature_count} penultimate "
             f"features{cam}")
 

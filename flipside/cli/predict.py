@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,7 @@ def predict(
     or chosen, and labels or lesion masks of the scans are not looked at. A scan that can't be read is listed with its
     reason, the others go on, and the exit status is 1.
     """
+    from flipside.core.parallel import parse_share
     from flipside.core.params import ParamsError
     from flipside.prediction import predict as prediction
     from flipside.prediction.finding import find_new_scans
@@ -55,7 +57,10 @@ def predict(
         raise ParamsError("--overwrite would remove what the other parts did: leave it out, and name a new folder")
     if part is not None and cluster != "none":
         raise ParamsError("--part and --cluster both share the scans out: choose one of them")
-    share = None if part is None else _parse_share(part)
+    try:
+        share = None if part is None else parse_share(part)
+    except argparse.ArgumentTypeError as error:
+        raise ParamsError(f"--part is {error}") from None
     trained = TrainedRun.open(run)
     name = choose_method(trained, method)
     found = find_new_scans(scans or [], table or [], trained, out)
@@ -87,12 +92,3 @@ def predict(
         print(f"failed: {row['file']}: {row['status']}")
     if failed and share is None:
         raise typer.Exit(1)
-
-
-def _parse_share(text: str) -> tuple[int, int]:
-    from flipside.core.params import ParamsError
-
-    first, _, count = text.partition("/")
-    if not (first.isdecimal() and count.isdecimal() and 1 <= int(first) <= int(count)):
-        raise ParamsError(f"--part is {text!r}, expected I/N with I from 1 to N, such as 2/8")
-    return int(first), int(count)

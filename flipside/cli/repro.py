@@ -39,12 +39,11 @@ def repro(
 
         with Repo() as repo:
             needs = {stage.addressing: {other.addressing for other in repo.index.graph.successors(stage)}
-                     for stage in repo.index.graph}
+                     for stage in repo.stage.collect(target, with_deps=True)}
             status = repo.status(targets=targets or None, with_deps=bool(targets))
         changed = {name for name, _, state in changes_in(status)
                    if name in needs and not (allow_missing and state == "deleted")}
-        wanted = needs if target is None else with_needs(needs, target)
-        run_stages(needs, stale_stages(needs, changed) & set(wanted), cores, options)
+        run_stages(needs, stale_stages(needs, changed), cores, options)
     if subprocess.run([*DVC, "repro", *options, *targets], env=environment(), check=False).returncode:
         raise RuntimeError("`dvc repro` failed; its own message stands above. The same command goes on where this one "
                            "stopped")
@@ -76,17 +75,6 @@ def stale_stages(needs: Mapping[str, set[str]], changed: Iterable[str]) -> set[s
         if name not in found:
             found.add(name)
             left += [other for other, own in needs.items() if name in own]
-    return found
-
-
-def with_needs(needs: Mapping[str, set[str]], target: str) -> set[str]:
-    """A stage, or all of one that DVC multiplies (`explain` for explain@coin, ...), and all that they rest on."""
-    found, left = set[str](), [name for name in needs if target in (name, name.partition("@")[0])]
-    while left:
-        name = left.pop()
-        if name not in found:
-            found.add(name)
-            left += needs[name]
     return found
 
 

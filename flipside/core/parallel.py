@@ -127,14 +127,15 @@ class Work:
 
 def add_share(parser: argparse.ArgumentParser) -> None:
     """The option `--part` of a stage."""
-    parser.add_argument("--part", type=_share, metavar="I/N", help="do the I-th of N shares of the work and nothing "
-                        "else, as one task of an array job; run without it afterwards")
+    parser.add_argument("--part", type=parse_share, metavar="I/N", help="do the I-th of N shares of the work and "
+                        "nothing else, as one task of an array job; run without it afterwards")
 
 
-def _share(text: str) -> tuple[int, int]:
+def parse_share(text: str) -> tuple[int, int]:
+    """(I,N) of "I/N"; argparse.ArgumentTypeError says what else was expected."""
     first, _, count = text.partition("/")
     if not (first.isdecimal() and count.isdecimal() and 1 <= int(first) <= int(count)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no share: expected I/N with I from 1 to N, such as 2/8")
+        raise argparse.ArgumentTypeError(f"{text!r}, expected I/N with I from 1 to N, such as 2/8")
     return int(first), int(count)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flipside.cli.repro import cores_of_jobs, in_order, repro, stale_stages, with_needs
+from flipside.cli.repro import cores_of_jobs, in_order, repro, stale_stages
 from tests.test_dvc_yaml import dvc, status
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
@@ -80,8 +80,6 @@ def test_the_longest_way_to_the_end_comes_first():
     needs = {"data": set(), "short": {"data"}, "long": {"data"}, "longer": {"long"}, "end": {"short", "longer"}}
     assert in_order(needs) == {
         "data": (4, 1), "short": (2, 2), "long": (3, 2), "longer": (2, 3), "end": (1, 4)}
-    assert with_needs(needs, "longer") == {"data", "long", "longer"}
-    assert with_needs({"rise@a": set(), "rise@b": {"x"}, "x": set()}, "rise") == {"rise@a", "rise@b", "x"}
     assert stale_stages(needs, ["long"]) == {"long", "longer", "end"} and stale_stages(needs, []) == set()
 
 
