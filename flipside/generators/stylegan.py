@@ -8,8 +8,6 @@ al. 2022; NoahVl/Explaining-In-Style-Reproducibility-Study).
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +19,7 @@ from torch import Generator, Tensor
 
 from flipside.classifiers.networks.backbones import Classifier
 from flipside.core import ranks
-from flipside.core.checkpoint import Scratch
 from flipside.generators.base.data import Batch, TrainingSlices, draw_batch
-from flipside.generators.base.state import Trained
 from flipside.generators.codes.reconstruction import observer_of
 from flipside.generators.nn.losses import kl_to_target
 from flipside.generators.nn.style_network import StyleNetwork
@@ -107,13 +103,6 @@ class StyleGAN(LogisticGenerator[StyleGANParams, StyleBatch]):
     @staticmethod
     def build(architecture: dict[str, Any]) -> StyleNetwork:
         return StyleNetwork(**architecture)
-
-    def train(self, data: TrainingSlices, seed: int, scratch: Scratch) -> Trained:
-        """As every generator, but in full precision on a CPU: in bfloat16 the training diverged."""
-        runtime = copy.copy(data.runtime)
-        if runtime.device.type == "cpu":
-            runtime.autocast_dtype = None
-        return super().train(dataclasses.replace(data, runtime=runtime), seed, scratch)
 
     def draw(self, data: TrainingSlices, generator: Generator) -> StyleBatch:
         """Slices as `balance` says, fresh z, noise, and where the second z takes over."""
