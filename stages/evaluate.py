@@ -10,11 +10,10 @@ import pandas as pd
 from flipside.core import paths
 from flipside.core.files import atomic_file, atomic_folder, write_metrics
 from flipside.core.params import ParamsError, announce, load_section, load_value, read_params, stage_main, value_at
-from flipside.core.progress import progress
 from flipside.masks.volumes import VolumeParams
 from flipside.metrics.evaluation import EvaluateParams
 from flipside.metrics.families.bounded_flips import flips_by_bound
-from flipside.metrics.family import measure_method
+from flipside.metrics.family import measure_methods
 from flipside.metrics.method_artifacts import MethodArtifacts, TestSplit, check_same_cases
 from flipside.metrics.populations import population_table
 from flipside.metrics.registry import FAMILIES, METRICS, recorded_reasons
@@ -45,11 +44,13 @@ def main() -> None:
     test = TestSplit.open()
 
     # Each method on the same cases, then all against the reference.
-    metrics, tables = {}, {}
-    for method in progress(methods, "evaluate"):
-        artifacts = MethodArtifacts(method, test, needs[method], params.reference_method, strongly_supervised,
-                                    volumes)
-        tables[method], metrics[method] = measure_method(artifacts, FAMILIES, params, seed)
+    def open_method(method: str, reference: MethodArtifacts | None = None) -> MethodArtifacts:
+        return MethodArtifacts(method, test, needs[method], reference, strongly_supervised, volumes)
+
+    reference = open_method(params.reference_method)
+    opened = {method: reference if method == params.reference_method else open_method(method, reference)
+              for method in methods}
+    tables, metrics = measure_methods(opened, FAMILIES, params, seed)
     check_same_cases(tables, params.reference_method)
     for family in FAMILIES:
         if test.annotated or "lesions" not in family.needs:

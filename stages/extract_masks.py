@@ -17,6 +17,7 @@ from flipside.core.store import SliceStore
 from flipside.masks.extraction.thresholds import (
     HEADLINE,
     POLICIES,
+    ChosenRows,
     MaskError,
     MaskParams,
     choose,
@@ -50,7 +51,7 @@ def main() -> None:
 
     # Thresholds. Truth without a single lesion pixel belongs to a data set without lesion masks.
     annotated = any(truth[part].any() for part in row_batches(truth.shape))
-    lesion = truth[rows] if annotated else None  # (N,H,W), in the explanations' order
+    lesion = ChosenRows(truth, rows) if annotated else None  # (N,H,W), in the explanations' order
     thresholds, curves = choose(maps, lesion, index, params, carried)
     policies = [policy for policy in POLICIES if policy in thresholds]
     if not annotated:

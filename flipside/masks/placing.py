@@ -86,11 +86,15 @@ def mask_on_own_grid(heights: np.ndarray, thresholds: np.ndarray, steps: list[St
 
     The heights are interpolated before they are cut, so the outline is smooth however coarse the store is. Opening and
     closing come before that, with their window in the store's pixels, as when masks are made there: on grey levels they
-    commute with the threshold (see morphology.py). The steps from `largest_component` on see the mask.
+    commute with the threshold (see morphology.py). The steps from `largest_component` on see the mask. Slices whose
+    threshold is infinite are left empty without any of this.
     """
     first = steps.index("largest_component") if "largest_component" in steps else len(steps)
-    levels = on_own_grid(clean(np.asarray(heights, np.float32), steps[:first]), geometry)
-    return clean(levels > np.asarray(thresholds, np.float32)[:, None, None], steps[first:])
+    masks, some = np.zeros((len(heights), *slices_shape(geometry)[1:]), bool), np.isfinite(thresholds)
+    if some.any():
+        levels = on_own_grid(clean(np.asarray(heights[some], np.float32), steps[:first]), geometry)
+        masks[some] = clean(levels > np.asarray(thresholds[some], np.float32)[:, None, None], steps[first:])
+    return masks
 
 
 def read_geometries(scan_ids: pd.Series) -> dict[str, Geometry]:

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 
 import pandas as pd
 
+from flipside.core.progress import Ticker
 from flipside.metrics.evaluation import EvaluateParams
 from flipside.metrics.method_artifacts import MethodArtifacts
 
@@ -49,8 +50,8 @@ class Metric:
 class Family:
     """Metrics that are measured together.
 
-    First every family measures, in the order of `place`, then every family summarises; both only where the data set and
-    the method have what the family needs.
+    First every family measures, in the order of `place`, some slices at a time; then every family describes and
+    summarises. All that only where the data set and the method have what the family needs.
     """
 
     place: ClassVar[int]
@@ -76,11 +77,13 @@ class Family:
                 "abnormal": artifacts.makes_abnormal}
         return all(have[need] for need in self.needs)
 
-    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
-        """Fill the family's columns of one method's `cases`, its rows of cases.csv, in place.
+    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> None:
+        """Fill the family's columns of one method's `cases`, rows of cases.csv, in place: of whole scans, and of as
+        many as fit into memory."""
 
-        Returns those metrics that don't follow from the columns.
-        """
+    def describe(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+        """The metrics of a method, with all its rows, that don't follow from the columns, such as its time. It reads no
+        arrays."""
         return {}
 
     def summarise(self, cases: pd.DataFrame, params: EvaluateParams, seed: int) -> dict[str, float]:
@@ -97,14 +100,32 @@ class Family:
         return {}
 
 
-def measure_method(artifacts: MethodArtifacts, families: Sequence[Family], params: EvaluateParams,
-                   seed: int) -> tuple[pd.DataFrame, dict[str, float]]:
-    """One method's rows of cases.csv and its metrics, of all families that apply to it; what compares methods lacks."""
-    cases = artifacts.cases([column for family in families for column in family.columns])
-    applied = [family for family in families if family.applies_to(artifacts)]
-    metrics: dict[str, float] = {}
-    for family in applied:
-        metrics |= family.measure(artifacts, cases)
-    for family in applied:
-        metrics |= family.summarise(cases, params, seed)
-    return cases, metrics
+def measure_methods(methods: Mapping[str, MethodArtifacts], families: Sequence[Family], params: EvaluateParams,
+                    seed: int) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, float]]]:
+    """Each method's rows of cases.csv and its metrics, of all families that apply to it; what compares methods lacks.
+
+    Slices are measured part by part, each of them for all methods while it is in memory.
+    """
+    applied = {method: [family for family in families if family.applies_to(artifacts)]
+               for method, artifacts in methods.items()}
+    columns = [column for family in families for column in family.columns]
+    parts = next(iter(methods.values())).test.parts()
+    pieces: dict[str, list[pd.DataFrame]] = {method: [] for method in methods}
+    ticker, done = Ticker("evaluate", len(parts) * len(methods)), 0
+    for part in parts:
+        for method, whole in methods.items():
+            artifacts = whole.of_part(part)
+            cases = artifacts.cases(columns)
+            for family in applied[method]:
+                family.measure(artifacts, cases)
+            pieces[method].append(cases.set_index(part.places))
+            ticker.tick(done := done + 1)
+    tables = {method: pd.concat(of_method).sort_index() for method, of_method in pieces.items()}
+    metrics: dict[str, dict[str, float]] = {}
+    for method, cases in tables.items():
+        metrics[method] = {}
+        for family in applied[method]:
+            metrics[method] |= family.describe(methods[method], cases)
+        for family in applied[method]:
+            metrics[method] |= family.summarise(cases, params, seed)
+    return tables, metrics

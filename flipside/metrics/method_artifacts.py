@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from flipside.artifacts.explanations import Explanations
 from flipside.artifacts.truth import open_truth
 from flipside.core import paths
 from flipside.core.index_tables import read_index
+from flipside.core.packed_masks import Stack
 from flipside.core.store import SliceStore
 from flipside.masks.extraction.thresholds import HEADLINE, lesion_rows
 from flipside.masks.method_masks import open_masks
@@ -30,17 +33,19 @@ CASE_COLUMNS = ["method", "slice_id", "scan_id", "patient_id", "label",
 SCORED = (f"iou_{HEADLINE}", "pixel_ap", "f_x")
 SHARED = ("f_x", "judge_x")  # columns that say something of the slice, not of the method
 ROUNDING = 1e-3  # the same classifier on another device answers this close
+PART_PIXELS = 2**26  # of the slices that are measured at a time: about a gigabyte with all that is made of them
 
 
 @dataclass(frozen=True)
 class TestSplit:
-    """The cases that every method is measured on."""
+    """The cases that every method is measured on, or a part of them."""
 
     __test__ = False  # not a test, whatever pytest thinks of the name
 
     store: SliceStore
+    places: np.ndarray  # (N,) positions among all test slices
     rows: np.ndarray  # (N,) positions in the store
-    lesion: np.ndarray  # (N,H,W) uint8
+    truth: Stack  # lesion masks of all the store's slices
     annotated: bool  # whether the data set has lesion masks at all
     spacing: np.ndarray  # (N,2) mm between rows and between columns
     val_lesions: int  # lesion slices of the validation split, whose masks the policy val is chosen on
@@ -60,8 +65,23 @@ class TestSplit:
             raise EvaluationError(f"data/slices/index.csv: spacing_row_mm and spacing_col_mm of "
                                   f"{index['slice_id'].iloc[wrong[0]]} are {spacing[wrong[0]].tolist()}, expected "
                                   f"numbers above 0 ({len(wrong)} slices): run `dvc repro extract_slices`")
-        return cls(store, rows, truth[rows], any(lesion.any() for lesion in truth), spacing,
+        return cls(store, np.arange(len(rows)), rows, truth, any(lesion.any() for lesion in truth), spacing,
                    len(lesion_rows(truth, store.index, "val")))
+
+    def parts(self) -> list[TestSplit]:
+        """The cases in parts of whole scans that fit into memory, each in the order of the whole."""
+        most, parts = PART_PIXELS // math.prod(self.store.sides), [np.empty(0, int)]
+        scan_ids = self.store.index["scan_id"].to_numpy()[self.rows]
+        for _, own in pd.Series(self.places).groupby(scan_ids, sort=False):
+            if len(parts[-1]) and len(parts[-1]) + len(own) > most:
+                parts.append(np.empty(0, int))
+            parts[-1] = np.sort(np.r_[parts[-1], own])
+        return [replace(self, places=part, rows=self.rows[part], spacing=self.spacing[part]) for part in parts]
+
+    @functools.cached_property
+    def lesion(self) -> np.ndarray:
+        """(N,H,W) uint8."""
+        return self.truth[self.rows]
 
     @functools.cached_property
     def organ(self) -> np.ndarray:
@@ -73,6 +93,11 @@ class TestSplit:
         """(N,H,W) float16 in [-1,1]."""
         return self.store.images[self.rows]
 
+    @property
+    def has_clean(self) -> bool:
+        """Whether the data set's anomalies are synthetic, so that the slices are known without them."""
+        return read_clean(paths.CLEAN, []) is not None
+
     @functools.cached_property
     def clean(self) -> np.ndarray | None:
         """The slices (N,H,W) without their synthetic anomalies, where they have such."""
@@ -82,14 +107,14 @@ class TestSplit:
 class MethodArtifacts:
     """What earlier stages wrote of one method, aligned with the slices of the test split.
 
-    model: the artifact that the method explains with (`methods.<method>.needs`); reference: the method that the others'
-    maps are compared with; strongly_supervised: whether a classifier of the run was shown lesion masks; volumes: how a
-    scan's stack of masks is cleaned.
+    model: the artifact that the method explains with (`methods.<method>.needs`); reference: those of the method that
+    its maps are compared with, None for that method itself; strongly_supervised: whether a classifier of the run was
+    shown lesion masks; volumes: how a scan's stack of masks is cleaned.
     Raises EvaluationError where the explanations are missing, or are not of exactly the test slices.
     """
 
-    def __init__(self, method: str, test: TestSplit, model: str, reference: str, strongly_supervised: bool,
-                 volumes: VolumeParams) -> None:
+    def __init__(self, method: str, test: TestSplit, model: str, reference: MethodArtifacts | None,
+                 strongly_supervised: bool, volumes: VolumeParams) -> None:
         self.method, self.test, self.model, self.reference = method, test, model, reference
         self.strongly_supervised, self.volumes = strongly_supervised, volumes
         folder = Path("data/explanations") / method
@@ -100,6 +125,15 @@ class MethodArtifacts:
         self.slice_ids = test.store.index["slice_id"].iloc[test.rows].reset_index(drop=True)
         # (N,) row in the explanations, and in the masks, of each test slice
         self.at = self.positions(self.explanations.index["slice_id"], f"{folder}/index.csv", f"explain@{method}")
+        self._opened_masks: dict[str, Stack] = {}  # these two are shared by all parts
+        self._opened_tables: dict[Path, pd.DataFrame] = {}
+
+    def of_part(self, part: TestSplit) -> MethodArtifacts:
+        """The same of a part of the test split."""
+        artifacts = copy.copy(self)
+        artifacts.test, artifacts.at = part, self.at[part.places]
+        artifacts.reference = None if self.reference is None else self.reference.of_part(part)
+        return artifacts
 
     def cases(self, columns: list[str]) -> pd.DataFrame:
         """The method's rows of cases.csv: CASE_COLUMNS, then `columns`, of which f_x is filled and the rest are NaN."""
@@ -155,12 +189,6 @@ class MethodArtifacts:
         assert self.explanations.abnormal is not None
         return self.explanations.abnormal[self.at]
 
-    def of_reference(self) -> MethodArtifacts | None:
-        """Those of the reference method; None for that method itself."""
-        if self.method == self.reference:
-            return None
-        return MethodArtifacts(self.reference, self.test, "", self.reference, self.strongly_supervised, self.volumes)
-
     def attribution(self, chosen: np.ndarray) -> np.ndarray:
         """Attribution maps (n,H,W) float16 in [0,1] of the n chosen (N,) bool test slices."""
         return self.explanations.attribution[self.at[chosen]]
@@ -171,15 +199,19 @@ class MethodArtifacts:
 
     def masks(self, name: str) -> np.ndarray:
         """Masks (N,H,W) uint8 0/1 under a threshold policy, `<policy>` cleaned or `<policy>_raw`."""
-        return open_masks(self.method, name, self.explanations, self.test.store)[self.at]
+        if name not in self._opened_masks:
+            self._opened_masks[name] = open_masks(self.method, name, self.explanations, self.test.store)
+        return self._opened_masks[name][self.at]
 
     def recorded(self, folder: str, columns: list[str], stage: str) -> np.ndarray:
         """Columns (N,len(columns)) float of data/<folder>/<method>.csv, which `stage` writes, of the test slices."""
         file = Path("data") / folder / f"{self.method}.csv"
         if not file.is_file():
             raise EvaluationError(f"{file} not found: run `dvc repro {stage}`")
-        found = read_index(file)
-        return found[columns].to_numpy(float)[self.positions(found["slice_id"], str(file), stage)]
+        if file not in self._opened_tables:
+            found = read_index(file)
+            self._opened_tables[file] = found.iloc[self.positions(found["slice_id"], str(file), stage)]
+        return self._opened_tables[file][columns].to_numpy(float)[self.test.places]
 
 
 def check_same_cases(tables: dict[str, pd.DataFrame], reference: str) -> None:

@@ -48,7 +48,7 @@ class Stack:
 def find_stacks(test: TestSplit) -> Iterator[Stack]:
     """A stack for each scan with several test slices; none where anomalies were drawn on each slice anew, which are no
     bodies, and none of single pictures."""
-    if test.clean is not None:
+    if test.has_clean:
         return
     index = test.store.index.iloc[test.rows].reset_index(drop=True)
     for _, own in index.groupby("scan_id", sort=False):

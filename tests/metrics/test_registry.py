@@ -30,10 +30,9 @@ class Brightness(Family):
 
     def measure(self, artifacts, cases):
         cases["brightness"] = artifacts.explanations.attribution[artifacts.at].mean(axis=(1, 2), dtype=float)
-        return {"n_map_brightness": len(cases)}
 
     def summarise(self, cases, params, seed):
-        return {"map_brightness": cases["brightness"].mean()}
+        return {"n_map_brightness": len(cases), "map_brightness": cases["brightness"].mean()}
 '''
 # What a project with one more file in families/ shows, in a process of its own.
 SCRIPT = '''

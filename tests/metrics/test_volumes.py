@@ -95,9 +95,9 @@ class Test:
 
     __test__ = False
 
-    def __init__(self, clean=None):
+    def __init__(self, has_clean=False):
         index = pd.DataFrame({"scan_id": ["v", "p", "v", "v"], "z": [5, 0, 3, 2], "spacing_z_mm": [3.0, 1.0, 3.0, 3.0]})
-        self.store, self.rows, self.clean = type("Store", (), {"index": index}), np.arange(4), clean
+        self.store, self.rows, self.has_clean = type("Store", (), {"index": index}), np.arange(4), has_clean
         self.spacing = np.array([[2.0, 0.5]] * 4)
 
 
@@ -112,14 +112,16 @@ def test_slices_are_stacked_by_z_and_those_missing_are_empty():
 
 
 def test_anomalies_that_were_drawn_on_slices_are_no_bodies():
-    assert not list(find_stacks(Test(clean=np.zeros((4, 2, 2)))))
+    assert not list(find_stacks(Test(has_clean=True)))
 
 
 def test_scans_weigh_the_same_and_lesions_are_pooled():
-    rows = [("p", 3, 1, 0, 0.25, 5.0, 2.0), ("q", 1, 1, 2, 0.5, 1.0, 4.0), ("r", 0, 0, 4, np.nan, 0.0, 1.0)]
-    cases = pd.DataFrame([*rows, ("r", *[np.nan] * 6)], columns=["patient_id", *LesionVolumes.columns])
+    rows = [("p", 3, 1, 0, 0.25, 5.0, 2.0, 1.0), ("q", 1, 1, 2, 0.5, 1.0, 4.0, 0.0),
+            ("r", 0, 0, 4, np.nan, 0.0, 1.0, 0.0)]
+    cases = pd.DataFrame([*rows, ("r", *[np.nan] * 7)], columns=["patient_id", *LesionVolumes.columns])
     found = LesionVolumes().summarise(cases, PARAMS, 0)
     assert (found["n_volumes"], found["n_volumes_with_lesion"], found["n_lesions_3d"]) == (3, 2, 4)
+    assert found["n_volumes_with_gaps"] == 1
     assert (found["lesion_sensitivity_3d"], found["lesion_dice_3d"]) == (0.5, 0.375)
     assert (found["false_lesions_per_scan"], found["volume_error_ml"]) == (2, pytest.approx(7 / 3))
     assert found["volume_error_ml_ci_low"] <= found["volume_error_ml"] <= found["volume_error_ml_ci_high"]

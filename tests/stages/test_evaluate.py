@@ -16,7 +16,7 @@ from flipside.core.packed_masks import write_packed
 from flipside.core.store import SliceStore
 from flipside.masks.extraction.thresholds import MaskError, read_cuts
 from flipside.masks.method_masks import open_masks
-from flipside.metrics import registry
+from flipside.metrics import method_artifacts, registry
 from stages import evaluate, extract_masks
 from tests.stages.project_of_two import (
     METHODS,
@@ -348,3 +348,30 @@ def test_lesions_of_whole_scans_are_those_of_the_stacked_masks(project_of_two):
     cases = pd.read_csv("reports/cases.csv")
     filled = cases[(cases["method"] == "good") & cases["lesions_3d"].notna()]
     assert list(filled["slice_id"]) == [f"scan{n}:0" for n in range(5, 9)]
+
+
+@pytest.mark.parametrize("scans_apart", [False, True])
+def test_measured_part_by_part_the_results_are_the_same_to_the_byte(project_of_two, monkeypatch, scans_apart):
+    if scans_apart:  # slices of one scan don't stand together, and some scans are all healthy
+        rewrite_index("data/slices", lambda table: table.assign(
+            scan_id=[f"scan{(row % 7) + 10 * label}" for row, label in enumerate(table["label"])], z=range(len(table))))
+    files = [Path(name) for name in ("reports/metrics.json", "reports/cases.csv", "reports/subgroups.csv")]
+    run_all()
+    whole = [file.read_bytes() for file in files]
+    monkeypatch.setattr(method_artifacts, "PART_PIXELS", 1)  # each scan is a part
+    run(evaluate)
+    assert [file.read_bytes() for file in files] == whole
+    assert len(method_artifacts.TestSplit.open().parts()) > 2
+
+
+def test_no_part_holds_more_slices_than_fit_into_memory_but_for_a_scan_that_has_more(project_of_two, monkeypatch):
+    rewrite_index("data/slices", lambda table: table.assign(
+        scan_id=["large" if row % 3 else f"small{row}" for row in range(len(table))]))
+    monkeypatch.setattr(method_artifacts, "PART_PIXELS", 2 * SIZE * SIZE)
+    test = method_artifacts.TestSplit.open()
+    scans = test.store.index["scan_id"].to_numpy()[test.rows]
+    parts = test.parts()
+    assert sorted(np.concatenate([part.places for part in parts])) == list(range(len(test.rows)))
+    for part in parts:
+        assert len(part.rows) <= 2 or set(scans[part.places]) == {"large"}
+        np.testing.assert_array_equal(part.lesion, test.lesion[part.places])

@@ -12,6 +12,9 @@ models are applied to another data set, all but the oracle are carried over from
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +24,7 @@ from pydantic import Field, field_validator
 from skimage.filters import threshold_otsu
 
 from flipside.core.files import read_json, write_json
-from flipside.core.packed_masks import Stack
+from flipside.core.packed_masks import Rows, Stack
 from flipside.core.params import Params
 from flipside.core.row_batches import row_batches
 from flipside.masks.extraction.label_free import (
@@ -47,6 +50,7 @@ HEADLINE: Policy = "label_free"  # what methods are ranked, compared and shown b
 COMPARED: tuple[Policy, ...] = (HEADLINE, "val")  # what else than overlap is measured of: distances, differences
 Cut = float | FittedRule  # one threshold for all maps, or a rule for each
 OTSU_BINS = 256
+SHARES = np.arange(1, 20) / 20  # of the curve that shows how much hangs on `label_free.share`
 
 
 class MaskParams(Params):
@@ -93,6 +97,25 @@ def gated(index: pd.DataFrame, params: MaskParams) -> np.ndarray:
     return index["called_healthy"].to_numpy(bool) & params.gate
 
 
+@dataclass(frozen=True)
+class ChosenRows:
+    """Some rows of a stack of masks or maps, read where they are asked for, and what `change` makes of them."""
+
+    stack: Stack
+    rows: np.ndarray  # (n,)
+    change: Callable[[np.ndarray], np.ndarray] = np.asarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self.rows), *self.stack.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Rows, /) -> np.ndarray:
+        return self.change(self.stack[self.rows[rows]])
+
+
 def otsu(maps: Stack, rows: np.ndarray) -> float:
     """Otsu's threshold over all pixels of some rows of maps (N,H,W) in [0,1]; of constant maps their one value."""
     parts = [rows[part] for part in row_batches((len(rows), *maps.shape[1:]))]
@@ -113,7 +136,7 @@ def candidates(params: MaskParams, *others: float) -> np.ndarray:
     return np.unique(np.r_[sweep, params.fixed, others])
 
 
-def iou_by_threshold(maps: np.ndarray, lesion: np.ndarray, thresholds: np.ndarray, steps: list[Step]) -> np.ndarray:
+def iou_by_threshold(maps: Stack, lesion: Stack, thresholds: np.ndarray, steps: list[Step]) -> np.ndarray:
     """IoU (N,K) of maps (N,H,W) in [0,1] cut at each of the thresholds (K,), cleaned, with lesions (N,H,W) 0/1.
 
     No lesion may be empty. A pixel's level is the number of thresholds below its value, so the mask at thresholds[k]
@@ -192,7 +215,7 @@ def read_carried(folder: Path | str, method: str) -> dict[str, Cut]:
     return {name: cut for name, cut in read_cuts(file).items() if not name.startswith("oracle")}
 
 
-def choose(maps: Stack, lesion: np.ndarray | None, index: pd.DataFrame, params: MaskParams,
+def choose(maps: Stack, lesion: Stack | None, index: pd.DataFrame, params: MaskParams,
            carried: dict[str, Cut] | None = None) -> tuple[dict[str, Cut], pd.DataFrame | None]:
     """Thresholds {policy: cut, policy_raw: cut} with and without morphology, and the curves that they come from.
 
@@ -227,20 +250,20 @@ def choose_rule(maps: Stack, index: pd.DataFrame, params: LabelFreeParams) -> Fi
     return fit_rule(params, maps[rows])
 
 
-def share_curve(maps: Stack, lesion: np.ndarray, index: pd.DataFrame, params: MaskParams) -> pd.DataFrame:
+def share_curve(maps: Stack, lesion: Stack, index: pd.DataFrame, params: MaskParams) -> pd.DataFrame:
     """Columns share, iou_val, iou_test: mean IoU of a split's lesion slices where maps are cut at that share of what
     the rule takes a share of (see label_free.py) and cleaned; a split without lesion slices has no column."""
-    curve = pd.DataFrame({"share": candidates(params)[1:-1]})
+    curve = pd.DataFrame({"share": SHARES})
     for split in ("val", "test"):
         if len(rows := lesion_rows(lesion, index, split)):
-            levels = shares(maps[rows], params.label_free)
-            ious = iou_by_threshold(levels, lesion[rows], curve["share"].to_numpy(), params.morphology)  # (n,K)
+            levels = ChosenRows(maps, rows, functools.partial(shares, rule=params.label_free))
+            ious = iou_by_threshold(levels, ChosenRows(lesion, rows), SHARES, params.morphology)  # (n,K)
             ious[gated(index, params)[rows]] = 0
             curve[f"iou_{split}"] = ious.mean(axis=0)
     return curve
 
 
-def _choose_oracle(maps: Stack, lesion: np.ndarray | None, index: pd.DataFrame, params: MaskParams,
+def _choose_oracle(maps: Stack, lesion: Stack | None, index: pd.DataFrame, params: MaskParams,
                    carried: dict[str, Cut]) -> tuple[dict[str, Cut], pd.DataFrame | None]:
     if lesion is None:
         return carried, None
@@ -251,7 +274,7 @@ def _choose_oracle(maps: Stack, lesion: np.ndarray | None, index: pd.DataFrame, 
     return _choose_best(maps, lesion, index, params, carried, {"oracle": "test"})
 
 
-def _choose_best(maps: Stack, lesion: np.ndarray, index: pd.DataFrame, params: MaskParams,
+def _choose_best(maps: Stack, lesion: Stack, index: pd.DataFrame, params: MaskParams,
                  known: dict[str, Cut], split_of: dict[str, str]) -> tuple[dict[str, Cut], pd.DataFrame]:
     """The known thresholds and those of the policies in `split_of`, each best on its split; the splits' curves."""
     numbers = [cut for cut in known.values() if not isinstance(cut, FittedRule)]
@@ -262,7 +285,8 @@ def _choose_best(maps: Stack, lesion: np.ndarray, index: pd.DataFrame, params: M
             raise MaskError(f"the split {split} has no slice with a lesion, which the policy {policy} needs: "
                             "give the data set more patients with lesions or change how it is split")
         for suffix, steps in (("", params.morphology), ("_raw", [])):
-            ious = iou_by_threshold(maps[rows], lesion[rows], curves["threshold"].to_numpy(), steps)  # (n,K)
+            ious = iou_by_threshold(ChosenRows(maps, rows), ChosenRows(lesion, rows), curves["threshold"].to_numpy(),
+                                    steps)  # (n,K)
             ious[gated(index, params)[rows]] = 0
             mean = ious.mean(axis=0)
             curves[f"iou_{split}{suffix}"] = mean

@@ -50,9 +50,8 @@ class BoundedFlips(Family):
               "n_flips_beyond_bound": "of these, slices that both call healthy in the counterfactual, whatever changed"}
     columns = ("change_to_blur",)
 
-    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> None:
         cases["change_to_blur"] = change_to_blur(artifacts.test.images, artifacts.counterfactual)
-        return {}
 
     def summarise(self, cases: pd.DataFrame, params: EvaluateParams, seed: int) -> dict[str, float]:
         asked, flipped = flips_of_both(cases)

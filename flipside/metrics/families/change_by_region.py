@@ -48,12 +48,11 @@ class ChangeByRegion(Family):
                                                             if name[7:] in REGIONS else "") for name in CHANGE}
     columns = CHANGE  # lesion cases only, whatever the classifier calls them
 
-    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> None:
         lesion_cases, test = is_lesion_case(cases).to_numpy(), artifacts.test
         changes = change_by_region(test.images[lesion_cases], artifacts.counterfactual[lesion_cases],
                                    test.lesion[lesion_cases], test.organ[lesion_cases])
         cases.loc[lesion_cases, list(changes)] = np.stack(list(changes.values()), axis=1)
-        return {}
 
     def summarise(self, cases: pd.DataFrame, params: EvaluateParams, seed: int) -> dict[str, float]:
         called = cases[is_lesion_case(cases) & (cases["f_x"] >= CALLED_ABNORMAL)]

@@ -28,12 +28,11 @@ class CleanImage(Family):
     counts = {"n_psnr_clean": "lesion slices called abnormal whose image without the anomaly is known"}
     columns = psnr.COLUMNS  # dB
 
-    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> None:
         test = artifacts.test
         if test.clean is not None:
             cases["psnr_clean"] = psnr.psnr(artifacts.counterfactual, test.clean)
             cases["psnr_clean_unchanged"] = psnr.psnr(test.images, test.clean)
-        return {}
 
     def summarise(self, cases: pd.DataFrame, params: EvaluateParams, seed: int) -> dict[str, float]:
         return psnr.clean_metrics(cases)

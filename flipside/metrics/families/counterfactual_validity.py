@@ -40,7 +40,7 @@ class CounterfactualValidity(Family):
               "n_judge_flip_rate": "slices that classifier and judge both call abnormal"}
     columns = ("f_x", "f_x_cf", "judge_x", "judge_x_cf")  # f_x stands in every method's rows
 
-    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> None:
         method = artifacts.method
         cases["f_x_cf"] = artifacts.answers("f_x_cf")
         if cases["f_x_cf"].isna().any():
@@ -52,7 +52,6 @@ class CounterfactualValidity(Family):
         if cases[names].isna().any(axis=None):
             raise EvaluationError(f"data/judgements/{method}.csv has empty values for a method with counterfactuals: "
                                   "run `dvc repro judge_counterfactuals`")
-        return {}
 
     def summarise(self, cases: pd.DataFrame, params: EvaluateParams, seed: int) -> dict[str, float]:
         f_x, f_cf, judge, judge_cf = (cases[name] for name in self.columns)

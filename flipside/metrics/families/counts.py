@@ -23,7 +23,7 @@ class Counts(Family):
         "n_val_lesions": "lesion slices of the validation split, on whose masks the policy val chooses its threshold",
     }
 
-    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+    def describe(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
         test = artifacts.test
         counted = {"n_val_lesions": test.val_lesions, **count_lesion_cases(cases)} if test.annotated else {}
         return {"n_test": len(cases), **counted}

@@ -22,5 +22,5 @@ class FromFiles(Family):
                              "trained with is not known", False, absent="the maps were made by this run"),
     }
 
-    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+    def describe(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
         return {"from_files": 1} if artifacts.model.startswith(f"{paths.FOREIGN}/") else {}

@@ -39,7 +39,7 @@ class ImageChange(Family):
                "lpips",  # only where its weights were found
                "cycle_l1")
 
-    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> None:
         names = ["perceptual_clf", "lpips"]
         cases[names] = artifacts.recorded("realism", names, "measure_realism")
         if any(cases[name].isna().nunique() > 1 for name in names):
@@ -47,7 +47,6 @@ class ImageChange(Family):
                                   "run `dvc repro measure_realism`")
         cases["l1"], cases["ssim"] = change(artifacts.test.images, artifacts.counterfactual)
         cases["cycle_l1"] = artifacts.answers("cycle_l1")
-        return {}
 
     def summarise(self, cases: pd.DataFrame, params: EvaluateParams, seed: int) -> dict[str, float]:
         called = cases.loc[cases["f_x"] >= CALLED_ABNORMAL, list(self.columns)]

@@ -29,7 +29,7 @@ class Inversion(Family):
     }
     counts = {"n_inversion": "test slices that were inverted"}
 
-    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+    def describe(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
         return inversion_metrics(artifacts.model)
 
 

@@ -33,14 +33,13 @@ class LesionDetection(Family):
     columns = ("lesions", "lesions_detected",  # lesion cases only
                "fp_components")  # touch no lesion; empty where the lesion vanished in the resize
 
-    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> None:
         lesion_cases = is_lesion_case(cases).to_numpy()
         lesions, detected, false = detect(artifacts.masks(HEADLINE), artifacts.test.lesion)
         cases.loc[lesion_cases, "lesions"] = lesions[lesion_cases]
         cases.loc[lesion_cases, "lesions_detected"] = detected[lesion_cases]
         scored = lesion_cases | (cases["label"] == 0).to_numpy()
         cases.loc[scored, "fp_components"] = false[scored]
-        return {}
 
     def summarise(self, cases: pd.DataFrame, params: EvaluateParams, seed: int) -> dict[str, float]:
         lesion, scored = cases[is_lesion_case(cases)], cases["fp_components"].dropna()

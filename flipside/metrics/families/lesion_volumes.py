@@ -46,22 +46,21 @@ class LesionVolumes(Family):
               "n_volumes_with_gaps": "of these, scans that lack slices between the lowest and the highest: a lesion on "
                                      "both sides of a gap counts as two",
               "n_lesions_3d": "26-connected lesions of these scans"}
-    columns = ("lesions_3d", "lesions_detected_3d", "false_lesions_3d", "lesion_dice_3d", "true_ml", "marked_ml")
+    columns = ("lesions_3d", "lesions_detected_3d", "false_lesions_3d", "lesion_dice_3d", "true_ml", "marked_ml",
+               "has_gaps")  # 1: the scan lacks slices between its lowest and its highest
 
     def applies_to(self, artifacts: MethodArtifacts) -> bool:
         return super().applies_to(artifacts) and any(True for _ in find_stacks(artifacts.test))
 
-    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> None:
         test, masks = artifacts.test, artifacts.masks(HEADLINE)
         vanished = ((cases["label"] == 1) & (cases["lesion_px"] == 0)).to_numpy()  # (N,)
-        gaps = 0
         for stack in find_stacks(test):
             marked = clean_volume(stack.fill(masks), stack.places, stack.voxel_mm3, artifacts.volumes)  # (Z,H,W)
             score = score_volume(marked, stack.fill(test.lesion), stack.fill(vanished), stack.voxel_mm3)
             cases.loc[stack.rows[0], list(self.columns)] = [
-                score.lesions, score.detected, score.false, score.dice, score.true_ml, score.marked_ml]
-            gaps += stack.has_gaps
-        return {"n_volumes_with_gaps": gaps}
+                score.lesions, score.detected, score.false, score.dice, score.true_ml, score.marked_ml,
+                float(stack.has_gaps)]
 
     def summarise(self, cases: pd.DataFrame, params: EvaluateParams, seed: int) -> dict[str, float]:
         scans = cases[cases["lesions_3d"].notna()].assign(
@@ -69,6 +68,7 @@ class LesionVolumes(Family):
             volume_error_ml=lambda scans: (scans["marked_ml"] - scans["true_ml"]).abs())
         ill = scans[scans["lesions_3d"] > 0]
         found = {"n_volumes": len(scans), "n_volumes_with_lesion": len(ill),
+                 "n_volumes_with_gaps": int(scans["has_gaps"].sum()),
                  "n_lesions_3d": int(ill["lesions_3d"].sum()),
                  **mean_with_interval(scans, "false_lesions_per_scan", params, seed),
                  **mean_with_interval(scans, "volume_error_ml", params, seed)}

@@ -34,12 +34,11 @@ class LostIou(Family):
              "mask is empty"))}
     columns = tuple(metrics)  # lesion cases only
 
-    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> None:
         lesion_cases = is_lesion_case(cases).to_numpy()
         tp, fp, fn = confusion(artifacts.masks(HEADLINE)[lesion_cases], artifacts.test.lesion[lesion_cases])
         called_healthy = cases.loc[lesion_cases, "f_x"].to_numpy() < CALLED_ABNORMAL
         cases.loc[lesion_cases, list(self.columns)] = divide_lost_iou(tp, fp, fn, called_healthy)
-        return {}
 
     def summarise(self, cases: pd.DataFrame, params: EvaluateParams, seed: int) -> dict[str, float]:
         lesion = cases[is_lesion_case(cases)]

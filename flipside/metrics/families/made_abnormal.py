@@ -72,7 +72,7 @@ class MadeAbnormal(Family):
         "organ_area",  # organ pixels / all pixels, on the store's grid: what both would be by chance
     )
 
-    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> None:
         method, organ = artifacts.method, artifacts.test.organ
         cases["f_x_ab"] = artifacts.answers("f_x_ab")
         if cases["f_x_ab"].isna().any():
@@ -87,7 +87,6 @@ class MadeAbnormal(Family):
         cases["organ_area"] = (organ > 0).mean(axis=(1, 2))
         cases["added_in_organ"], cases["added_peak_in_organ"] = difference_in_organ(
             artifacts.abnormal, artifacts.counterfactual, organ)
-        return {}
 
     def summarise(self, cases: pd.DataFrame, params: EvaluateParams, seed: int) -> dict[str, float]:
         f_x, f_cf, f_ab, judge, judge_ab = (

@@ -76,14 +76,14 @@ class Overlap(Family):
         *(f"{metric}_{policy}" for policy in POLICIES for metric in ("iou", "dice")),  # lesion cases only
         *(f"iou_{policy}_raw" for policy in POLICIES),
         "pixel_ap", "ncc",  # map against lesion, no threshold
+        *(f"marked_px_{policy}{suffix}" for policy in POLICIES for suffix in ("", "_raw")),
         "per", "per_raw",  # wrong pixels / all pixels, policy fixed
         "fp_area",  # wrongly marked pixels / all pixels, policy HEADLINE
     )
 
-    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> None:
         truth, lesion_cases = artifacts.test.lesion, is_lesion_case(cases).to_numpy()
         pixels = truth.shape[1] * truth.shape[2]
-        pooled = {}
         for policy in POLICIES:
             tp, fp, fn = confusion(artifacts.masks(policy), truth)
             raw = confusion(artifacts.masks(f"{policy}_raw"), truth)
@@ -94,16 +94,16 @@ class Overlap(Family):
                 cases["per"], cases["per_raw"] = (fp + fn) / pixels, (raw[1] + raw[2]) / pixels
             if policy == HEADLINE:
                 cases["fp_area"] = fp / pixels
-            for suffix, counts in (("", (tp, fp, fn)), ("_raw", raw)):
-                pooled[f"iou_pooled_{policy}{suffix}"] = float(iou(*(count[lesion_cases].sum() for count in counts)))
+            cases[f"marked_px_{policy}"], cases[f"marked_px_{policy}_raw"] = tp + fp, raw[0] + raw[1]
         maps = artifacts.attribution(lesion_cases)  # (n,H,W)
         cases.loc[lesion_cases, "pixel_ap"] = pixel_average_precision(maps, truth[lesion_cases])
         cases.loc[lesion_cases, "ncc"] = cross_correlation(maps, truth[lesion_cases])
-        return pooled
 
     def summarise(self, cases: pd.DataFrame, params: EvaluateParams, seed: int) -> dict[str, float]:
         lesion, healthy = cases[is_lesion_case(cases)], cases[cases["label"] == 0]
-        metrics = {"per_fixed": lesion["per"].mean(), "per_fixed_raw": lesion["per_raw"].mean()}
+        metrics = {"per_fixed": lesion["per"].mean(), "per_fixed_raw": lesion["per_raw"].mean(),
+                   **{f"iou_pooled_{name}": pooled_iou(lesion, name)
+                      for policy in POLICIES for name in (policy, f"{policy}_raw")}}
         for name in ("pixel_ap", "ncc", *(f"{name}_{policy}" for name in ("iou", "dice") for policy in POLICIES),
                      *(f"iou_{policy}_raw" for policy in POLICIES)):
             metrics |= mean_with_interval(lesion, name, params, seed) if self.metrics[name].interval else {
@@ -111,6 +111,13 @@ class Overlap(Family):
         if len(healthy):
             metrics["fp_area_healthy"] = healthy["fp_area"].mean()
         return metrics | mean_of_patients(lesion, PER_PATIENT)
+
+
+def pooled_iou(lesion: pd.DataFrame, name: str) -> float:
+    """IoU of all pixels together, of the lesion cases' own IoU under a policy and their marked and true pixels."""
+    both = lesion["lesion_px"] + lesion[f"marked_px_{name}"]
+    tp = np.rint(lesion[f"iou_{name}"] / (1 + lesion[f"iou_{name}"]) * both).sum()  # a whole number but for rounding
+    return float(tp / (both.sum() - tp))
 
 
 def confusion(masks: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -33,7 +33,7 @@ class Randomisation(Family):
     }
     counts = {"n_randomisation": "slices whose maps were made again with shuffled weights"}
 
-    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+    def describe(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
         found = self._read(artifacts.method)
         if "reason" in found:
             return {}

@@ -53,7 +53,7 @@ class Realism(Family):
               "n_realism_coin": "all slices of the test split",
               "n_realism_both_directions": "slices with f(x) above evaluate.cv_tau or below 1 minus it"}
 
-    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+    def describe(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
         return read_json(self._file(artifacts.method))["metrics"]
 
     def reasons(self, method: str) -> dict[str, str]:

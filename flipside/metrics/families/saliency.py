@@ -46,14 +46,15 @@ class Saliency(Family):
         for measure, (letter, meaning) in MEASURES.items() for percentile in PERCENTILES}
     columns = COLUMNS
 
-    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> None:
         lesion_cases, test = is_lesion_case(cases).to_numpy(), artifacts.test
-        reference = artifacts.of_reference()
+        if not lesion_cases.any():
+            return
+        reference = artifacts.reference
         measures = measure_saliency(
             artifacts.attribution(lesion_cases), test.lesion[lesion_cases], test.organ[lesion_cases],
             test.spacing[lesion_cases], None if reference is None else reference.attribution(lesion_cases))
         cases.loc[lesion_cases, list(measures)] = np.stack(list(measures.values()), axis=1)
-        return {}
 
     def summarise(self, cases: pd.DataFrame, params: EvaluateParams, seed: int) -> dict[str, float]:
         lesion = cases[is_lesion_case(cases)]

@@ -31,12 +31,11 @@ class SignedMap(Family):
     }
     columns = ("ncc_signed",)
 
-    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> None:
         chosen, test = is_lesion_case(cases).to_numpy(), artifacts.test
         if test.clean is not None:
             effect = test.images[chosen].astype(np.float32) - test.clean[chosen]
             cases.loc[chosen, "ncc_signed"] = signed_correlation(artifacts.signed_change[chosen], effect)
-        return {}
 
     def summarise(self, cases: pd.DataFrame, params: EvaluateParams, seed: int) -> dict[str, float]:
         known = cases.dropna(subset="ncc_signed")

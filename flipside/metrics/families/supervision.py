@@ -23,7 +23,7 @@ class Supervision(Family):
                                       absent="no classifier was shown lesion masks"),
     }
 
-    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+    def describe(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
         return {"strongly_supervised": 1} if artifacts.strongly_supervised else {}
 
 

@@ -34,14 +34,13 @@ class SurfaceDistance(Family):
     columns = (*(f"missed_{policy}" for policy in COMPARED),  # 1: the mask is empty
                *DISTANCES)
 
-    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> None:
         lesion_cases, test = is_lesion_case(cases).to_numpy(), artifacts.test
         for policy in COMPARED:
             masks = artifacts.masks(policy)[lesion_cases]  # (n,H,W)
             cases.loc[lesion_cases, f"missed_{policy}"] = 1.0 - masks.any(axis=(1, 2))
             cases.loc[lesion_cases, [f"{kind}_{policy}" for kind in KINDS]] = np.stack(surface_distances(
                 masks, test.lesion[lesion_cases], test.spacing[lesion_cases]), axis=1)
-        return {}
 
     def summarise(self, cases: pd.DataFrame, params: EvaluateParams, seed: int) -> dict[str, float]:
         lesion = cases[is_lesion_case(cases)]

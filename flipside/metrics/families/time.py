@@ -26,7 +26,7 @@ class Time(Family):
                                    "device of the run", False, absent="this method trains nothing of its own"),
     }
 
-    def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
+    def describe(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> dict[str, float]:
         seconds = artifacts.explanations.timing["seconds_per_image"]  # None: made elsewhere
         return {**({} if seconds is None else {"seconds_per_image": seconds}), **training_metrics(artifacts.model)}
 

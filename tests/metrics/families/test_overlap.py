@@ -95,6 +95,7 @@ def segmentation_cases():
     })
     for policy in POLICIES:
         cases[[f"iou_{policy}", f"dice_{policy}", f"iou_{policy}_raw"]] = np.array([[0, .3, .6, np.nan, np.nan]] * 3).T
+        cases[[f"marked_px_{policy}", f"marked_px_{policy}_raw"]] = np.array([[2, 4, 3, 1, 1]] * 2).T
     return cases
 
 
@@ -110,6 +111,11 @@ def test_a_missed_lesion_counts_in_every_mean():
     # The healthy case holds a small lesion below the label's threshold: it stays a healthy case.
     assert found["fp_area_healthy"] == 0.25
     assert found["iou_val_ci_low"] <= found["iou_val"] <= found["iou_val_ci_high"]
+
+
+def test_the_pooled_iou_is_that_of_all_pixels_together():
+    found = overlap_metrics(segmentation_cases())  # 0, 3 and 3 pixels of 4, 9 and 5 are hit by 2, 4 and 3
+    assert found["iou_pooled_val"] == found["iou_pooled_fixed_raw"] == pytest.approx(6 / (18 + 9 - 6))
 
 
 def test_patients_weigh_the_same_however_many_cases_they_have():
