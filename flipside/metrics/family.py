@@ -109,16 +109,18 @@ def measure_methods(methods: Mapping[str, MethodArtifacts], families: Sequence[F
     applied = {method: [family for family in families if family.applies_to(artifacts)]
                for method, artifacts in methods.items()}
     columns = [column for family in families for column in family.columns]
-    parts = next(iter(methods.values())).test.parts()
+    test = next(iter(methods.values())).test
+    parts = test.parts()
     pieces: dict[str, list[pd.DataFrame]] = {method: [] for method in methods}
     ticker, done = Ticker("evaluate", len(parts) * len(methods)), 0
-    for part in parts:
+    for places in parts:
+        part = test.part(places)  # its arrays are forgotten with it
         for method, whole in methods.items():
             artifacts = whole.of_part(part)
             cases = artifacts.cases(columns)
             for family in applied[method]:
                 family.measure(artifacts, cases)
-            pieces[method].append(cases.set_index(part.places))
+            pieces[method].append(cases.set_index(places))
             ticker.tick(done := done + 1)
     tables = {method: pd.concat(of_method).sort_index() for method, of_method in pieces.items()}
     metrics: dict[str, dict[str, float]] = {}

@@ -68,15 +68,22 @@ class TestSplit:
         return cls(store, np.arange(len(rows)), rows, truth, any(lesion.any() for lesion in truth), spacing,
                    len(lesion_rows(truth, store.index, "val")))
 
-    def parts(self) -> list[TestSplit]:
-        """The cases in parts of whole scans that fit into memory, each in the order of the whole."""
-        most, parts = PART_PIXELS // math.prod(self.store.sides), [np.empty(0, int)]
+    def parts(self) -> list[np.ndarray]:
+        """The places (n,) of the cases of each part: whole scans, as many as fit into memory, in the order of the
+        whole."""
+        most, parts, left = PART_PIXELS // math.prod(self.store.sides), list[list[np.ndarray]](), 0
         scan_ids = self.store.index["scan_id"].to_numpy()[self.rows]
-        for _, own in pd.Series(self.places).groupby(scan_ids, sort=False):
-            if len(parts[-1]) and len(parts[-1]) + len(own) > most:
-                parts.append(np.empty(0, int))
-            parts[-1] = np.sort(np.r_[parts[-1], own])
-        return [replace(self, places=part, rows=self.rows[part], spacing=self.spacing[part]) for part in parts]
+        for own in pd.Series(self.places).groupby(scan_ids, sort=False).indices.values():
+            if not parts or len(own) > left:
+                parts.append([])
+                left = most
+            parts[-1].append(own)
+            left -= len(own)
+        return [np.sort(np.concatenate(scans)) for scans in parts]
+
+    def part(self, places: np.ndarray) -> TestSplit:
+        """Some of the cases."""
+        return replace(self, places=places, rows=self.rows[places], spacing=self.spacing[places])
 
     @functools.cached_property
     def lesion(self) -> np.ndarray:

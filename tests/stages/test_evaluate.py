@@ -1,5 +1,6 @@
 """Two methods' maps become masks and numbers, by the stages' own mains."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -371,7 +372,23 @@ def test_no_part_holds_more_slices_than_fit_into_memory_but_for_a_scan_that_has_
     test = method_artifacts.TestSplit.open()
     scans = test.store.index["scan_id"].to_numpy()[test.rows]
     parts = test.parts()
-    assert sorted(np.concatenate([part.places for part in parts])) == list(range(len(test.rows)))
-    for part in parts:
-        assert len(part.rows) <= 2 or set(scans[part.places]) == {"large"}
-        np.testing.assert_array_equal(part.lesion, test.lesion[part.places])
+    assert sorted(np.concatenate(parts)) == list(range(len(test.rows)))
+    for places in parts:
+        assert len(places) <= 2 or set(scans[places]) == {"large"}
+        np.testing.assert_array_equal(test.part(places).lesion, test.lesion[places])
+
+
+def test_a_part_is_forgotten_before_the_next_one_is_measured(project_of_two, monkeypatch):
+    run_all()
+    monkeypatch.setattr(method_artifacts, "PART_PIXELS", 1)
+    loaded, of_part = [], method_artifacts.MethodArtifacts.of_part
+
+    def counted(self, part):
+        gc.collect()
+        loaded.append(sum("lesion" in vars(split) for split in gc.get_objects()
+                          if isinstance(split, method_artifacts.TestSplit)))
+        return of_part(self, part)
+
+    monkeypatch.setattr(method_artifacts.MethodArtifacts, "of_part", counted)
+    run(evaluate)
+    assert len(loaded) > 4 and max(loaded) == 1
