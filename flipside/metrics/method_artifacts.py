@@ -33,7 +33,7 @@ CASE_COLUMNS = ["method", "slice_id", "scan_id", "patient_id", "label",
 SCORED = (f"iou_{HEADLINE}", "pixel_ap", "f_x")
 SHARED = ("f_x", "judge_x")  # columns that say something of the slice, not of the method
 ROUNDING = 1e-3  # the same classifier on another device answers this close
-PART_PIXELS = 2**26  # of the slices that are measured at a time: about a gigabyte with all that is made of them
+PART_PIXELS = 2**26  # of the slices that are measured at a time: two gigabytes with all that is made of them
 
 
 @dataclass(frozen=True)
