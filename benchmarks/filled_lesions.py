@@ -18,11 +18,12 @@ from skimage.restoration import inpaint_biharmonic
 
 from flipside.artifacts.explanations import CALLED_ABNORMAL
 from flipside.artifacts.truth import open_truth
-from flipside.classifiers.networks.backbones import load_classifier, predict_logits
+from flipside.classifiers.networks.backbones import load_classifier, predict_probabilities
 from flipside.core import paths
 from flipside.core.progress import progress
 from flipside.core.runtime import Runtime, RuntimeParams
 from flipside.core.store import SliceStore
+from flipside.masks.extraction.thresholds import lesion_rows
 
 MARGIN = 3 / 64  # around a lesion, as a share of the slice's height
 LARGEST = 0.5  # share of a slice that is filled at most; others are left out
@@ -46,17 +47,15 @@ def main() -> None:
         runtime = Runtime(RuntimeParams(device="auto", precision="float32", threads=0))
         classifier = load_classifier(paths.CLASSIFIER, runtime, store.channels)
         for split in ("val", "test"):
-            rows = store.rows(split)
-            labels = store.index["label"].to_numpy()[rows]
-            ill = [row for row in rows[labels == 1] if truth[row].any()]
+            ill = lesion_rows(truth, store.index, split)
             filled = {row: image for row in progress(ill, f"fill {split}")
                       if (image := fill(store.images[row], truth[row] > 0)) is not None}
 
             def called(images: np.ndarray) -> np.ndarray:
-                return predict_logits(classifier, images, runtime).float().sigmoid().cpu().numpy() >= CALLED_ABNORMAL
+                return predict_probabilities(classifier, images, runtime) >= CALLED_ABNORMAL
 
             before, after = called(store.images[[*filled]]), called(np.stack([*filled.values()]))
-            healthy = called(store.images[rows[labels == 0]])
+            healthy = called(store.images[(store.index["split"] == split) & (store.index["label"] == 0)])
             print(f"{split}: {before.mean():.3f} of {len(before)} lesion slices are called abnormal; of these "
                   f"{after[before].mean():.3f} still with the lesion filled ({len(ill) - len(filled)} too large); of "
                   f"{len(healthy)} healthy slices {healthy.mean():.3f}")

@@ -49,6 +49,8 @@ def numbers_by_slice(components: Components) -> list[slice]:
 
 def find_boxes(components: Components) -> list[tuple[slice, slice]]:
     """Rows and columns (C) that each component lies within."""
+    if not len(components.sizes):  # SciPy wants the greatest label, which an empty stack hasn't
+        return []
     return [box[1:] for box in ndimage.find_objects(components.labels)]
 
 

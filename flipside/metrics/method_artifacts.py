@@ -100,7 +100,7 @@ class TestSplit:
         """(N,H,W) float16 in [-1,1]."""
         return self.store.images[self.rows]
 
-    @property
+    @functools.cached_property
     def has_clean(self) -> bool:
         """Whether the data set's anomalies are synthetic, so that the slices are known without them."""
         return read_clean(paths.CLEAN, []) is not None

@@ -48,8 +48,6 @@ class Saliency(Family):
 
     def measure(self, artifacts: MethodArtifacts, cases: pd.DataFrame) -> None:
         lesion_cases, test = is_lesion_case(cases).to_numpy(), artifacts.test
-        if not lesion_cases.any():
-            return
         reference = artifacts.reference
         measures = measure_saliency(
             artifacts.attribution(lesion_cases), test.lesion[lesion_cases], test.organ[lesion_cases],
